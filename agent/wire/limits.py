@@ -1,0 +1,44 @@
+"""Byte limits and periods of the wire, each with its reason.
+
+Pure. Both sides import these, so that nobody sends what the other refuses.
+"""
+
+DOCUMENT_LIMIT_BYTES = 8 * 1024
+"""Any MQTT document as sent, envelope included: 8 KB is what the strictest cloud bridge carries (AWS shadow)."""
+
+HEALTH_DEVICE_LIMIT_BYTES = 512
+"""The device's own part of a health document."""
+
+HEALTH_DEPLOYMENT_LIMIT_BYTES = 512
+"""Each deployment's part of a health document."""
+
+PACKET_LIMIT_BYTES = 16 * 1024
+"""MQTT 5 Maximum Packet Size asked of the broker by both sides: a document, its topic and properties."""
+
+DEPLOYMENTS_LIMIT = 16
+"""Deployments on one device: 16 health parts and 16 reported ones still fit their documents."""
+
+SKETCH_BUCKETS_LIMIT = 64
+"""Buckets of a latency sketch; the lowest are collapsed into one above that."""
+
+FACTS_LIMIT = 32
+LABELS_LIMIT = 32
+TEXT_LIMIT = 256
+"""Characters of any free text in a document (messages, label values): it is shown, never parsed."""
+
+JOIN_LIMIT_BYTES = 16 * 1024
+"""A join request or answer over HTTP: a signing request, keys, certificates and facts."""
+
+MANIFEST_LIMIT_BYTES = 256 * 1024
+"""An OCI manifest or index."""
+
+CARD_LIMIT_BYTES = 1024 * 1024
+"""A model card."""
+
+BLOB_LIMIT_BYTES = 512 * 1024 * 1024
+"""One layer. The largest quantized edge models are tens of megabytes; a card says the size beforehand."""
+
+OUTBOX_LIMIT_BYTES = 4 * 1024 * 1024
+"""What a device keeps to tell: some 20,000 transitions."""
+
+HEALTH_PERIOD_S = 60.0

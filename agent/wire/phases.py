@@ -1,0 +1,134 @@
+"""The life of one revision of one deployment, as a table. Agent, simulated twin, centre and page read this one.
+
+Theory: a revision is wanted (`accepted`), becomes a *candidate* beside the
+incumbent (`fetching` … `activating`), serves on trial (`probation`) and is
+`committed`. Until `activating` succeeded, the incumbent has not been touched;
+until `committed`, it is kept. Whatever goes wrong leads to `refused` (it never
+served) or through `rolling-back` to `rolled-back` (it served, and the incumbent
+serves again). `deferred` puts a candidate back to the start of the line for a
+cause that passes: no network, no room, a hold. `superseded` may come in every
+phase, because a newer desired document waits for nobody.
+
+Pure: the table, and one function that reads it. `docs/reference/phases.md` is
+generated from here.
+"""
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """How far a revision has come."""
+
+    ACCEPTED = "accepted"
+    FETCHING = "fetching"
+    VERIFYING = "verifying"
+    STAGING = "staging"
+    TESTING = "testing"
+    ACTIVATING = "activating"
+    PROBATION = "probation"
+    COMMITTED = "committed"
+    ROLLING_BACK = "rolling-back"
+    ROLLED_BACK = "rolled-back"
+    REFUSED = "refused"
+    RETIRED = "retired"
+
+
+class Happening(StrEnum):
+    """What may happen to a revision."""
+
+    BEGUN = "begun"
+    FETCHED = "fetched"
+    VERIFIED = "verified"
+    STAGED = "staged"
+    TESTED = "tested"
+    ACTIVATED = "activated"
+    PROVEN = "proven"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    RESTORED = "restored"
+    SUPERSEDED = "superseded"
+
+
+PHASES: dict[Phase, dict[Happening, Phase]] = {
+    Phase.ACCEPTED: {
+        Happening.BEGUN: Phase.FETCHING,
+        Happening.FAILED: Phase.REFUSED,  # quarantined, or doesn't fit: known before a byte is fetched
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.FETCHING: {
+        Happening.FETCHED: Phase.VERIFYING,
+        Happening.DEFERRED: Phase.ACCEPTED,
+        Happening.FAILED: Phase.REFUSED,
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.VERIFYING: {
+        Happening.VERIFIED: Phase.STAGING,
+        Happening.DEFERRED: Phase.ACCEPTED,  # a blob at rest was corrupt: fetch it again
+        Happening.FAILED: Phase.REFUSED,
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.STAGING: {
+        Happening.STAGED: Phase.TESTING,
+        Happening.DEFERRED: Phase.ACCEPTED,
+        Happening.FAILED: Phase.REFUSED,
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.TESTING: {
+        Happening.TESTED: Phase.ACTIVATING,
+        Happening.DEFERRED: Phase.ACCEPTED,
+        Happening.FAILED: Phase.REFUSED,
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.ACTIVATING: {
+        Happening.ACTIVATED: Phase.PROBATION,
+        Happening.DEFERRED: Phase.ACCEPTED,
+        Happening.FAILED: Phase.REFUSED,
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.PROBATION: {
+        Happening.PROVEN: Phase.COMMITTED,
+        Happening.FAILED: Phase.ROLLING_BACK,
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.COMMITTED: {
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.ROLLING_BACK: {
+        Happening.RESTORED: Phase.ROLLED_BACK,
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.ROLLED_BACK: {
+        Happening.SUPERSEDED: Phase.RETIRED,  # it stays the one wanted until another is
+    },
+    Phase.REFUSED: {
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.RETIRED: {},  # terminal
+}
+
+SETTLED = frozenset({Phase.COMMITTED, Phase.ROLLED_BACK, Phase.REFUSED, Phase.RETIRED})
+"""Phases a revision stays in until something newer is wanted."""
+
+SERVING = frozenset({Phase.PROBATION, Phase.COMMITTED})
+"""Phases in which this very revision answers requests."""
+
+
+class IllegalHappeningError(Exception):
+    """Something happened that the table has no row for: a bug of ours, named by phase and happening."""
+
+    def __init__(self, phase: Phase, happening: Happening) -> None:
+        super().__init__(f"a revision that is {phase} can't be {happening}")
+        self.phase = phase
+        self.happening = happening
+
+
+def after(phase: Phase, happening: Happening) -> Phase:
+    """Return the phase that `happening` leads to.
+
+    Raises:
+        IllegalHappeningError: the table has no such row.
+    """
+    try:
+        return PHASES[phase][happening]
+    except KeyError:
+        raise IllegalHappeningError(phase, happening) from None

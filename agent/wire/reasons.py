@@ -1,0 +1,78 @@
+"""Reason codes: every hold, refusal, fallback and rollback has one. Pure.
+
+A code travels with parameters; its sentence and next step live with the reader
+(`fleet.sentences`; a test fails on a code without them). A reader that meets a
+code it doesn't know shows the code itself.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why something is as it is."""
+
+    # A document from outside
+    MALFORMED = "MALFORMED"
+    TOO_LARGE = "TOO_LARGE"
+    UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA"
+    SECRET_IN_DOCUMENT = "SECRET_IN_DOCUMENT"  # noqa: S105  # a code, not a secret
+    SIGNATURE_MISSING = "SIGNATURE_MISSING"
+    SIGNATURE_INVALID = "SIGNATURE_INVALID"
+    WRONG_FLEET = "WRONG_FLEET"
+    WRONG_TARGET = "WRONG_TARGET"
+    WRONG_KIND = "WRONG_KIND"
+    STALE_GENERATION = "STALE_GENERATION"
+    CONFLICTING_GENERATION = "CONFLICTING_GENERATION"
+    COMMAND_EXPIRED = "COMMAND_EXPIRED"
+    COMMAND_NOT_ALLOWED = "COMMAND_NOT_ALLOWED"
+
+    # A bundle and its parts
+    MODEL_MALFORMED = "MODEL_MALFORMED"
+    MODEL_TOO_LARGE = "MODEL_TOO_LARGE"
+    MODEL_UNSUPPORTED = "MODEL_UNSUPPORTED"
+    CARD_MALFORMED = "CARD_MALFORMED"
+    BUNDLE_MALFORMED = "BUNDLE_MALFORMED"
+    BUNDLE_INCOMPLETE = "BUNDLE_INCOMPLETE"
+    DIGEST_MISMATCH = "DIGEST_MISMATCH"
+    SIZE_MISMATCH = "SIZE_MISMATCH"
+    ACCURACY_BUDGET = "ACCURACY_BUDGET"
+    NO_VARIANT_FITS = "NO_VARIANT_FITS"
+
+    # Fetching
+    REGISTRY_UNREACHABLE = "REGISTRY_UNREACHABLE"
+    REGISTRY_REFUSED = "REGISTRY_REFUSED"
+    NOT_FOUND = "NOT_FOUND"
+    DISK_FULL = "DISK_FULL"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    TIMED_OUT = "TIMED_OUT"
+
+    # Self-test, workers, probation
+    RUNTIME_MISSING = "RUNTIME_MISSING"
+    RUNTIME_BROKEN = "RUNTIME_BROKEN"
+    LOAD_FAILED = "LOAD_FAILED"
+    GOLDEN_MISMATCH = "GOLDEN_MISMATCH"
+    WORKER_CRASHED = "WORKER_CRASHED"
+    WORKER_STUCK = "WORKER_STUCK"
+    PROBATION_FAILED = "PROBATION_FAILED"
+    QUARANTINED = "QUARANTINED"
+    ACCELERATOR_FALLBACK = "ACCELERATOR_FALLBACK"
+    ACCELERATOR_MISSING = "ACCELERATOR_MISSING"
+
+    # Order of things
+    SUPERSEDED = "SUPERSEDED"
+    REMOVED = "REMOVED"
+    HELD_BY_OWNER = "HELD_BY_OWNER"
+    INTERRUPTED = "INTERRUPTED"
+    INCUMBENT_KEPT = "INCUMBENT_KEPT"
+    LEDGER_CORRUPT = "LEDGER_CORRUPT"
+    OUTBOX_FULL = "OUTBOX_FULL"
+
+    # Joining
+    TOKEN_UNKNOWN = "TOKEN_UNKNOWN"  # noqa: S105  # a code, not a secret
+    TOKEN_USED = "TOKEN_USED"  # noqa: S105  # a code, not a secret
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105  # a code, not a secret
+    CA_MISMATCH = "CA_MISMATCH"
+    CSR_INVALID = "CSR_INVALID"
+
+    # A defect of ours
+    INTERNAL = "INTERNAL"

@@ -1,0 +1,81 @@
+"""What every document checks of its own fields. Pure; a wrong value raises `ValueError`."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from agent.wire.limits import TEXT_LIMIT
+
+_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}\Z")
+
+
+def check_fleet(value: str) -> None:
+    """A fleet's id: a topic level and a DNS label, so never `+`, `#` or `/`."""
+    if not _ID.match(value):
+        raise ValueError(f"not a fleet id: {value[:80]!r}")
+
+
+def check_device(value: str) -> None:
+    """A device's id: `d-` and an opaque rest."""
+    if not (value.startswith("d-") and _ID.match(value)):
+        raise ValueError(f"not a device id: {value[:80]!r}")
+
+
+def check_site(value: str) -> None:
+    """A site's id: `s-` and an opaque rest."""
+    if not (value.startswith("s-") and _ID.match(value)):
+        raise ValueError(f"not a site id: {value[:80]!r}")
+
+
+def check_digest(value: str) -> None:
+    """A sha256 digest."""
+    if not _DIGEST.match(value):
+        raise ValueError(f"not a sha256 digest: {value[:80]!r}")
+
+
+def check_time(value: str) -> None:
+    """An RFC 3339 time in UTC, written with `Z`."""
+    if not _TIME.match(value):
+        raise ValueError(f"not an RFC 3339 time in UTC: {value[:80]!r}")
+
+
+def check_name(value: str) -> None:
+    """A deployment's or release's name: what clients call, so URL-safe."""
+    if not _NAME.match(value):
+        raise ValueError(f"not a name: {value[:80]!r} (lower-case letters, digits, '.', '_', '-'; at most 63)")
+
+
+def check_code(value: str) -> None:
+    """A reason code: upper-case words joined by underscores. A reader may meet one it doesn't know."""
+    if not _CODE.match(value):
+        raise ValueError(f"not a reason code: {value[:80]!r}")
+
+
+def check_text(value: str) -> None:
+    """Free text within its limit."""
+    if len(value) > TEXT_LIMIT:
+        raise ValueError(f"text of {len(value)} characters; at most {TEXT_LIMIT}")
+
+
+def check_whole(name: str, value: int, *, least: int = 0) -> None:
+    """A whole number that fits the wire (53 bits, as JSON readers keep them) and is at least `least`."""
+    if not least <= value < 1 << 53:
+        raise ValueError(f"{name} is {value}; it must be at least {least} and below 2**53")
+
+
+def check_pairs(name: str, pairs: Mapping[str, str], limit: int) -> None:
+    """A bounded mapping of short texts."""
+    if len(pairs) > limit:
+        raise ValueError(f"{len(pairs)} {name}; at most {limit}")
+    for key, value in pairs.items():
+        check_text(key)
+        check_text(value)
+
+
+def check_unique(name: str, values: Sequence[str]) -> None:
+    """No value twice."""
+    if len(set(values)) != len(values):
+        raise ValueError(f"the same {name} twice")

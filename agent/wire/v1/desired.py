@@ -1,0 +1,188 @@
+"""`desired` and `site-desired`: what a target should be. Sent signed (DSSE), obeyed only when the signature holds.
+
+Three outcomes when one arrives (`agent.wire.order.admit`): newer or identical,
+accepted; older, stale, refused; same (epoch, generation) with other content,
+conflict, loud. Rollback is a newer generation with old content.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.wire.limits import DEPLOYMENTS_LIMIT, HEALTH_PERIOD_S
+from agent.wire.v1.checks import (
+    check_device,
+    check_digest,
+    check_fleet,
+    check_name,
+    check_site,
+    check_text,
+    check_time,
+    check_unique,
+    check_whole,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Order:
+    """What orders desired documents of one target: the epoch first, then the generation.
+
+    The epoch rises only by a recovery under the offline key.
+    """
+
+    epoch: int
+    generation: int
+
+    def __post_init__(self) -> None:
+        check_whole("epoch", self.epoch)
+        check_whole("generation", self.generation, least=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRef:
+    """A secret by the name under which the device (or a Kubernetes Secret) holds it. Never its value."""
+
+    secret: str
+
+    def __post_init__(self) -> None:
+        check_name(self.secret)
+
+
+Setting = bool | int | float | str | SecretRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleRef:
+    """A bundle: its manifest's digest, and the name and version a person reads."""
+
+    digest: str
+    name: str
+    version: str
+
+    def __post_init__(self) -> None:
+        check_digest(self.digest)
+        check_name(self.name)
+        check_text(self.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentSettings:
+    """How a bundle serves.
+
+    `threads` is the runtime's thread count; 1 until a measurement on that class
+    says otherwise (two threads made one int8 model 30 times slower).
+    `workers` is how many processes answer. `timeout_s` ends a stuck call.
+    `probation_s` is how long a new revision serves before it is committed.
+    `values` go to pre- and post-processing (thresholds and the like).
+    """
+
+    threads: int = 1
+    workers: int = 1
+    timeout_s: float = 10.0
+    probation_s: float = 0.0
+    values: Mapping[str, Setting] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_whole("threads", self.threads, least=1)
+        check_whole("workers", self.workers, least=1)
+        if not 0 < self.timeout_s <= 3600:  # noqa: PLR2004  # an hour: above it nobody waits
+            raise ValueError(f"timeout_s is {self.timeout_s}; it must be above 0 and at most 3600")
+        if not 0 <= self.probation_s <= 30 * 86400:
+            raise ValueError(f"probation_s is {self.probation_s}; it must be between 0 and 30 days")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A named place on a device where a bundle serves.
+
+    `revision` changes only when the bundle or the settings do: it, not the
+    generation, is what reports, gates and probation are about. Deployments of
+    one `unit` switch together.
+    """
+
+    name: str
+    bundle: BundleRef
+    revision: int
+    settings: DeploymentSettings = DeploymentSettings()
+    unit: str | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_whole("revision", self.revision, least=1)
+        if self.unit is not None:
+            check_name(self.unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSettings:
+    """Settings of the device itself.
+
+    `reconnect_cap_s` bounds the full jitter of reconnects (60 s up to 10,000
+    devices on one broker, 300 s at 100,000: TLS handshakes are what a broker
+    runs out of).
+    """
+
+    health_period_s: float = HEALTH_PERIOD_S
+    reconnect_cap_s: float = 60.0
+    values: Mapping[str, Setting] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.health_period_s <= 86400:  # noqa: PLR2004  # a second to a day
+            raise ValueError(f"health_period_s is {self.health_period_s}; it must be between 1 and 86400")
+        if not 0 < self.reconnect_cap_s <= 3600:  # noqa: PLR2004  # above an hour a device looks dead
+            raise ValueError(f"reconnect_cap_s is {self.reconnect_cap_s}; it must be above 0 and at most 3600")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What one device should be."""
+
+    fleet: str
+    target: str
+    order: Order
+    issued_at: str
+    deployments: tuple[Deployment, ...] = ()
+    settings: DeviceSettings = DeviceSettings()
+    agent_version: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fleet(self.fleet)
+        check_device(self.target)
+        check_time(self.issued_at)
+        if len(self.deployments) > DEPLOYMENTS_LIMIT:
+            raise ValueError(f"{len(self.deployments)} deployments; at most {DEPLOYMENTS_LIMIT}")
+        check_unique("deployment", [deployment.name for deployment in self.deployments])
+        if self.agent_version is not None:
+            check_text(self.agent_version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRef:
+    """A signed set of manifests a site should run, by digest; `revision` as for a deployment."""
+
+    name: str
+    digest: str
+    version: str
+    revision: int
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_digest(self.digest)
+        check_text(self.version)
+        check_whole("revision", self.revision, least=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteDesired:
+    """What one site should run: the same bytes are published to each of its members."""
+
+    fleet: str
+    target: str
+    order: Order
+    issued_at: str
+    releases: tuple[ReleaseRef, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fleet(self.fleet)
+        check_site(self.target)
+        check_time(self.issued_at)
+        check_unique("release", [release.name for release in self.releases])

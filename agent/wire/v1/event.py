@@ -1,0 +1,88 @@
+"""`event` and `acked`: transitions that must not be lost, and the only thing that empties the outbox.
+
+Events are numbered within the ledger's id (a new ledger is a new numbering, so
+a reinstalled device is not taken for a replay). `acked` names the number below
+and at which the centre has committed all; a broker's PUBACK is not receipt.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from agent.wire.limits import FACTS_LIMIT
+from agent.wire.phases import Phase
+from agent.wire.v1.checks import (
+    check_code,
+    check_device,
+    check_digest,
+    check_fleet,
+    check_name,
+    check_pairs,
+    check_text,
+    check_time,
+    check_whole,
+)
+
+
+class EventKind(StrEnum):
+    """What an event is about."""
+
+    PHASE = "phase"  # a deployment's revision entered a phase
+    REFUSED = "refused"  # a document was refused
+    WORKER = "worker"  # a worker died, was killed, was restarted
+    HOLD = "hold"  # a technician held or released
+    QUARANTINE = "quarantine"  # a digest or revision was quarantined or released
+    BOOT = "boot"  # the agent started
+    FOLDED = "folded"  # `count` older events of one cause, folded to keep the outbox within its bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One transition. `at` is the device's clock, for people."""
+
+    fleet: str
+    device: str
+    ledger: str
+    number: int
+    kind: EventKind
+    at: str
+    deployment: str | None = None
+    revision: int | None = None
+    digest: str | None = None
+    phase: Phase | None = None
+    reason: str | None = None
+    count: int = 1
+    message: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fleet(self.fleet)
+        check_device(self.device)
+        check_text(self.ledger)
+        check_whole("number", self.number, least=1)
+        check_whole("count", self.count, least=1)
+        check_time(self.at)
+        check_text(self.message)
+        check_pairs("parameters", self.parameters, FACTS_LIMIT)
+        if self.deployment is not None:
+            check_name(self.deployment)
+        if self.digest is not None:
+            check_digest(self.digest)
+        if self.reason is not None:
+            check_code(self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acked:
+    """All events of this ledger up to and including `number` are committed by the centre."""
+
+    fleet: str
+    device: str
+    ledger: str
+    number: int
+
+    def __post_init__(self) -> None:
+        check_fleet(self.fleet)
+        check_device(self.device)
+        check_text(self.ledger)
+        check_whole("number", self.number)

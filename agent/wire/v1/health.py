@@ -1,0 +1,94 @@
+"""`health`: one document a period, in numbers that add up over a fleet.
+
+Latency travels as a sparse DDSketch (Masson, Rim, Lee, VLDB 2019; relative
+error 5 %, at most 64 buckets, the lowest collapsed): quantiles of devices don't
+add up, sketches do. Counts are of this period, not since boot.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.wire.limits import DEPLOYMENTS_LIMIT, SKETCH_BUCKETS_LIMIT
+from agent.wire.v1.checks import check_device, check_digest, check_fleet, check_name, check_time, check_whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencySketch:
+    """Seconds, as `index -> count` with index = ceil(log(seconds) / log(gamma)), gamma = 1.05 / 0.95."""
+
+    count: int = 0
+    buckets: Mapping[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_whole("count", self.count)
+        if len(self.buckets) > SKETCH_BUCKETS_LIMIT:
+            raise ValueError(f"{len(self.buckets)} buckets; at most {SKETCH_BUCKETS_LIMIT}")
+        for number in self.buckets.values():
+            check_whole("a bucket", number)
+        if sum(self.buckets.values()) != self.count:
+            raise ValueError("the buckets don't add up to count")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftSketch:
+    """How inputs or outputs are spread against the card's reference, once an hour: counts by the card's bins."""
+
+    subject: str
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_name(self.subject)
+        for number in self.counts:
+            check_whole("a bin", number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentHealth:
+    """One deployment over one period. `restarts` counts workers that had to be started again."""
+
+    name: str
+    revision: int
+    digest: str
+    requests: int
+    errors: int
+    restarts: int = 0
+    latency: LatencySketch = LatencySketch()
+    drift: tuple[DriftSketch, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_digest(self.digest)
+        check_whole("revision", self.revision, least=1)
+        check_whole("requests", self.requests)
+        check_whole("errors", self.errors)
+        check_whole("restarts", self.restarts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """One device over one period. None means not measured here, never zero."""
+
+    fleet: str
+    device: str
+    session: int
+    at: str
+    period_s: float
+    cpu_ratio: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    temperature_c: float | None = None
+    throttled: bool | None = None
+    disk_free_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    accelerator: str | None = None
+    outbox: int = 0
+    deployments: tuple[DeploymentHealth, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fleet(self.fleet)
+        check_device(self.device)
+        check_time(self.at)
+        check_whole("session", self.session)
+        check_whole("outbox", self.outbox)
+        if len(self.deployments) > DEPLOYMENTS_LIMIT:
+            raise ValueError(f"{len(self.deployments)} deployments; at most {DEPLOYMENTS_LIMIT}")

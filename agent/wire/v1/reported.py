@@ -1,0 +1,162 @@
+"""`reported` and `site-reported`: what a target says it is, retained.
+
+A report is about (deployment, revision, digest). `observed` says which desired
+document it answers; nothing is inferred from its age.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.wire.limits import DEPLOYMENTS_LIMIT, FACTS_LIMIT
+from agent.wire.phases import Phase
+from agent.wire.v1.checks import (
+    check_code,
+    check_device,
+    check_digest,
+    check_fleet,
+    check_name,
+    check_pairs,
+    check_site,
+    check_text,
+    check_time,
+    check_unique,
+    check_whole,
+)
+from agent.wire.v1.desired import BundleRef, Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A cause: its reason code, parameters for the reader's sentence, and a short message for the log."""
+
+    reason: str
+    message: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_code(self.reason)
+        check_text(self.message)
+        check_pairs("parameters", self.parameters, FACTS_LIMIT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """Something that is so, why, and since when by the device's clock (shown, never compared)."""
+
+    type: str
+    reason: str
+    since: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_text(self.type)
+        check_code(self.reason)
+        check_time(self.since)
+        check_pairs("parameters", self.parameters, FACTS_LIMIT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A technician holds the device (or a deployment), and why."""
+
+    reason: str
+    since: str
+
+    def __post_init__(self) -> None:
+        check_text(self.reason)
+        check_time(self.since)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Active:
+    """What serves now under a deployment's name, and on what: nothing runs on a slower path unsaid."""
+
+    revision: int
+    bundle: BundleRef
+    variant: str
+    runtime: str
+    accelerator: str
+
+    def __post_init__(self) -> None:
+        check_whole("revision", self.revision, least=1)
+        check_digest(self.variant)
+        check_text(self.runtime)
+        check_text(self.accelerator)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedDeployment:
+    """One deployment: the revision wanted, how far it has come, and what serves meanwhile."""
+
+    name: str
+    revision: int
+    digest: str
+    phase: Phase
+    active: Active | None = None
+    conditions: tuple[Condition, ...] = ()
+    last_error: Problem | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_whole("revision", self.revision, least=1)
+        check_digest(self.digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """What one device says it is. `observed` is the desired document it acts on; None: it has none."""
+
+    fleet: str
+    device: str
+    session: int
+    observed: Order | None = None
+    deployments: tuple[ReportedDeployment, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    hold: Hold | None = None
+    last_error: Problem | None = None
+    agent_version: str = ""
+
+    def __post_init__(self) -> None:
+        check_fleet(self.fleet)
+        check_device(self.device)
+        check_whole("session", self.session)
+        check_text(self.agent_version)
+        if len(self.deployments) > DEPLOYMENTS_LIMIT:
+            raise ValueError(f"{len(self.deployments)} deployments; at most {DEPLOYMENTS_LIMIT}")
+        check_unique("deployment", [deployment.name for deployment in self.deployments])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedRelease:
+    """One release of a site: the revision wanted and how far it is."""
+
+    name: str
+    revision: int
+    digest: str
+    phase: str
+    conditions: tuple[Condition, ...] = ()
+    last_error: Problem | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_whole("revision", self.revision, least=1)
+        check_digest(self.digest)
+        check_text(self.phase)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteReported:
+    """What a site's Lease holder says of it. Counts only from a member, and only with the highest term seen."""
+
+    fleet: str
+    site: str
+    device: str
+    term: int
+    observed: Order | None = None
+    releases: tuple[ReportedRelease, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fleet(self.fleet)
+        check_site(self.site)
+        check_device(self.device)
+        check_whole("term", self.term)

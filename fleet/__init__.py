@@ -1,0 +1,1 @@
+"""The centre: what should run where, and whether it does. Importing this loads nothing."""
