@@ -1,0 +1,48 @@
+"""Run one word's typer application; whatever ends it becomes an exit code or a `CommandError`."""
+
+import typer
+from typer._click.exceptions import UsageError  # typer gives it no public name
+
+from fleet.cli.screen import CommandError, ExitCode
+from models.errors import CorruptError, ModelError, TransientError
+
+
+def run(app: typer.Typer, word: str, arguments: list[str]) -> int:
+    """Run `skerry WORD ARGUMENTS` and return its exit code.
+
+    Raises:
+        CommandError: it could not be done; told in what, why and what next.
+    """
+    program = f"skerry {word}"
+    try:
+        ended = app(arguments, prog_name=program, standalone_mode=False)
+    except UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else program
+        raise CommandError(
+            error.format_message().splitlines()[0],
+            "USAGE",
+            f"see: {path} --help",
+            ExitCode.USAGE,
+        ) from error
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except ModelError as error:
+        raise _of_model(error, program) from error
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        raise CommandError(
+            f"{program} stopped at{where or ' a file or socket'}: {error.strerror or error}",
+            "OPERATING_SYSTEM",
+            "check that the path exists, may be written and has room",
+            ExitCode.BAD,
+        ) from error
+    return ended if isinstance(ended, int) else ExitCode.DONE
+
+
+def _of_model(error: ModelError, program: str) -> CommandError:
+    if isinstance(error, TransientError):
+        return CommandError(str(error), error.reason, "try again", ExitCode.UNREACHABLE)
+    if isinstance(error, CorruptError):
+        next_step = "the file was damaged after it was written: fetch or build it again"
+        return CommandError(str(error), error.reason, next_step, ExitCode.REFUSED)
+    return CommandError(str(error), error.reason, f"see: {program} --help", ExitCode.REFUSED)
