@@ -1,0 +1,1 @@
+"""Serving: who answers for which deployment, over the Open Inference Protocol. Importing this loads nothing."""
