@@ -28,11 +28,20 @@ class Kind(StrEnum):
 
 
 DEVICE_READS = (Kind.DESIRED, Kind.ACKED, Kind.SITE_DESIRED, Kind.COMMAND)
-DEVICE_WRITES = (Kind.REPORTED, Kind.SITE_REPORTED, Kind.PRESENCE, Kind.HEALTH, Kind.EVENT, Kind.RESULT)
+DEVICE_WRITES = (
+    Kind.REPORTED,
+    Kind.SITE_REPORTED,
+    Kind.PRESENCE,
+    Kind.HEALTH,
+    Kind.EVENT,
+    Kind.RESULT,
+)
 SIGNED = frozenset({Kind.DESIRED, Kind.SITE_DESIRED, Kind.COMMAND})
 """Kinds that travel in a DSSE envelope, because a device obeys them."""
 
-RETAINED = frozenset({Kind.DESIRED, Kind.SITE_DESIRED, Kind.REPORTED, Kind.SITE_REPORTED, Kind.PRESENCE, Kind.ACKED})
+RETAINED = frozenset(
+    {Kind.DESIRED, Kind.SITE_DESIRED, Kind.REPORTED, Kind.SITE_REPORTED, Kind.PRESENCE, Kind.ACKED}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,9 @@ def check_time(value: str) -> None:
 def check_name(value: str) -> None:
     """A deployment's or release's name: what clients call, so URL-safe."""
     if not _NAME.match(value):
-        raise ValueError(f"not a name: {value[:80]!r} (lower-case letters, digits, '.', '_', '-'; at most 63)")
+        raise ValueError(
+            f"not a name: {value[:80]!r} (lower-case letters, digits, '.', '_', '-'; at most 63)"
+        )
 
 
 def check_code(value: str) -> None:

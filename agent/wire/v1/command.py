@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from agent.wire.limits import FACTS_LIMIT
-from agent.wire.v1.checks import check_device, check_digest, check_fleet, check_name, check_pairs, check_time
+from agent.wire.v1.checks import (
+    check_device,
+    check_digest,
+    check_fleet,
+    check_name,
+    check_pairs,
+    check_time,
+)
 from agent.wire.v1.reported import Problem
 
 
