@@ -1,0 +1,178 @@
+"""Both runtimes through their `Interpreter`, which they share.
+
+Rules, each from a measured failure: no `tensor()` views (a held one makes
+`invoke` raise), no tensor but inputs and outputs is ever read (resource
+variables and sparse tensors crash the process), every exception is caught
+(damaged files raise even UnicodeDecodeError), resets build a new interpreter
+(`reset_all_variables` leaves resource variables as they are).
+"""
+
+import base64
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as distribution_version
+from typing import Any
+
+import numpy as np
+
+from models.errors import RefusedError
+from models.runtime import DISTRIBUTIONS, Array, Library, Slot
+
+_MODULES: dict[Library, str] = {
+    "litert": "ai_edge_litert.interpreter",
+    "tflite": "tflite_runtime.interpreter",
+}
+
+_ABS = base64.b64decode(
+    "GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAAAcAAAA0AAAAAMAAAABAAAACAAAAAQABAAEAAAAAQAAABAA"
+    "AAAMABQAEAAMAAgABAAMAAAAEAAAADwAAABAAAAARAAAAAEAAAAQAAAAAAAKAAwAAAAIAAQACgAAAAgAAAAMAAAA"
+    "AQAAAAEAAAABAAAAAAAAAAEAAAABAAAAAQAAAAAAAAACAAAAMAAAAAQAAADk////CAAAAAwAAAABAAAAeQAAAAEA"
+    "AAABAAAADAAMAAgAAAAAAAQADAAAAAgAAAAMAAAAAQAAAHgAAAABAAAAAQAAAAEAAAAQAAAADAAMAAsAAAAAAAQA"
+    "DAAAAGUAAAAAAABl"
+)
+"""The smallest model: |x| of one float."""
+
+
+def available() -> tuple[Library, ...]:
+    """Return the runtimes installed here, preferred first."""
+    return tuple(
+        library
+        for library, module in _MODULES.items()
+        if importlib.util.find_spec(module.partition(".")[0]) is not None
+    )
+
+
+def check(library: Library) -> str:
+    """Build an interpreter of a tiny model, run it, and return the runtime's version.
+
+    Raises:
+        RefusedError: RUNTIME_MISSING or RUNTIME_BROKEN.
+    """
+    if library not in available():
+        raise RefusedError("RUNTIME_MISSING", f"{DISTRIBUTIONS[library]} is not installed here")
+    try:
+        interpreter = _build(_ABS, library, 1, reference=False)
+        interpreter.set_tensor(0, np.array([-3], np.float32))
+        interpreter.invoke()
+        answer = float(interpreter.get_tensor(1)[0])
+    except Exception as error:
+        raise RefusedError(
+            "RUNTIME_BROKEN",
+            f"{DISTRIBUTIONS[library]} with numpy {np.__version__} can't run the smallest model: "
+            f"{_said(error)}",
+        ) from error
+    if answer != 3:  # noqa: PLR2004  # |-3|
+        raise RefusedError("RUNTIME_BROKEN", f"{DISTRIBUTIONS[library]} says |-3| is {answer}")
+    return _version(library)
+
+
+class Loaded:
+    """One loaded model, on one of the two runtimes (a `models.runtime.Runner`)."""
+
+    def __init__(
+        self, content: bytes, *, library: Library | None, threads: int, reference: bool
+    ) -> None:
+        if library is None:
+            library = next(iter(available()), None)
+            if library is None:
+                raise RefusedError(
+                    "RUNTIME_MISSING", "neither ai-edge-litert nor tflite-runtime is installed here"
+                )
+        elif library not in available():
+            raise RefusedError("RUNTIME_MISSING", f"{DISTRIBUTIONS[library]} is not installed here")
+        self._content = content
+        self._threads = threads
+        self._reference = reference
+        self.library: Library = library
+        self.version = _version(library)
+        self._load()
+
+    def _load(self) -> None:
+        try:
+            interpreter = _build(
+                self._content, self.library, self._threads, reference=self._reference
+            )
+            inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+            self.inputs = tuple(_slot(detail) for detail in inputs)
+            self.outputs = tuple(_slot(detail) for detail in outputs)
+            self._places = [int(detail["index"]) for detail in inputs]
+            self._answers = [int(detail["index"]) for detail in outputs]
+        except Exception as error:
+            check(self.library)  # a runtime that can run nothing is not the file's fault
+            raise RefusedError(
+                "LOAD_FAILED",
+                f"{DISTRIBUTIONS[self.library]} {self.version} can't load this file: "
+                f"{_said(error)}",
+            ) from error
+        self._interpreter = interpreter
+        self._fresh = True
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Answer one set of inputs, in the file's order.
+
+        Raises:
+            RefusedError: LOAD_FAILED, the inputs don't fit or the runtime failed on them.
+        """
+        if len(inputs) != len(self.inputs):
+            raise RefusedError(
+                "LOAD_FAILED", f"{len(inputs)} inputs were given; the model has {len(self.inputs)}"
+            )
+        for slot, array in zip(self.inputs, inputs, strict=True):
+            if array.dtype != slot.dtype or array.shape != slot.shape:
+                raise RefusedError(
+                    "LOAD_FAILED",
+                    f"input {slot.name} is {slot.dtype} {list(slot.shape)}; "
+                    f"{array.dtype} {list(array.shape)} was given",
+                )
+        self._fresh = False
+        try:
+            for place, array in zip(self._places, inputs, strict=True):
+                self._interpreter.set_tensor(place, array)
+            self._interpreter.invoke()
+            return [self._interpreter.get_tensor(answer) for answer in self._answers]
+        except Exception as error:
+            raise RefusedError(
+                "LOAD_FAILED",
+                f"{DISTRIBUTIONS[self.library]} {self.version} failed on these inputs: "
+                f"{_said(error)}",
+            ) from error
+
+    def reset(self) -> None:
+        """Forget all state, as if just loaded. Idempotent."""
+        if not self._fresh:
+            self._load()
+
+
+def _build(content: bytes, library: Library, threads: int, *, reference: bool) -> Any:  # noqa: ANN401  # neither runtime has types
+    module = importlib.import_module(_MODULES[library])
+    kind = module.OpResolverType
+    interpreter = module.Interpreter(
+        model_content=content,
+        num_threads=threads,
+        experimental_op_resolver_type=kind.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if reference
+        else kind.AUTO,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _slot(detail: dict[str, Any]) -> Slot:
+    return Slot(
+        name=str(detail["name"]),
+        dtype=np.dtype(detail["dtype"]),
+        shape=tuple(int(size) for size in detail["shape"]),
+    )
+
+
+def _version(library: Library) -> str:
+    try:
+        return distribution_version(DISTRIBUTIONS[library])
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
