@@ -1,0 +1,399 @@
+"""Who gets what, who doesn't and why: a rollout request against what was last seen. Pure.
+
+`plan` is an ordinary function. It returns a frozen value with a reason for each
+target it leaves out; the value has a digest, so that a person can say "start
+this one" and be told when the world has moved. Planning again from where a plan
+leads yields no step.
+
+Rules:
+- A step changes one deployment of one target. `renewed` puts it into whatever
+  the target's newest document is at that moment, so that two rollouts of two
+  deployments don't undo each other. No other deployment's revision moves.
+- A revision changes only when the bundle, the settings or the unit do. It never
+  returns to a number that the target has seen under that name.
+- A target is never driven backwards: one that is ahead of the store is left out.
+- An offline target gets its step like any other; it is set aside while it is
+  away (`fleet.rollout`), which is not a failure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from models.fit import Hardware, Misfits, fit
+
+from agent.wire.codec import WireError, encode
+from agent.wire.limits import DEPLOYMENTS_LIMIT, DOCUMENT_LIMIT_BYTES
+from agent.wire.reasons import Reason
+from agent.wire.v1 import Deployment, DeploymentSettings, Desired, Order
+from fleet.canonical import digest
+from fleet.inventory import Inventory, Target
+from fleet.policy import BUILT_IN, Policy, RolloutRequest
+from models.card import Card, Variant
+
+ENVELOPE_LIMIT_BYTES = 512
+"""What an envelope adds besides the payload: its type, and two signatures with their key ids."""
+
+PAYLOAD_LIMIT_BYTES = (DOCUMENT_LIMIT_BYTES - ENVELOPE_LIMIT_BYTES) // 4 * 3
+"""A payload travels in base64 inside its envelope, and the envelope is what the limit is on."""
+
+
+class PlanReason(StrEnum):
+    """Why a target is left out, or nothing can be planned, beside the reasons of the wire."""
+
+    NO_CHANGE = "NO_CHANGE"
+    DEPLOYMENTS_LIMIT = "DEPLOYMENTS_LIMIT"
+    FACTS_UNKNOWN = "FACTS_UNKNOWN"
+    TARGET_UNKNOWN = "TARGET_UNKNOWN"
+    TARGET_AHEAD = "TARGET_AHEAD"
+    BUNDLE_UNKNOWN = "BUNDLE_UNKNOWN"
+    POLICY_UNKNOWN = "POLICY_UNKNOWN"
+    POLICY_NOT_CARRIED_OUT = "POLICY_NOT_CARRIED_OUT"
+    PLAN_CHANGED = "PLAN_CHANGED"
+    OVERTAKEN = "OVERTAKEN"
+
+
+class PlanError(Exception):
+    """Nothing can be planned, or a plan can't be carried out; `reason` says why."""
+
+    def __init__(self, reason: PlanReason | Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One target gets one deployment. `replaces` is what it wants under that name now.
+
+    `order` is what the document would have if it were written now. `variant` is
+    the file that fits; `class_name` is what such targets have in common.
+    `fetch_bytes` is what the target must fetch that it doesn't already want.
+    """
+
+    target: str
+    name: str
+    deployment: Deployment
+    order: Order
+    variant: str
+    class_name: str
+    fetch_bytes: int
+    online: bool
+    site: str | None = None
+    replaces: Deployment | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """One target gets nothing, and why: a code, a short text, parameters for its sentence."""
+
+    target: str
+    name: str
+    reason: str
+    message: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wave:
+    """A batch: the targets that are asked together."""
+
+    number: int
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do, and why. Everything but `planned_at` is in its digest.
+
+    `blast_radius` is how many targets serve the bundle before anything decides
+    about it; `fetch_bytes` is the sum over all steps, before neighbours share.
+    """
+
+    fleet: str
+    request: RolloutRequest
+    policy: Policy
+    steps: tuple[Step, ...]
+    excluded: tuple[Exclusion, ...]
+    waves: tuple[Wave, ...]
+    blast_radius: int
+    fetch_bytes: int
+    planned_at: str
+
+    @property
+    def digest(self) -> str:
+        """The digest of everything but the time: the same world and request give the same one."""
+        return digest(replace(self, planned_at=""))
+
+
+def plan(
+    request: RolloutRequest,
+    policy: Policy,
+    inventory: Inventory,
+    cards: Mapping[str, Card],
+    now: datetime,
+) -> Plan:
+    """Decide for each target that the request names or matches.
+
+    Args:
+        request: what a person asked for.
+        policy: the policy that `request.policy` names.
+        inventory: what was last seen of the fleet.
+        cards: the cards of known bundles, by manifest digest.
+        now: shown to people, and nothing else.
+
+    Raises:
+        PlanError: the policy has gates that nothing carries out yet, the bundle
+            is not known, or the request can't be written into a document.
+    """
+    _refuse_policy(policy)
+    card = _card_of(request, cards)
+    planned_at = written(now)
+    decisions = [
+        _decide(request, card, inventory, target, planned_at)
+        for target in sorted(inventory.targets, key=lambda target: target.device)
+        if _asked_for(request, target)
+    ]
+    known = {target.device for target in inventory.targets}
+    unknown = [
+        Exclusion(target=target, name=target, reason=PlanReason.TARGET_UNKNOWN)
+        for target in sorted(request.targets)
+        if target not in known
+    ]
+    steps = tuple(decision for decision in decisions if isinstance(decision, Step))
+    excluded = [decision for decision in decisions if isinstance(decision, Exclusion)]
+    return Plan(
+        fleet=inventory.fleet,
+        request=request,
+        policy=policy,
+        steps=steps,
+        excluded=(*excluded, *unknown),
+        waves=(Wave(number=1, targets=tuple(step.target for step in steps)),) if steps else (),
+        blast_radius=len(steps),
+        fetch_bytes=sum(step.fetch_bytes for step in steps),
+        planned_at=planned_at,
+    )
+
+
+def find_policy(name: str) -> Policy:
+    """Return the built-in policy of this name.
+
+    Raises:
+        PlanError: there is none.
+    """
+    try:
+        return BUILT_IN[name]
+    except KeyError:
+        raise PlanError(
+            PlanReason.POLICY_UNKNOWN, f"no policy {name[:80]!r}; there are {', '.join(BUILT_IN)}"
+        ) from None
+
+
+def renewed(
+    held: Desired | None,
+    deployment: Deployment,
+    *,
+    fleet: str,
+    target: str,
+    epoch: int,
+    issued_at: str,
+) -> Desired:
+    """Return the target's next document: `held` with this one deployment put in.
+
+    Args:
+        held: the newest document in the store, None if the target has none.
+        deployment: what a step wants.
+        fleet: the fleet's id.
+        target: the device's id.
+        epoch: the epoch of a first document; later ones keep their own.
+        issued_at: shown to people.
+
+    Raises:
+        PlanError: OVERTAKEN: the store holds this or a later revision of that
+            name already, so this step comes too late and must change nothing.
+    """
+    if held is None:
+        first = Order(epoch=epoch, generation=1)
+        return Desired(
+            fleet=fleet, target=target, order=first, issued_at=issued_at, deployments=(deployment,)
+        )
+    deployments = {wanted.name: wanted for wanted in held.deployments}
+    current = deployments.get(deployment.name)
+    if current is not None and current.revision >= deployment.revision:
+        raise PlanError(
+            PlanReason.OVERTAKEN,
+            f"{target} wants revision {current.revision} of {deployment.name} already, "
+            f"and this step has revision {deployment.revision}",
+        )
+    deployments[deployment.name] = deployment
+    return replace(
+        held,
+        order=next_order(held.order),
+        issued_at=issued_at,
+        deployments=tuple(deployments.values()),
+    )
+
+
+def next_order(order: Order) -> Order:
+    """Return what comes after `order` within its epoch."""
+    return replace(order, generation=order.generation + 1)
+
+
+def written(now: datetime) -> str:
+    """Return a date as documents write it: RFC 3339 in UTC, whole seconds."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _refuse_policy(policy: Policy) -> None:
+    gated = [number for number, wave in enumerate(policy.waves, 1) if wave.gate is not None]
+    if gated or len(policy.waves) > 1:
+        what = f"a gate behind wave {gated[0]}" if gated else f"{len(policy.waves)} waves"
+        raise PlanError(
+            PlanReason.POLICY_NOT_CARRIED_OUT,
+            f"policy {policy.name!r} has {what}, and this version carries out neither gates "
+            "nor further waves: it would start everything at once and call that careful",
+        )
+
+
+def _card_of(request: RolloutRequest, cards: Mapping[str, Card]) -> Card:
+    bundle = request.bundle
+    card = cards.get(bundle.digest)
+    if card is None:
+        raise PlanError(
+            PlanReason.BUNDLE_UNKNOWN, f"bundle {bundle.name}:{bundle.version} is not published"
+        )
+    if str(card.ref) != f"{bundle.name}:{bundle.version}":
+        raise PlanError(
+            PlanReason.BUNDLE_UNKNOWN,
+            f"bundle {bundle.name}:{bundle.version} was asked for, and its digest is {card.ref}",
+        )
+    return card
+
+
+def _asked_for(request: RolloutRequest, target: Target) -> bool:
+    if target.device in request.targets:
+        return True
+    return request.selector is not None and request.selector.matches(target.attributes)
+
+
+def _decide(
+    request: RolloutRequest, card: Card, inventory: Inventory, target: Target, planned_at: str
+) -> Step | Exclusion:
+    """Go from the most final reason to the least; whoever passes them all gets a step."""
+    hindered = _hindered(request, target)
+    if hindered is not None:
+        return hindered
+    hardware = target.hardware
+    if hardware is None:
+        return _left_out(target, PlanReason.FACTS_UNKNOWN)
+    fitting = fit(card, hardware)
+    if isinstance(fitting, Misfits):
+        code, text = fitting.reasons[0]
+        return _left_out(target, code, text)
+    deployment = _deployment(request, target, inventory.epoch)
+    document = renewed(
+        target.desired,
+        deployment,
+        fleet=inventory.fleet,
+        target=target.device,
+        epoch=inventory.epoch,
+        issued_at=planned_at,
+    )
+    if _too_large(document):
+        return _left_out(target, Reason.TOO_LARGE, limit=str(PAYLOAD_LIMIT_BYTES))
+    return Step(
+        target=target.device,
+        name=target.name,
+        deployment=deployment,
+        order=document.order,
+        variant=fitting.variant.digest,
+        class_name=_class_name(hardware, fitting.variant),
+        fetch_bytes=_fetch_bytes(request, target, card, fitting.variant),
+        online=target.online,
+        site=target.site,
+        replaces=target.wanted(request.deployment),
+    )
+
+
+def _hindered(request: RolloutRequest, target: Target) -> Exclusion | None:
+    """Say what keeps a target out whatever the bundle needs."""
+    # The store was restored: its document would be refused as stale, or drive the device back.
+    if (ahead := target.ahead) is not None:
+        observed = f"{ahead.epoch}.{ahead.generation}"
+        return _left_out(target, PlanReason.TARGET_AHEAD, observed=observed)
+    # Before the hold and the fit: what a target already wants needs no step.
+    wanted = target.wanted(request.deployment)
+    if wanted is not None and _same(wanted, request):
+        return _left_out(target, PlanReason.NO_CHANGE, revision=str(wanted.revision))
+    if target.reported is not None and target.reported.hold is not None:
+        return _left_out(target, Reason.HELD_BY_OWNER, target.reported.hold.reason)
+    held = 0 if target.desired is None else len(target.desired.deployments)
+    if wanted is None and held >= DEPLOYMENTS_LIMIT:
+        return _left_out(target, PlanReason.DEPLOYMENTS_LIMIT, limit=str(DEPLOYMENTS_LIMIT))
+    return None
+
+
+def _left_out(target: Target, reason: str, message: str = "", **parameters: str) -> Exclusion:
+    return Exclusion(
+        target=target.device,
+        name=target.name,
+        reason=reason,
+        message=message,
+        parameters=parameters,
+    )
+
+
+def _class_name(hardware: Hardware, variant: Variant) -> str:
+    """Name what such targets have in common: a model that is bad on one is bad on all of them."""
+    runtime = f"{hardware.runtime} {hardware.runtime_version}"
+    accelerator = variant.requirements.accelerator
+    return f"{runtime}, {hardware.architecture}, {accelerator}, {variant.format}"
+
+
+def _same(wanted: Deployment, request: RolloutRequest) -> bool:
+    same_settings = request.settings is None or request.settings == wanted.settings
+    return same_settings and wanted.bundle.digest == request.bundle.digest
+
+
+def _deployment(request: RolloutRequest, target: Target, epoch: int) -> Deployment:
+    """Return the deployment with its next revision: a number this target never saw under the name.
+
+    The generation it comes with is such a number even where the deployment was
+    removed in between; the other two matter after a recovery, when generations
+    may begin again in a new epoch.
+    """
+    order = Order(epoch=epoch, generation=1)
+    if target.desired is not None:
+        order = next_order(target.desired.order)
+    wanted, told = target.wanted(request.deployment), target.told(request.deployment)
+    used = (0 if wanted is None else wanted.revision, 0 if told is None else told.revision)
+    kept = DeploymentSettings() if wanted is None else wanted.settings
+    return Deployment(
+        name=request.deployment,
+        bundle=request.bundle,
+        revision=max(order.generation, 1 + max(used)),
+        settings=kept if request.settings is None else request.settings,
+        unit=None if wanted is None else wanted.unit,
+    )
+
+
+def _too_large(document: Desired) -> bool:
+    """Say whether the document would not fit its envelope.
+
+    Raises:
+        PlanError: it can't be written at all, for a reason that is the request's own.
+    """
+    try:
+        return len(encode(document)) > PAYLOAD_LIMIT_BYTES
+    except WireError as error:
+        if error.reason is Reason.TOO_LARGE:
+            return True
+        raise PlanError(error.reason, f"the settings can't be sent: {error}") from error
+
+
+def _fetch_bytes(request: RolloutRequest, target: Target, card: Card, variant: Variant) -> int:
+    """Count the files of the bundle that the target doesn't already want under any name."""
+    deployments = () if target.desired is None else target.desired.deployments
+    if any(held.bundle.digest == request.bundle.digest for held in deployments):
+        return 0
+    return variant.size_bytes + card.golden.size_bytes

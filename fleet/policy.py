@@ -1,0 +1,162 @@
+"""What people ask for: a rollout of a bundle to targets, under a policy. Values only. Pure.
+
+A policy is a list of waves, each with a size and, if its start is to protect
+the next one, a gate. Sizes in percent are of all that matched when the rollout
+began, and add up: 10 then 50 reaches a tenth and then half. Whoever no size
+reached forms a last wave: nobody is skipped silently.
+
+Gates are values here before anything carries them out: `fleet.plan` refuses a
+policy that has one, and says so, until the waves of a gated rollout are driven.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.wire.v1 import BundleRef, DeploymentSettings
+from agent.wire.v1.checks import check_device, check_name, check_unique
+from fleet.selector import Selector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRequest:
+    """Serve `bundle` as `deployment` on the targets that `selector` matches, and on those named.
+
+    A request that names nobody is refused: to reach everything, say so with the
+    empty selector. `settings` None keeps what each target has (the defaults
+    where it has none).
+    """
+
+    bundle: BundleRef
+    deployment: str
+    selector: Selector | None = None
+    targets: tuple[str, ...] = ()
+    settings: DeploymentSettings | None = None
+    policy: str = "careful"
+
+    def __post_init__(self) -> None:
+        check_name(self.deployment)
+        check_unique("target", self.targets)
+        for target in self.targets:
+            check_device(target)
+        if self.selector is None and not self.targets:
+            raise ValueError("a rollout needs a selector or named targets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """So many targets."""
+
+    targets: int
+
+    def __post_init__(self) -> None:
+        if self.targets < 1:
+            raise ValueError(f"a wave of {self.targets} targets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percent:
+    """As many as bring the rollout up to this share of all that matched when it began."""
+
+    percent: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.percent <= 100:  # noqa: PLR2004  # a share
+            raise ValueError(f"{self.percent} percent; it must be between 1 and 100")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """Those of the rollout's targets that this selector matches."""
+
+    selector: Selector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EachClass:
+    """So many reachable targets of every class (runtime, architecture, accelerator, variant)."""
+
+    per_class: int = 1
+
+    def __post_init__(self) -> None:
+        if self.per_class < 1:
+            raise ValueError(f"{self.per_class} targets of each class")
+
+
+Size = Count | Percent | Matching | EachClass
+
+
+class Inconclusive(StrEnum):
+    """What to do when a gate has too little to decide on."""
+
+    PAUSE = "pause"
+    APPROVE = "approve"  # wait for a person's word
+    SKIP = "skip"  # go on; the plan names the gate beforehand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What a wave must show before the next may start.
+
+    It passes when at least `success_percent` of its targets committed and fails
+    as soon as more than `error_percent` did not, both only over at least
+    `minimum_sample` settled targets; then it soaks for `soak_s`. `deadline_s`
+    runs from a target's acknowledgement, so that an offline target never times
+    out. "All settled" never stands in for "enough succeeded".
+    """
+
+    success_percent: int
+    error_percent: int
+    minimum_sample: int = 1
+    soak_s: float = 0.0
+    deadline_s: float = 3600.0
+    inconclusive: Inconclusive = Inconclusive.PAUSE
+
+    def __post_init__(self) -> None:
+        for name, share in (("success", self.success_percent), ("error", self.error_percent)):
+            if not 0 <= share <= 100:  # noqa: PLR2004  # a share
+                raise ValueError(f"{name}_percent is {share}; it must be between 0 and 100")
+        if self.minimum_sample < 1:
+            raise ValueError("minimum_sample is at least 1: no sample decides nothing")
+        if self.soak_s < 0 or self.deadline_s <= 0:
+            raise ValueError("soak_s is at least 0, deadline_s above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveRule:
+    """The size of one wave, and the gate behind it. None: the next starts when this one settled."""
+
+    size: Size
+    gate: Gate | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How a rollout spreads."""
+
+    name: str
+    waves: tuple[WaveRule, ...]
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not self.waves:
+            raise ValueError("a policy has at least one wave")
+
+
+ALL_AT_ONCE = Policy(name="all-at-once", waves=(WaveRule(size=Percent(percent=100)),))
+"""One wave, no gate: everything that fits, now."""
+
+_EVERY_ONE = Gate(success_percent=100, error_percent=0, soak_s=60.0)
+_NEARLY_ALL = Gate(success_percent=95, error_percent=5, soak_s=60.0)
+
+CAREFUL = Policy(
+    name="careful",
+    waves=(
+        # One of each class: a model that is bad on one runtime is then seen on one device.
+        WaveRule(size=EachClass(), gate=_EVERY_ONE),
+        WaveRule(size=Percent(percent=50), gate=_NEARLY_ALL),
+        WaveRule(size=Percent(percent=100), gate=_NEARLY_ALL),
+    ),
+)
+"""The default: a canary of each class, then half, then all, each behind a gate."""
+
+BUILT_IN = {policy.name: policy for policy in (ALL_AT_ONCE, CAREFUL)}
