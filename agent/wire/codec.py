@@ -2,16 +2,18 @@
 
 Tolerant reader, strict writer: fields it doesn't know are ignored; a malformed,
 oversized or unknown document is refused with a reason, and nothing of it is
-kept. A plain secret is refused in both directions.
+kept. A plain secret is refused in both directions, and so is a number that JSON
+has no word for (NaN, infinity).
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from agent.wire import v1
 from agent.wire.limits import (
@@ -19,7 +21,9 @@ from agent.wire.limits import (
     HEALTH_DEPLOYMENT_LIMIT_BYTES,
     HEALTH_DEVICE_LIMIT_BYTES,
     JOIN_LIMIT_BYTES,
+    SIGNED_LIMIT_BYTES,
 )
+from agent.wire.packing import PACKED_LIMIT, pack, unpack
 from agent.wire.reasons import Reason
 
 Document = (
@@ -68,9 +72,20 @@ SCHEMAS: dict[str, type[Document]] = {
 }
 """Every document by its schema id. `-draft` goes at release 0.1."""
 
-_SCHEMA_OF = {cls: schema for schema, cls in SCHEMAS.items()}
-_OVER_HTTP = {v1.JoinRequest, v1.JoinAnswer, v1.RenewRequest, v1.RenewAnswer, v1.RevocationList}
-_SECRET_NAME = re.compile(r"pass(word|phrase|wd)|secret|token|credential|api[_-]?key|private[_-]?key", re.IGNORECASE)
+_SCHEMA_OF: dict[object, str] = {cls: schema for schema, cls in SCHEMAS.items()}
+_ADAPTERS: dict[object, TypeAdapter[Any]] = {}
+_SIGNED: set[object] = {v1.Desired, v1.SiteDesired, v1.Command}
+_OVER_HTTP: set[object] = {
+    v1.JoinRequest,
+    v1.JoinAnswer,
+    v1.RenewRequest,
+    v1.RenewAnswer,
+    v1.RevocationList,
+}
+_SECRET_NAME = re.compile(
+    r"pass(word|phrase|wd)|secret|token|credential|api[_-]?key|private[_-]?key", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
 class WireError(Exception):
@@ -81,36 +96,41 @@ class WireError(Exception):
         self.reason = reason
 
 
-def schema_of(cls: type[Document]) -> str:
+def schema_of(cls: type[DocumentT]) -> str:
     """Return a document type's schema id."""
     return _SCHEMA_OF[cls]
 
 
-def limit_bytes(cls: type[Document]) -> int:
-    """Return the most bytes a document of this type may have as sent."""
+def limit_bytes(cls: type[DocumentT]) -> int:
+    """Return the most bytes a document of this type may have, before any envelope."""
+    if cls in _SIGNED:
+        return SIGNED_LIMIT_BYTES
     return JOIN_LIMIT_BYTES if cls in _OVER_HTTP else DOCUMENT_LIMIT_BYTES
-
-
-@cache
-def adapter_of(cls: type[Document]) -> TypeAdapter[Document]:
-    """Return the validator of one document type (also the source of its JSON Schema)."""
-    return TypeAdapter(cls)
 
 
 def encode(document: Document) -> bytes:
     """Return the bytes of a document: UTF-8 JSON, the schema id first, absent values left out.
 
     Raises:
-        WireError: it would be larger than its limit, or carries a plain secret.
+        WireError: it would be larger than its limit, carries a plain secret, or a value that
+            JSON has no form for.
     """
     cls = type(document)
+    schema = _SCHEMA_OF[cls]
     _refuse_plain_secrets(document)
-    body = adapter_of(cls).dump_json(document, exclude_none=True)
-    raw = b'{"schema":' + json.dumps(schema_of(cls)).encode() + b"," + body[1:]
-    if isinstance(document, v1.Health):
-        _check_health_parts(document, raw)
+    try:
+        body = {"schema": schema}
+        body |= _adapter_of(cls).dump_python(document, mode="json", exclude_none=True)
+        if isinstance(document, v1.Health):
+            _pack_sketches(body)
+            _check_health_parts(body)
+        raw = _compact(body)
+    except (PydanticSerializationError, ValueError) as error:
+        raise WireError(Reason.MALFORMED, f"{schema} has a value that JSON can't hold") from error
     if len(raw) > limit_bytes(cls):
-        raise WireError(Reason.TOO_LARGE, f"{schema_of(cls)} would have {len(raw)} bytes; at most {limit_bytes(cls)}")
+        raise WireError(
+            Reason.TOO_LARGE, f"{schema} would have {len(raw)} bytes; at most {limit_bytes(cls)}"
+        )
     return raw
 
 
@@ -123,35 +143,87 @@ def decode(raw: bytes, *expected: type[DocumentT]) -> DocumentT:
     most = max(limit_bytes(cls) for cls in expected)
     if len(raw) > most:
         raise WireError(Reason.TOO_LARGE, f"a document of {len(raw)} bytes; at most {most}")
-    try:
-        outer = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise WireError(Reason.MALFORMED, "not JSON") from error
+    outer = _parse(raw)
     schema = outer.get("schema") if isinstance(outer, dict) else None
-    for cls in expected:
-        if schema == schema_of(cls):
-            break
-    else:
+    cls = next((cls for cls in expected if schema == schema_of(cls)), None)
+    if cls is None:
         names = " or ".join(schema_of(cls) for cls in expected)
-        raise WireError(Reason.UNKNOWN_SCHEMA, f"schema {str(schema)[:80]!r}, where {names} is expected")
+        raise WireError(
+            Reason.UNKNOWN_SCHEMA, f"schema {str(schema)[:80]!r}, where {names} is expected"
+        )
+    if len(raw) > limit_bytes(cls):
+        raise WireError(
+            Reason.TOO_LARGE, f"{schema} of {len(raw)} bytes; at most {limit_bytes(cls)}"
+        )
     try:
-        document = adapter_of(cls).validate_json(raw, strict=True)
+        if issubclass(cls, v1.Health):
+            _unpack_sketches(outer)
+            raw = _compact(outer)
+        document = _adapter_of(cls).validate_json(raw, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise WireError(Reason.MALFORMED, f"{schema}: {where}: {first['msg']}"[:250]) from error
+    except (ValueError, RecursionError) as error:
+        raise WireError(Reason.MALFORMED, f"{schema}: {error}"[:250]) from error
     _refuse_plain_secrets(document)
-    assert isinstance(document, cls)  # noqa: S101  # for the type checker: the adapter was made for cls
     return document
+
+
+def json_schema(cls: type[DocumentT]) -> dict[str, Any]:
+    """Return the JSON Schema of one document type as it is on the wire."""
+    schema: dict[str, Any] = _adapter_of(cls).json_schema()
+    schema["properties"] = {"schema": {"const": schema_of(cls)}, **schema["properties"]}
+    schema["required"] = ["schema", *schema.get("required", [])]
+    if "LatencySketch" in schema.get("$defs", {}):
+        schema["$defs"]["LatencySketch"] = {
+            "title": "LatencySketch",
+            "description": "A latency sketch, packed: see agent/wire/packing.py.",
+            "type": "string",
+            "maxLength": PACKED_LIMIT,
+        }
+        schema["$defs"]["DeploymentHealth"]["properties"]["latency"]["default"] = ""
+    return schema
+
+
+def _adapter_of(cls: type[DocumentT]) -> TypeAdapter[DocumentT]:
+    adapter = _ADAPTERS.get(cls)
+    if adapter is None:
+        adapter = _ADAPTERS[cls] = TypeAdapter(cls)
+    return adapter
+
+
+def _compact(tree: object) -> bytes:
+    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _parse(raw: bytes) -> object:
+    try:
+        return json.loads(raw.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise WireError(Reason.MALFORMED, "not JSON in UTF-8") from error
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
 
 
 def _refuse_plain_secrets(document: Document) -> None:
     for values in _settings_of(document):
         for name, value in values.items():
-            if _SECRET_NAME.search(name) and not isinstance(value, v1.SecretRef):
+            named = _SECRET_NAME.search(name) and not isinstance(value, v1.SecretRef)
+            if named or (isinstance(value, str) and _SECRET_VALUE.search(value)):
                 raise WireError(
                     Reason.SECRET_IN_DOCUMENT,
-                    f'setting {name[:80]!r} looks like a secret; name one held by the device: {{"secret": "its-name"}}',
+                    f"{name[:80]!r} looks like a secret; "
+                    'name one that the device holds: {"secret": "its-name"}',
                 )
 
 
@@ -160,18 +232,47 @@ def _settings_of(document: Document) -> Iterator[Mapping[str, object]]:
         yield document.settings.values
         for deployment in document.deployments:
             yield deployment.settings.values
+    if isinstance(document, v1.Command):
+        yield document.parameters
 
 
-def _check_health_parts(health: v1.Health, raw: bytes) -> None:
-    """Hold each part to its own limit, so that one deployment can't use up the others' room."""
-    parts = json.loads(raw).pop("deployments")
-    sizes = [len(json.dumps(part, separators=(",", ":")).encode()) for part in parts]
-    device = len(raw) - sum(sizes)
+def _pack_sketches(body: dict[str, Any]) -> None:
+    for part in body["deployments"]:
+        buckets = part.pop("latency")["buckets"]
+        if buckets:
+            part["latency"] = pack({int(index): count for index, count in buckets.items()})
+
+
+def _unpack_sketches(body: object) -> None:
+    """Put the plain form of each sketch where its text was.
+
+    Raises:
+        ValueError: a latency that is no packed sketch.
+    """
+    parts = body.get("deployments") if isinstance(body, dict) else None
+    for part in parts if isinstance(parts, list) else []:
+        if isinstance(part, dict) and "latency" in part:
+            if not isinstance(part["latency"], str):
+                raise ValueError("latency is not a text")
+            buckets = unpack(part["latency"])
+            part["latency"] = {"count": sum(buckets.values()), "buckets": buckets}
+
+
+def _check_health_parts(body: dict[str, Any]) -> None:
+    """Hold each part to its own limit, so that one deployment can't use up the others' room.
+
+    Drift is left out of the count: it comes once an hour, and only when it fits the document.
+    """
+    device = len(_compact({**body, "deployments": []}))
     if device > HEALTH_DEVICE_LIMIT_BYTES:
-        raise WireError(Reason.TOO_LARGE, f"the device's part has {device} bytes; at most {HEALTH_DEVICE_LIMIT_BYTES}")
-    for deployment, size in zip(health.deployments, sizes, strict=True):
-        if size > HEALTH_DEPLOYMENT_LIMIT_BYTES and not deployment.drift:
+        raise WireError(
+            Reason.TOO_LARGE,
+            f"the device's part has {device} bytes; at most {HEALTH_DEVICE_LIMIT_BYTES}",
+        )
+    for part in body["deployments"]:
+        size = len(_compact({**part, "drift": []}))
+        if size > HEALTH_DEPLOYMENT_LIMIT_BYTES:
             raise WireError(
                 Reason.TOO_LARGE,
-                f"{deployment.name}'s part has {size} bytes; at most {HEALTH_DEPLOYMENT_LIMIT_BYTES}",
+                f"{part['name']}'s part has {size} bytes; at most {HEALTH_DEPLOYMENT_LIMIT_BYTES}",
             )

@@ -4,7 +4,11 @@ Pure. Both sides import these, so that nobody sends what the other refuses.
 """
 
 DOCUMENT_LIMIT_BYTES = 8 * 1024
-"""Any MQTT document as sent, envelope included: 8 KB is what the strictest cloud bridge carries (AWS shadow)."""
+"""Any MQTT document as sent, envelope included: what the strictest cloud bridge carries (AWS's)."""
+
+SIGNED_LIMIT_BYTES = 5632
+"""A document that travels signed, before its envelope: in base64, with a type and room for three
+signatures (old key, new key, offline key), it has at most `DOCUMENT_LIMIT_BYTES`."""
 
 HEALTH_DEVICE_LIMIT_BYTES = 512
 """The device's own part of a health document."""
@@ -13,13 +17,16 @@ HEALTH_DEPLOYMENT_LIMIT_BYTES = 512
 """Each deployment's part of a health document."""
 
 PACKET_LIMIT_BYTES = 16 * 1024
-"""MQTT 5 Maximum Packet Size asked of the broker by both sides: a document, its topic and properties."""
+"""MQTT 5 Maximum Packet Size asked of the broker: a document, its topic and properties."""
 
 DEPLOYMENTS_LIMIT = 16
 """Deployments on one device: 16 health parts and 16 reported ones still fit their documents."""
 
 SKETCH_BUCKETS_LIMIT = 64
 """Buckets of a latency sketch; the lowest are collapsed into one above that."""
+
+SKETCH_INDEX_LIMIT = 4096
+"""Of an index's absolute value: gamma ** 4096 seconds is longer than anything lasts."""
 
 FACTS_LIMIT = 32
 LABELS_LIMIT = 32
@@ -36,7 +43,7 @@ CARD_LIMIT_BYTES = 1024 * 1024
 """A model card."""
 
 BLOB_LIMIT_BYTES = 512 * 1024 * 1024
-"""One layer. The largest quantized edge models are tens of megabytes; a card says the size beforehand."""
+"""One layer. The largest quantized edge models have tens of megabytes; a card says it first."""
 
 OUTBOX_LIMIT_BYTES = 4 * 1024 * 1024
 """What a device keeps to tell: some 20,000 transitions."""

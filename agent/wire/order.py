@@ -22,7 +22,7 @@ class Admission(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What a target holds: the order, and the sha256 of the exact payload bytes that were signed."""
+    """What a target holds: the order, and the sha256 of exactly the payload that was signed."""
 
     order: Order
     payload_digest: str

@@ -1,4 +1,4 @@
-"""The life of one revision of one deployment, as a table. Agent, simulated twin, centre and page read this one.
+"""The life of one revision of one deployment, as a table: the one that all parties read.
 
 Theory: a revision is wanted (`accepted`), becomes a *candidate* beside the
 incumbent (`fetching` … `activating`), serves on trial (`probation`) and is
@@ -52,7 +52,7 @@ class Happening(StrEnum):
 PHASES: dict[Phase, dict[Happening, Phase]] = {
     Phase.ACCEPTED: {
         Happening.BEGUN: Phase.FETCHING,
-        Happening.FAILED: Phase.REFUSED,  # quarantined, or doesn't fit: known before a byte is fetched
+        Happening.FAILED: Phase.REFUSED,  # quarantined, or doesn't fit: known before fetching
         Happening.SUPERSEDED: Phase.RETIRED,
     },
     Phase.FETCHING: {
@@ -114,7 +114,7 @@ SERVING = frozenset({Phase.PROBATION, Phase.COMMITTED})
 
 
 class IllegalHappeningError(Exception):
-    """Something happened that the table has no row for: a bug of ours, named by phase and happening."""
+    """Something happened that the table has no row for: a bug of ours, named by both words."""
 
     def __init__(self, phase: Phase, happening: Happening) -> None:
         super().__init__(f"a revision that is {phase} can't be {happening}")

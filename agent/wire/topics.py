@@ -67,7 +67,7 @@ class Topic:
             ValueError: it is none of ours.
         """
         levels = text.split("/")
-        if len(levels) != 5 or "/".join(levels[:2]) != ROOT:  # noqa: PLR2004  # skerry, v1, fleet, device, kind
+        if len(levels) != 5 or "/".join(levels[:2]) != ROOT:  # noqa: PLR2004  # as in `__str__`
             raise ValueError(f"not a topic of ours: {text[:200]!r}")
         return cls(levels[2], levels[3], Kind(levels[4]))
 
@@ -79,6 +79,6 @@ def every_device(fleet: str, kind: Kind) -> str:
 
 
 def marker(fleet: str) -> str:
-    """Return the topic of the centre's retained marker: when it is missing, the broker has lost its memory."""
+    """Return the topic of the centre's retained marker; missing, the broker has lost its memory."""
     check_fleet(fleet)
     return f"{ROOT}/{fleet}/centre/marker"

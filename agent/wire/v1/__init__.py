@@ -49,9 +49,11 @@ from agent.wire.v1.reported import (
 )
 
 __all__ = [
-    "Acked", "Active", "Approval", "ApprovalState", "Birth", "BundleRef", "Command", "Condition", "Death",
-    "Deployment", "DeploymentHealth", "DeploymentSettings", "Desired", "DeviceSettings", "DriftSketch", "Event",
-    "EventKind", "Facts", "Health", "Hold", "JoinAnswer", "JoinRequest", "LatencySketch", "Order", "Problem",
-    "ReleaseRef", "RenewAnswer", "RenewRequest", "Reported", "ReportedDeployment", "ReportedRelease", "Result",
-    "ResultStatus", "Revocation", "RevocationList", "SecretRef", "SiteDesired", "SiteReported", "TrustedKey", "Verb",
+    "Acked", "Active", "Approval", "ApprovalState", "Birth", "BundleRef", "Command",
+    "Condition", "Death", "Deployment", "DeploymentHealth", "DeploymentSettings", "Desired",
+    "DeviceSettings", "DriftSketch", "Event", "EventKind", "Facts", "Health", "Hold",
+    "JoinAnswer", "JoinRequest", "LatencySketch", "Order", "Problem", "ReleaseRef",
+    "RenewAnswer", "RenewRequest", "Reported", "ReportedDeployment", "ReportedRelease",
+    "Result", "ResultStatus", "Revocation", "RevocationList", "SecretRef", "SiteDesired",
+    "SiteReported", "TrustedKey", "Verb",
 ]  # fmt: skip

@@ -51,7 +51,7 @@ def check_name(value: str) -> None:
 
 
 def check_code(value: str) -> None:
-    """A reason code: upper-case words joined by underscores. A reader may meet one it doesn't know."""
+    """A reason code: upper-case words joined by underscores. A reader may not know it."""
     if not _CODE.match(value):
         raise ValueError(f"not a reason code: {value[:80]!r}")
 
@@ -63,7 +63,7 @@ def check_text(value: str) -> None:
 
 
 def check_whole(name: str, value: int, *, least: int = 0) -> None:
-    """A whole number that fits the wire (53 bits, as JSON readers keep them) and is at least `least`."""
+    """A whole number of at least `least` and 53 bits, as JSON readers keep them."""
     if not least <= value < 1 << 53:
         raise ValueError(f"{name} is {value}; it must be at least {least} and below 2**53")
 

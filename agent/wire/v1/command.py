@@ -1,4 +1,4 @@
-"""`command` and `result`: bounded requests with an id and an expiry. Commands are sent signed (DSSE).
+"""`command` and `result`: bounded requests with an id and an expiry. Commands are signed (DSSE).
 
 A device may refuse by its own policy and says so. Bulk answers (logs) go by
 HTTP PUT; the result then names the blob by digest.

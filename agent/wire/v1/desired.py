@@ -1,10 +1,11 @@
-"""`desired` and `site-desired`: what a target should be. Sent signed (DSSE), obeyed only when the signature holds.
+"""`desired` and `site-desired`: what a target should be. Signed (DSSE), obeyed only if that holds.
 
 Three outcomes when one arrives (`agent.wire.order.admit`): newer or identical,
 accepted; older, stale, refused; same (epoch, generation) with other content,
 conflict, loud. Rollback is a newer generation with old content.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -39,7 +40,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRef:
-    """A secret by the name under which the device (or a Kubernetes Secret) holds it. Never its value."""
+    """A secret by the name that the device (or a Kubernetes Secret) has for it. Never its value."""
 
     secret: str
 
@@ -48,6 +49,16 @@ class SecretRef:
 
 
 Setting = bool | int | float | str | SecretRef
+
+
+def check_settings(values: Mapping[str, Setting]) -> None:
+    """Numbers that every JSON reader keeps; texts are bounded by their document."""
+    for name, value in values.items():
+        check_text(name)
+        if isinstance(value, int) and abs(value) >= 1 << 53:
+            raise ValueError(f"setting {name!r} is {value}; whole numbers stay below 2**53")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"setting {name!r} is {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +99,7 @@ class DeploymentSettings:
             raise ValueError(f"timeout_s is {self.timeout_s}; it must be above 0 and at most 3600")
         if not 0 <= self.probation_s <= 30 * 86400:
             raise ValueError(f"probation_s is {self.probation_s}; it must be between 0 and 30 days")
+        check_settings(self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +139,14 @@ class DeviceSettings:
 
     def __post_init__(self) -> None:
         if not 1 <= self.health_period_s <= 86400:  # noqa: PLR2004  # a second to a day
-            raise ValueError(f"health_period_s is {self.health_period_s}; it must be between 1 and 86400")
+            raise ValueError(
+                f"health_period_s is {self.health_period_s}; it must be between 1 and 86400"
+            )
         if not 0 < self.reconnect_cap_s <= 3600:  # noqa: PLR2004  # above an hour a device looks dead
-            raise ValueError(f"reconnect_cap_s is {self.reconnect_cap_s}; it must be above 0 and at most 3600")
+            raise ValueError(
+                f"reconnect_cap_s is {self.reconnect_cap_s}; it must be above 0 and at most 3600"
+            )
+        check_settings(self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`event` and `acked`: transitions that must not be lost, and the only thing that empties the outbox.
+"""`event` and `acked`: transitions that must not be lost, and all that empties the outbox.
 
 Events are numbered within the ledger's id (a new ledger is a new numbering, so
 a reinstalled device is not taken for a replay). `acked` names the number below
@@ -33,12 +33,15 @@ class EventKind(StrEnum):
     HOLD = "hold"  # a technician held or released
     QUARANTINE = "quarantine"  # a digest or revision was quarantined or released
     BOOT = "boot"  # the agent started
-    FOLDED = "folded"  # `count` older events of one cause, folded to keep the outbox within its bytes
+    FOLDED = "folded"  # `count` older events of one cause, to keep the outbox within its bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One transition. `at` is the device's clock, for people."""
+    """One transition. `at` is the device's clock, for people.
+
+    `first`: the numbers from it up to `number` were folded, and won't come one by one.
+    """
 
     fleet: str
     device: str
@@ -54,12 +57,15 @@ class Event:
     count: int = 1
     message: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    first: int | None = None
 
     def __post_init__(self) -> None:
         check_fleet(self.fleet)
         check_device(self.device)
         check_text(self.ledger)
         check_whole("number", self.number, least=1)
+        if self.first is not None and not 1 <= self.first <= self.number:
+            raise ValueError(f"first is {self.first}; it must be between 1 and {self.number}")
         check_whole("count", self.count, least=1)
         check_time(self.at)
         check_text(self.message)

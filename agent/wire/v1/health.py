@@ -8,13 +8,23 @@ add up, sketches do. Counts are of this period, not since boot.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.wire.limits import DEPLOYMENTS_LIMIT, SKETCH_BUCKETS_LIMIT
-from agent.wire.v1.checks import check_device, check_digest, check_fleet, check_name, check_time, check_whole
+from agent.wire.limits import DEPLOYMENTS_LIMIT, SKETCH_BUCKETS_LIMIT, SKETCH_INDEX_LIMIT
+from agent.wire.v1.checks import (
+    check_device,
+    check_digest,
+    check_fleet,
+    check_name,
+    check_time,
+    check_whole,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencySketch:
-    """Seconds, as `index -> count` with index = ceil(log(seconds) / log(gamma)), gamma = 1.05 / 0.95."""
+    """Seconds, as `index -> count` with index = ceil(log(seconds) / log(gamma)).
+
+    gamma = 1.05 / 0.95. On the wire it is one short text (`agent.wire.packing`).
+    """
 
     count: int = 0
     buckets: Mapping[int, int] = field(default_factory=dict)
@@ -23,15 +33,17 @@ class LatencySketch:
         check_whole("count", self.count)
         if len(self.buckets) > SKETCH_BUCKETS_LIMIT:
             raise ValueError(f"{len(self.buckets)} buckets; at most {SKETCH_BUCKETS_LIMIT}")
-        for number in self.buckets.values():
-            check_whole("a bucket", number)
+        for index, number in self.buckets.items():
+            check_whole("a bucket", number, least=1)
+            if abs(index) > SKETCH_INDEX_LIMIT:
+                raise ValueError(f"bucket {index}; at most {SKETCH_INDEX_LIMIT} from 0")
         if sum(self.buckets.values()) != self.count:
             raise ValueError("the buckets don't add up to count")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftSketch:
-    """How inputs or outputs are spread against the card's reference, once an hour: counts by the card's bins."""
+    """How inputs or outputs are spread, once an hour: counts by the bins of the card."""
 
     subject: str
     counts: tuple[int, ...]

@@ -21,6 +21,7 @@ from agent.wire.v1.checks import (
     check_text,
     check_time,
     check_unique,
+    check_whole,
 )
 from agent.wire.v1.presence import Facts, check_facts
 
@@ -34,7 +35,7 @@ def _check_pem(name: str, value: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedKey:
-    """A public key the device trusts, and for what: `bundle` (models) or `desired` (documents it obeys).
+    """A public key the device trusts, and for what: `bundle` (models) or `desired` (documents).
 
     `key` is PEM (SubjectPublicKeyInfo); `id` is the sha256 of its DER form.
     """
@@ -52,7 +53,7 @@ class TrustedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinRequest:
-    """A device asks to join. Labels come from the person who runs the command; facts from the device."""
+    """A device asks to join. Labels are the word of who runs the command; facts, the device's."""
 
     token: str
     csr: str
@@ -75,7 +76,7 @@ class JoinRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinAnswer:
-    """All a device needs to live alone: who it is, whom it trusts, where the broker and the registry are.
+    """All a device needs to live alone: who it is, whom it trusts, where broker and registry are.
 
     `ca` may hold more than one certificate, so that a CA can be replaced.
     """
@@ -115,7 +116,10 @@ class RenewRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewAnswer:
-    """The new certificate; the old one stays valid until a connection proves the new. Draft: no reader yet."""
+    """The new certificate; the old one is good until a connection proves the new.
+
+    Draft: no reader yet.
+    """
 
     device: str
     certificate: str
@@ -154,7 +158,10 @@ class Approval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """One certificate that is no longer good, by its serial number in hexadecimal. Draft: no reader yet."""
+    """A certificate that is no longer good, by its serial number in hexadecimal.
+
+    Draft: no reader yet.
+    """
 
     device: str
     serial: str
@@ -170,7 +177,10 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationList:
-    """All that is revoked, numbered: a lower number than the one held is stale. Draft: no reader yet."""
+    """All that is revoked, numbered: a lower number than the one held is stale.
+
+    Draft: no reader yet.
+    """
 
     fleet: str
     number: int
@@ -178,3 +188,4 @@ class RevocationList:
 
     def __post_init__(self) -> None:
         check_fleet(self.fleet)
+        check_whole("number", self.number)

@@ -1,4 +1,4 @@
-"""`presence`: birth, and death as the broker's will. A death of any but the latest session is ignored.
+"""`presence`: birth, and death as the broker's will. Only the latest session's death counts.
 
 Facts are what a device says of itself; labels are set by people and never travel here.
 """
@@ -10,7 +10,7 @@ from agent.wire.limits import FACTS_LIMIT
 from agent.wire.v1.checks import check_device, check_fleet, check_pairs, check_time, check_whole
 
 Facts = Mapping[str, str]
-"""Names under `skerry/` (architecture, accelerator, runtime, versions, memory_mib …) to short texts."""
+"""Names under `skerry/` (architecture, accelerator, versions, memory_mib …) to short texts."""
 
 
 def check_facts(facts: Facts) -> None:
@@ -41,7 +41,7 @@ class Birth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """A device is gone: published by the broker as its will, or by itself when it leaves on purpose."""
+    """A device is gone: published as its will, or by itself when it leaves on purpose."""
 
     fleet: str
     device: str

@@ -27,7 +27,7 @@ from agent.wire.v1.desired import BundleRef, Order
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A cause: its reason code, parameters for the reader's sentence, and a short message for the log."""
+    """A cause: its reason code, parameters for the reader's sentence, a message for the log."""
 
     reason: str
     message: str = ""
@@ -69,7 +69,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Active:
-    """What serves now under a deployment's name, and on what: nothing runs on a slower path unsaid."""
+    """What serves now under a deployment's name, and on what: no slower path goes unsaid."""
 
     revision: int
     bundle: BundleRef
@@ -104,7 +104,7 @@ class ReportedDeployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """What one device says it is. `observed` is the desired document it acts on; None: it has none."""
+    """What one device says it is. `observed` is the document it acts on; None: it has none."""
 
     fleet: str
     device: str
@@ -146,7 +146,10 @@ class ReportedRelease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteReported:
-    """What a site's Lease holder says of it. Counts only from a member, and only with the highest term seen."""
+    """What a site's Lease holder says of it.
+
+    Counts only from a member, and only with the highest term seen.
+    """
 
     fleet: str
     site: str
