@@ -1,0 +1,178 @@
+"""What a device does next, and why. Pure: desired and observed in, steps with reasons out.
+
+Level-triggered: the whole of both sides is read each time, nothing is
+remembered here. At most one step a deployment, and no deployment looks at
+another's. Rules, first match wins:
+
+1. What should be serving and isn't is started again, before anything else and
+   with no network.
+2. A rollback that was begun is finished.
+3. A deployment that is no longer wanted is retired.
+4. Another revision wanted supersedes the one under way, whatever its phase.
+5. Else the phase says: fetch, stage, test, activate, then commit or fail probation.
+
+Carrying out a plan leads to desired; planning again from there yields nothing.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.state import Observed, Record, Trial
+from agent.wire import v1
+from agent.wire.phases import Happening, Phase
+from agent.wire.reasons import Reason
+
+TRIAL_CRASHES_LIMIT = 2
+"""Crashes that end a probation: one may be the machine's (out of memory), two are the revision's."""
+
+TRIAL_REQUESTS_LEAST = 20
+"""Below this many requests a share of errors says nothing."""
+
+TRIAL_ERRORS_SHARE = 0.05
+"""Errors a request above which a probation has failed."""
+
+ATTEMPTS_LIMIT = 3
+"""Starts of a candidate that crash or hang before it is refused: a loaded machine is not a bad model."""
+
+
+class Action(StrEnum):
+    """What a step does."""
+
+    RESTORE = "restore"
+    ROLL_BACK = "roll-back"
+    RETIRE = "retire"
+    ACCEPT = "accept"
+    FETCH = "fetch"
+    STAGE = "stage"
+    TEST = "test"
+    ACTIVATE = "activate"
+    COMMIT = "commit"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to do to one deployment, and why."""
+
+    deployment: str
+    action: Action
+    reason: str
+    wanted: v1.Deployment | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The steps that may be taken now, and the loop time at which to look again (None: when something changes)."""
+
+    steps: tuple[Step, ...] = ()
+    wake_s: float | None = None
+
+
+_BY_PHASE: dict[Phase, tuple[Action, str]] = {
+    Phase.ACCEPTED: (Action.FETCH, "wanted and not yet here"),
+    Phase.FETCHING: (Action.FETCH, "fetching was begun and not finished"),
+    Phase.VERIFYING: (Action.FETCH, "fetched and not yet verified"),
+    Phase.STAGING: (Action.STAGE, "verified and no variant chosen"),
+    Phase.TESTING: (Action.TEST, "staged and not yet tested"),
+    Phase.ACTIVATING: (Action.ACTIVATE, "tested and not yet serving"),
+}
+
+
+def plan(desired: v1.Desired | None, observed: Observed, now_s: float) -> Plan:
+    """Return what to do next. With no desired document nothing is retired or accepted."""
+    wanted = {each.name: each for each in desired.deployments} if desired else {}
+    steps: list[Step] = []
+    wakes: list[float] = []
+    for name in sorted({*wanted, *observed.records}):
+        found = _next(name, wanted.get(name), observed, now_s, known=desired is not None)
+        if isinstance(found, Step):
+            steps.append(found)
+        elif found is not None:
+            wakes.append(found)
+        restore_due = observed.restore_waits.get(name)
+        if restore_due is not None and restore_due > now_s:
+            wakes.append(restore_due)
+    return Plan(steps=tuple(steps), wake_s=min(wakes, default=None))
+
+
+def _next(
+    name: str, wanted: v1.Deployment | None, observed: Observed, now_s: float, *, known: bool
+) -> Step | float | None:
+    """Return the next step, the loop time to look again, or None when there is nothing to do."""
+    record = observed.records.get(name)
+    if record is None:
+        why = "new in the desired document"
+        return Step(deployment=name, action=Action.ACCEPT, reason=why, wanted=wanted)
+    due = observed.waits.get(name, now_s)
+    gone = known and wanted is None
+    if not gone and _missing(record, observed) and observed.restore_waits.get(name, now_s) <= now_s:
+        return Step(deployment=name, action=Action.RESTORE, reason="it should serve and doesn't")
+    if record.phase is Phase.ROLLING_BACK and not gone:
+        why = "its probation failed"
+        return Step(deployment=name, action=Action.ROLL_BACK, reason=why) if due <= now_s else due
+    if gone:
+        why = "no longer in the desired document"
+        return Step(deployment=name, action=Action.RETIRE, reason=why) if due <= now_s else due
+    if wanted is not None and wanted != record.wanted:
+        why = f"revision {wanted.revision} supersedes {record.wanted.revision}"
+        return Step(deployment=name, action=Action.ACCEPT, reason=why, wanted=wanted)
+    if record.phase is Phase.PROBATION:
+        return _probation(record, observed.trials.get(name), now_s)
+    if record.phase not in _BY_PHASE:
+        return None
+    if due > now_s:
+        return due
+    action, why = _BY_PHASE[record.phase]
+    return Step(deployment=name, action=action, reason=why)
+
+
+def _missing(record: Record, observed: Observed) -> bool:
+    """Tell whether what should be serving is not what serves."""
+    if record.current is None:
+        return False
+    serving = observed.serving.get(record.name)
+    return serving is None or (serving.revision, serving.digest) != (
+        record.current.revision,
+        record.current.digest,
+    )
+
+
+def _probation(record: Record, trial: Trial | None, now_s: float) -> Step | float | None:
+    """Judge a probation by what was seen since it began. No trial yet: it doesn't serve, nothing is judged."""
+    probation_s = record.wanted.settings.probation_s
+    if trial is None or trial.revision != record.wanted.revision:
+        return None
+    failed = ""
+    if trial.crashes >= TRIAL_CRASHES_LIMIT:
+        failed = f"{trial.crashes} crashes in probation"
+    elif trial.requests >= TRIAL_REQUESTS_LEAST and (
+        trial.errors > TRIAL_ERRORS_SHARE * trial.requests
+    ):
+        failed = f"{trial.errors} of {trial.requests} requests failed in probation"
+    if failed:
+        return Step(deployment=record.name, action=Action.FAIL, reason=failed)
+    if now_s >= trial.since_s + probation_s:
+        why = f"served {probation_s:g} s without complaint"
+        return Step(deployment=record.name, action=Action.COMMIT, reason=why)
+    return trial.since_s + probation_s
+
+
+_PASSING = frozenset(
+    {
+        Reason.REGISTRY_UNREACHABLE, Reason.REGISTRY_REFUSED, Reason.NOT_FOUND, Reason.DISK_FULL,
+        Reason.OUT_OF_MEMORY, Reason.TIMED_OUT, Reason.DIGEST_MISMATCH, Reason.INTERNAL,
+        Reason.INTERRUPTED, Reason.HELD_BY_OWNER,
+    }
+)  # fmt: skip
+_MAY_PASS = frozenset({Reason.WORKER_CRASHED, Reason.WORKER_STUCK, Reason.SIZE_MISMATCH})
+
+
+def outcome(reason: str, attempts: int) -> Happening:
+    """Say whether a failed step is put off or is the candidate's end; `attempts` counts this failure too.
+
+    What the world did passes, and is tried again for ever; what may be either
+    is tried a few times; the rest is the candidate's own fault.
+    """
+    if reason in _PASSING or (reason in _MAY_PASS and attempts < ATTEMPTS_LIMIT):
+        return Happening.DEFERRED
+    return Happening.FAILED

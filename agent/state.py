@@ -1,0 +1,190 @@
+"""What a device remembers of each deployment, as values. Pure: no clock, disk or socket.
+
+A `Record` is one deployment's row in the ledger. Its methods are the only way
+from one record to the next: each applies a happening of `agent.wire.phases` and
+says what it means for what serves. `current` is what should be serving now,
+`previous` the last *committed* revision, to which a failed probation returns.
+Until a candidate is activated nothing of `current` changes, so whatever goes
+wrong before leaves the incumbent alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from agent.wire import v1
+from agent.wire.phases import SETTLED, Happening, Phase, after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """A revision that was staged: its deployment, the variant chosen for this device, and on what it runs."""
+
+    deployment: v1.Deployment
+    variant: str
+    runtime: str
+    accelerator: str = "cpu"
+
+    @property
+    def revision(self) -> int:
+        """The deployment's revision."""
+        return self.deployment.revision
+
+    @property
+    def digest(self) -> str:
+        """The bundle's digest."""
+        return self.deployment.bundle.digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One deployment: the revision wanted, how far it has come, and what serves meanwhile.
+
+    `proven` says whether `current` was committed; `problem` is why the wanted
+    revision was put off, refused or rolled back; `since` is when the phase was
+    entered by the device's clock, for people.
+    """
+
+    wanted: v1.Deployment
+    phase: Phase
+    since: str
+    problem: v1.Problem | None = None
+    candidate: Installed | None = None
+    current: Installed | None = None
+    previous: Installed | None = None
+    proven: bool = False
+
+    @property
+    def name(self) -> str:
+        """The deployment's name."""
+        return self.wanted.name
+
+    @property
+    def settled(self) -> bool:
+        """Whether the wanted revision stays as it is until something newer is wanted."""
+        return self.phase in SETTLED
+
+    def superseded(self, wanted: v1.Deployment, at: str) -> "Record":
+        """Want another revision; what serves goes on serving."""
+        after(self.phase, Happening.SUPERSEDED)
+        return replace(
+            self, wanted=wanted, phase=Phase.ACCEPTED, since=at, problem=None, candidate=None
+        )
+
+    def moved(self, happening: Happening, at: str, problem: v1.Problem | None = None) -> "Record":
+        """Apply a happening that changes nothing of what serves.
+
+        A problem stays until the revision serves or another is wanted, so that a
+        retry of the same trouble is seen to be the same.
+        """
+        return replace(
+            self,
+            phase=after(self.phase, happening),
+            since=at,
+            problem=problem if problem is not None else self.problem,
+        )
+
+    def staged(self, candidate: Installed, at: str) -> "Record":
+        """Remember the candidate that was made ready to start."""
+        return replace(self.moved(Happening.STAGED, at), candidate=candidate)
+
+    def activated(self, at: str) -> "Record":
+        """The candidate serves; what was committed before it is kept to return to."""
+        return replace(
+            self.moved(Happening.ACTIVATED, at),
+            current=self.candidate,
+            previous=self.current if self.proven else self.previous,
+            candidate=None,
+            proven=False,
+            problem=None,
+        )
+
+    def committed(self, at: str) -> "Record":
+        """The candidate has proven itself."""
+        return replace(self.moved(Happening.PROVEN, at), proven=True)
+
+    def restored(self, at: str) -> "Record":
+        """The last committed revision serves again (or nothing, where nothing did before)."""
+        return replace(
+            self.moved(Happening.RESTORED, at),
+            current=self.previous,
+            previous=None,
+            proven=self.previous is not None,
+        )
+
+    def digests(self) -> frozenset[str]:
+        """Return the bundles that must stay in the store."""
+        installed = [each.digest for each in (self.candidate, self.current, self.previous) if each]
+        return frozenset([self.wanted.bundle.digest, *installed])
+
+
+def accepted(wanted: v1.Deployment, at: str) -> Record:
+    """Return the record of a deployment that is new on this device."""
+    return Record(wanted=wanted, phase=Phase.ACCEPTED, since=at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What answers under a name right now."""
+
+    revision: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A probation so far, in loop time and counts since it began on this process."""
+
+    revision: int
+    since_s: float
+    requests: int = 0
+    errors: int = 0
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything a plan looks at.
+
+    `waits` holds back a deployment's next attempt until that loop time,
+    `restore_waits` the next attempt to start what should be serving.
+    """
+
+    records: Mapping[str, Record] = field(default_factory=dict)
+    serving: Mapping[str, Serving] = field(default_factory=dict)
+    trials: Mapping[str, Trial] = field(default_factory=dict)
+    waits: Mapping[str, float] = field(default_factory=dict)
+    restore_waits: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A transition to tell the centre, before the ledger numbers it."""
+
+    kind: v1.EventKind
+    deployment: str | None = None
+    revision: int | None = None
+    digest: str | None = None
+    phase: Phase | None = None
+    reason: str | None = None
+    message: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+def phase_note(record: Record) -> Note:
+    """Return the transition that led to a record."""
+    problem = record.problem
+    return Note(
+        kind=v1.EventKind.PHASE,
+        deployment=record.name,
+        revision=record.wanted.revision,
+        digest=record.wanted.bundle.digest,
+        phase=record.phase,
+        reason=problem.reason if problem else None,
+        message=problem.message if problem else "",
+        parameters=problem.parameters if problem else {},
+    )
+
+
+def text(message: object, limit: int = 250) -> str:
+    """Return a message cut to what a document carries."""
+    return str(message)[:limit]
