@@ -33,9 +33,10 @@ def plain(value: object) -> Plain:
             return {str(name): plain(inner) for name, inner in value.items()}
         case Sequence():
             return [plain(inner) for inner in value]
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    raise TypeError(f"{type(value).__name__} can't be written down")
+        case _ if is_dataclass(value):
+            return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            raise TypeError(f"{type(value).__name__} can't be written down")
 
 
 def canonical(value: object) -> bytes:

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from models.fit import Hardware
-
 from agent.wire.v1 import Deployment, Desired, Order, Reported, ReportedDeployment
 from agent.wire.v1.checks import check_device, check_fleet, check_unique, check_whole
+from models.fit import Hardware
 
 _RUNTIMES: dict[str, Literal["litert", "tflite"]] = {"litert": "litert", "tflite": "tflite"}
 
@@ -61,7 +60,7 @@ class Target:
 
     @property
     def ahead(self) -> Order | None:
-        """Return the order the device acts on, if newer than the store's: the store was restored."""
+        """Return the order the device acts on, if the store's is older: the store was restored."""
         observed = None if self.reported is None else self.reported.observed
         if observed is None:
             return None
@@ -70,7 +69,7 @@ class Target:
 
     @property
     def hardware(self) -> Hardware | None:
-        """Return what a variant must fit, by the device's own facts. None: it hasn't said enough."""
+        """Return what a variant must fit, by the device's facts. None: it hasn't said enough."""
         try:
             return Hardware(
                 architecture=self.facts["skerry/architecture"],
