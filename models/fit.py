@@ -1,0 +1,124 @@
+"""Whether a bundle fits a machine, and by which variant. Pure.
+
+A machine that fits none is told every reason. Where several variants fit, an
+accelerator's own goes first, then what measured fastest on this runtime and
+architecture, then the order in the card, which is its packer's preference.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from models.card import Card, Variant
+
+_CONSTRAINT = re.compile(r"([a-z0-9-]+)(<=|<|==)([0-9.]+)\Z")
+_LIBRARIES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
+LATENCY_METRIC = "latency_p50_ms"
+"""The metric, in a variant, by which two that fit are told apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What a machine has. `runtime` is `litert` or `tflite`; `memory_bytes` is what a worker may take."""
+
+    architecture: str
+    memory_bytes: int
+    runtime: str
+    runtime_version: str
+    accelerators: tuple[str, ...] = ()
+
+
+Reasons = tuple[tuple[str, str], ...]
+"""Reason codes, each with its text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fits:
+    """The variant to run; `passed_over` says why the others can't be."""
+
+    variant: Variant
+    passed_over: Reasons = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfits:
+    """No variant runs here; at least one reason each."""
+
+    reasons: Reasons
+
+
+def fit(card: Card, hardware: Hardware) -> Fits | Misfits:
+    """Return the variant of a bundle that this machine should run, or why it can run none."""
+    fitting = []
+    reasons: Reasons = ()
+    for position, variant in enumerate(card.variants):
+        against = _against(variant, hardware)
+        reasons += against
+        if not against:
+            fitting.append((_preference(variant, hardware), position, variant))
+    if not fitting:
+        return Misfits(reasons=reasons)
+    _, _, best = min(fitting, key=lambda each: each[:2])
+    return Fits(variant=best, passed_over=reasons)
+
+
+def _against(variant: Variant, hardware: Hardware) -> Reasons:
+    needs = variant.requirements
+    library = _LIBRARIES.get(hardware.runtime, hardware.runtime)
+    reasons = []
+    if needs.memory_bytes > hardware.memory_bytes:
+        reasons.append(
+            (
+                "OUT_OF_MEMORY",
+                f"the {variant.format} variant needs about {needs.memory_bytes} bytes of memory, and {hardware.memory_bytes} are left",
+            )
+        )
+    if needs.accelerator != "cpu" and needs.accelerator not in hardware.accelerators:
+        reasons.append(
+            (
+                "ACCELERATOR_MISSING",
+                f"the {variant.format} variant is built for {needs.accelerator!r}, which is not here",
+            )
+        )
+    for constraint in needs.avoid_runtimes:
+        if _matches(constraint, library, hardware.runtime_version):
+            reasons.append(
+                (
+                    "MODEL_UNSUPPORTED",
+                    f"the {variant.format} variant is known to answer wrongly on {constraint}, and this is {hardware.runtime_version}",
+                )
+            )
+    return tuple(reasons)
+
+
+def _preference(variant: Variant, hardware: Hardware) -> tuple[bool, float]:
+    library = _LIBRARIES.get(hardware.runtime, hardware.runtime)
+    measured = [
+        metric.value
+        for metric in variant.metrics
+        if metric.name == LATENCY_METRIC
+        and metric.architecture == hardware.architecture
+        and metric.runtime.partition(" ")[0] == library
+    ]
+    return variant.requirements.accelerator == "cpu", min(measured, default=math.inf)
+
+
+def _matches(constraint: str, library: str, version: str) -> bool:
+    """Say whether a runtime is one to avoid. A constraint on it that can't be read counts: better told than wrong."""
+    found = _CONSTRAINT.match(constraint)
+    if not found:
+        return constraint.startswith(library)
+    name, relation, than = found.groups()
+    if name != library:
+        return False
+    ours, theirs = _numbers(version), _numbers(than)
+    return (
+        ours == theirs
+        if relation == "=="
+        else ours < theirs or (relation == "<=" and ours == theirs)
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    found = [int(part) for part in re.findall(r"\d{1,9}", version)[:4]]
+    return tuple(found + [0] * (4 - len(found)))
