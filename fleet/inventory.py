@@ -6,13 +6,11 @@ here; times are shown to people.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
+from agent.wire import facts
 from agent.wire.v1 import Deployment, Desired, Order, Reported, ReportedDeployment
 from agent.wire.v1.checks import check_device, check_fleet, check_unique, check_whole
 from models.fit import Hardware
-
-_RUNTIMES: dict[str, Literal["litert", "tflite"]] = {"litert": "litert", "tflite": "tflite"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +68,16 @@ class Target:
     @property
     def hardware(self) -> Hardware | None:
         """Return what a variant must fit, by the device's facts. None: it hasn't said enough."""
+        accelerators = self.facts.get(facts.ACCELERATORS, "")
         try:
             return Hardware(
-                architecture=self.facts["skerry/architecture"],
-                memory_bytes=int(self.facts["skerry/memory_mib"]) << 20,
-                runtime=_RUNTIMES[self.facts["skerry/runtime"]],
-                runtime_version=self.facts["skerry/runtime_version"],
-                accelerators=tuple(self.facts.get("skerry/accelerator", "cpu").split(",")),
+                architecture=self.facts[facts.ARCHITECTURE],
+                memory_bytes=int(self.facts[facts.MEMORY_MIB]) << 20,
+                runtime=self.facts[facts.RUNTIME],
+                runtime_version=self.facts[facts.RUNTIME_VERSION],
+                accelerators=tuple(accelerators.split("_")) if accelerators else (),
             )
-        except (KeyError, ValueError):
+        except (KeyError, ValueError):  # a fact is missing, or the memory is not a number
             return None
 
 

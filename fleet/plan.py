@@ -21,8 +21,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from models.fit import Hardware, Misfits, fit
-
 from agent.wire.codec import WireError, encode
 from agent.wire.limits import DEPLOYMENTS_LIMIT, DOCUMENT_LIMIT_BYTES
 from agent.wire.reasons import Reason
@@ -31,6 +29,7 @@ from fleet.canonical import digest
 from fleet.inventory import Inventory, Target
 from fleet.policy import BUILT_IN, Policy, RolloutRequest
 from models.card import Card, Variant
+from models.fit import Hardware, Misfits, fit
 
 ENVELOPE_LIMIT_BYTES = 512
 """What an envelope adds besides the payload: its type, and two signatures with their key ids."""
@@ -288,8 +287,8 @@ def _decide(
         return _left_out(target, PlanReason.FACTS_UNKNOWN)
     fitting = fit(card, hardware)
     if isinstance(fitting, Misfits):
-        code, text = fitting.reasons[0]
-        return _left_out(target, code, text)
+        texts = "; ".join(text for _, text in fitting.reasons)
+        return _left_out(target, fitting.reasons[0][0], texts)
     deployment = _deployment(request, target, inventory.epoch)
     document = renewed(
         target.desired,

@@ -1,0 +1,18 @@
+"""Names of the facts that the centre decides by. Pure.
+
+A device may say others: those are for selectors and people.
+"""
+
+ARCHITECTURE = "skerry/architecture"
+"""As `platform.machine()` says it: `x86_64`, `aarch64`, `armv7l`."""
+
+MEMORY_MIB = "skerry/memory_mib"
+"""What the machine has, in whole MiB."""
+
+RUNTIME = "skerry/runtime"
+"""`litert` or `tflite`: the one that this device's workers load."""
+
+RUNTIME_VERSION = "skerry/runtime_version"
+
+ACCELERATORS = "skerry/accelerators"
+"""Sorted, joined by `_` (a label's value may hold no comma). Absent where there is only the CPU."""
