@@ -1,0 +1,106 @@
+"""What every target should be: the newest signed document of each, and the order of changes.
+
+A document enters only when it is newer than the one held: a planner that worked
+from an old look can't turn a target back. Each change gets the store's next
+*position*, so that the link can ask for all that changed above one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from agent.wire import v1
+from fleet.store.errors import OrderConflictError
+from fleet.store.tables import desired, store_state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldDesired:
+    """A target's newest document: the payload that was signed, and the envelope that is sent."""
+
+    target: str
+    order: v1.Order
+    payload: bytes
+    envelope: bytes
+    issued_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A target's newest document, and the position of the change that brought it."""
+
+    position: int
+    document: HeldDesired
+
+
+def held(connection: Connection, target: str) -> HeldDesired | None:
+    """Return a target's newest document; None: nothing was ever wanted of it."""
+    row = connection.execute(select(desired).where(desired.c.target == target)).one_or_none()
+    return None if row is None else _held(row)
+
+
+def every(connection: Connection) -> Sequence[HeldDesired]:
+    """Return the newest document of every target."""
+    return [_held(row) for row in connection.execute(select(desired).order_by(desired.c.target))]
+
+
+def put(connection: Connection, document: HeldDesired) -> None:
+    """Make this a target's newest document, at the next position.
+
+    Raises:
+        OrderConflictError: the one held is as new, or newer; it stays.
+    """
+    current = held(connection, document.target)
+    if current is not None and document.order <= current.order:
+        raise OrderConflictError(document.target, current.order, document.order)
+    raised = connection.execute(
+        update(store_state)
+        .values(position=store_state.c.position + 1)
+        .returning(store_state.c.position)
+    )
+    values = {
+        "epoch": document.order.epoch,
+        "generation": document.order.generation,
+        "payload": document.payload,
+        "envelope": document.envelope,
+        "issued_at": document.issued_at,
+        "position": raised.scalar_one(),
+    }
+    connection.execute(
+        insert(desired)
+        .values(target=document.target, **values)
+        .on_conflict_do_update(index_elements=[desired.c.target], set_=values)
+    )
+
+
+def after(connection: Connection, position: int, *, limit: int) -> Sequence[Change]:
+    """Return the documents that changed above `position`, in the order of their changes."""
+    query = (
+        select(desired)
+        .where(desired.c.position > position)
+        .order_by(desired.c.position)
+        .limit(limit)
+    )
+    return [Change(position=row.position, document=_held(row)) for row in connection.execute(query)]
+
+
+def head(connection: Connection) -> int:
+    """Return the position of the latest change; 0: there was none."""
+    return int(connection.execute(select(store_state.c.position)).scalar_one())
+
+
+def store_id(connection: Connection) -> str:
+    """Return the id this store was made with: positions of another store mean nothing here."""
+    return str(connection.execute(select(store_state.c.id)).scalar_one())
+
+
+def _held(row: Row[*tuple[object, ...]]) -> HeldDesired:
+    return HeldDesired(
+        target=row.target,
+        order=v1.Order(epoch=row.epoch, generation=row.generation),
+        payload=row.payload,
+        envelope=row.envelope,
+        issued_at=row.issued_at,
+    )

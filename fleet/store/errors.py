@@ -1,0 +1,55 @@
+"""What the store may refuse, sorted by what the caller may do about it."""
+
+from agent.wire import v1
+
+
+class StoreError(Exception):
+    """Something the store won't do."""
+
+
+class SchemaTooNewError(StoreError):
+    """The database was written by a newer Skerry: this one would not understand it."""
+
+
+class NotFoundError(StoreError):
+    """There is no such thing. `kind` and `name` say what was looked for."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"no {kind} {name!r}")
+        self.kind = kind
+        self.name = name
+
+
+class AmbiguousError(StoreError):
+    """More than one thing has this name: use the id."""
+
+    def __init__(self, kind: str, name: str, ids: tuple[str, ...]) -> None:
+        super().__init__(f"{len(ids)} {kind}s are called {name!r}: {', '.join(ids[:5])}")
+        self.kind = kind
+        self.name = name
+        self.ids = ids
+
+
+class ConflictError(StoreError):
+    """It is there already, and is something else."""
+
+
+class OrderConflictError(ConflictError):
+    """A desired document whose (epoch, generation) is not newer than the one held."""
+
+    def __init__(self, target: str, held: v1.Order, offered: v1.Order) -> None:
+        super().__init__(
+            f"{target} is at ({held.epoch}, {held.generation});"
+            f" ({offered.epoch}, {offered.generation}) is not newer"
+        )
+        self.target = target
+        self.held = held
+        self.offered = offered
+
+
+class TokenRefusedError(StoreError):
+    """A join token that is unknown, used up or expired; `state` says which."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"the token is {state}")
+        self.state = state

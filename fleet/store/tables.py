@@ -1,0 +1,176 @@
+"""The tables of the store. `SCHEMA` is the migration that makes them.
+
+Documents are kept as the bytes that were sent: what was signed or said is never
+re-serialised. Times are RFC 3339 in UTC, as text, and order nothing.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA = "0001"
+"""The newest migration this program knows."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _device(*, key: bool = True) -> Column[str]:
+    return Column("device", String(64), ForeignKey("devices.id"), primary_key=key, nullable=False)
+
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("created_at", String(32), nullable=False),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(64), nullable=False, index=True),
+    Column("site", String(64), ForeignKey("sites.id")),
+    Column("labels", JSON, nullable=False),
+    Column("facts", JSON, nullable=False),
+    Column("serial", String(64), nullable=False),
+    Column("certificate_expires_at", String(32), nullable=False),
+    Column("joined_at", String(32), nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("site", String(64), ForeignKey("sites.id")),
+    Column("labels", JSON, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("uses_limit", Integer, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("expires_at", String(32), nullable=False),
+)
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("card", LargeBinary, nullable=False),
+    Column("published_at", String(32), nullable=False),
+    UniqueConstraint("name", "version"),
+)
+
+desired = Table(
+    "desired",
+    metadata,
+    Column("target", String(64), primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("issued_at", String(32), nullable=False),
+    Column("position", BigInteger, nullable=False, unique=True),
+)
+"""`position` is the number of the change that put the document in (`store_state.position`)."""
+
+store_state = Table(
+    "store_state",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+)
+"""One row: the id this store was made with, and the position of its latest change."""
+
+reported = Table(
+    "reported",
+    metadata,
+    _device(),
+    Column("session", BigInteger, nullable=False),
+    Column("epoch", BigInteger),
+    Column("generation", BigInteger),
+    Column("document", LargeBinary, nullable=False),
+    Column("received_at", String(32), nullable=False),
+)
+
+presence = Table(
+    "presence",
+    metadata,
+    _device(),
+    Column("session", BigInteger, nullable=False),
+    Column("online", Boolean, nullable=False),
+    Column("since", String(32), nullable=False),
+    Column("agent_version", String(256), nullable=False),
+    Column("facts", JSON, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _device(),
+    Column("ledger", String(256), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("received_at", String(32), nullable=False),
+)
+
+acked = Table(
+    "acked",
+    metadata,
+    _device(),
+    Column("ledger", String(256), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+health = Table(
+    "health",
+    metadata,
+    _device(),
+    Column("document", LargeBinary, nullable=False),
+    Column("received_at", String(32), nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("plan", Text, nullable=False),
+    Column("plan_digest", String(80), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("at", String(32), nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("before", JSON(none_as_null=True)),
+    Column("after", JSON(none_as_null=True)),
+    Index("ix_audit_subject", "subject"),
+)
