@@ -1,0 +1,440 @@
+"""What a device must not forget, in one SQLite file: what it obeys, what serves, what it has yet to tell.
+
+Rules:
+- Every change is one transaction with `synchronous=FULL`: it survives a power
+  cut whole or not at all. A deployment's row and the events that tell of it are
+  written together.
+- A row is only replaced by whoever read it as it is (`put` compares): a step
+  that was overtaken by a newer desired document changes nothing.
+- Events are numbered without gaps within the ledger's id, and deleted only by
+  `acknowledge`. When they outgrow their bytes the oldest are folded by cause;
+  never the first `WINDOW`, which may have been sent under their numbers.
+- A ledger that is damaged is moved aside, never repaired and never deleted.
+
+Blocking: one row a transaction, but an fsync each; call it in a thread.
+"""
+
+import json
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import TypeAdapter, ValidationError
+
+from agent.state import Note, Record
+from agent.wire import codec, v1
+from agent.wire.limits import OUTBOX_LIMIT_BYTES
+from agent.wire.order import Held
+from agent.wire.reasons import Reason
+from models import durable
+
+SCHEMA = 1
+
+WINDOW = 64
+"""Events that may be under way before the centre has acknowledged the first of them."""
+
+_FOLDED_AT_ONCE = 512
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE held (
+  kind TEXT PRIMARY KEY, epoch INTEGER NOT NULL, generation INTEGER NOT NULL,
+  payload_digest TEXT NOT NULL, payload BLOB NOT NULL, envelope BLOB NOT NULL
+) STRICT;
+CREATE TABLE deployment (
+  name TEXT PRIMARY KEY, revision INTEGER NOT NULL, phase TEXT NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE TABLE event (
+  number INTEGER PRIMARY KEY, first INTEGER NOT NULL, cause TEXT NOT NULL, body BLOB NOT NULL
+) STRICT;
+"""
+
+_CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+
+
+class LedgerError(Exception):
+    """The ledger can't be used as it is: disk, permissions, or made by a newer agent."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class _DamagedError(Exception):
+    """What is in the file is not what we wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldDocument:
+    """A document the device obeys: its order, the exact payload, and the envelope it came in."""
+
+    held: Held
+    payload: bytes
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """An event that the centre has not acknowledged, as it is sent."""
+
+    number: int
+    body: bytes
+
+
+@cache
+def _record_adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
+def open_ledger(path: Path, *, fleet: str, device: str) -> "Ledger":
+    """Open a device's ledger, or make it. One that is damaged is moved aside and a new one started.
+
+    Raises:
+        LedgerError: the disk won't have it, or a newer agent made it.
+    """
+    try:
+        return Ledger(path, fleet=fleet, device=device)
+    except _DamagedError:
+        aside = _move_aside(path)
+    ledger = Ledger(path, fleet=fleet, device=device)
+    ledger.moved_aside = aside
+    return ledger
+
+
+def _move_aside(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
+        number += 1
+    for suffix in ("-wal", "-shm", ""):  # the database last: until then we would come here again
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    durable.sync_directory(path.parent)
+    return aside
+
+
+class Ledger:
+    """An open ledger. Reads come from memory, writes are durable when they return.
+
+    `moved_aside` is where the damaged one went that this one replaced.
+    """
+
+    def __init__(self, path: Path, *, fleet: str, device: str) -> None:
+        self._fleet, self._device = fleet, device
+        self._lock = threading.Lock()
+        self.moved_aside: Path | None = None
+        with _translated():
+            self._database = sqlite3.connect(
+                path, timeout=5, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with _translated():
+                self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _prepare(self) -> None:
+        run = self._database.execute
+        if run("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+            raise LedgerError(Reason.INTERNAL, "this file system can't hold a write-ahead log")
+        run("PRAGMA synchronous=FULL")
+        if run("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise _DamagedError
+        schema = run("PRAGMA user_version").fetchone()[0]
+        if schema > SCHEMA:
+            raise LedgerError(
+                Reason.UNKNOWN_SCHEMA,
+                f"the ledger has schema {schema}, this agent knows {SCHEMA}: run the newer agent",
+            )
+        if schema == 0:
+            self._create()
+        rows = run("SELECT name, value FROM meta").fetchall()
+        meta: dict[str, str] = dict(rows)
+        try:
+            self.id = meta["id"]
+            self._session = int(meta["session"])
+            self._next = int(meta["next"])
+            self._records = {
+                record.name: record
+                for (body,) in run("SELECT body FROM deployment")
+                for record in [_record_adapter().validate_json(body)]
+            }
+        except (KeyError, ValueError, ValidationError) as error:
+            raise _DamagedError from error
+        self._held = {
+            kind: HeldDocument(
+                held=Held(
+                    order=v1.Order(epoch=epoch, generation=generation), payload_digest=digest
+                ),
+                payload=payload,
+                envelope=envelope,
+            )
+            for kind, epoch, generation, digest, payload, envelope in run("SELECT * FROM held")
+        }
+        self._bytes, self._count = run(
+            "SELECT coalesce(sum(length(body)), 0), count(*) FROM event"
+        ).fetchone()
+
+    def _create(self) -> None:
+        self._database.executescript(
+            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA};"
+            f"INSERT INTO meta VALUES ('id', 'l-{secrets.token_hex(8)}'), ('session', '0'), ('next', '1');"
+            "COMMIT;"
+        )
+
+    def close(self) -> None:
+        """Close the file; what was written stays."""
+        with self._lock:
+            self._database.close()
+
+    # What the device obeys
+
+    def held(self, kind: str) -> HeldDocument | None:
+        """Return the document of a kind that was accepted last."""
+        return self._held.get(kind)
+
+    def hold(self, kind: str, document: HeldDocument) -> None:
+        """Obey a document from now on.
+
+        Raises:
+            LedgerError: it could not be written; the old one holds.
+        """
+        held = document.held
+        with self._transaction() as run:
+            run(
+                "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    kind,
+                    held.order.epoch,
+                    held.order.generation,
+                    held.payload_digest,
+                    document.payload,
+                    document.envelope,
+                ),
+            )
+        self._held = {**self._held, kind: document}
+
+    # What serves, and what is under way
+
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """Every deployment's record, as last committed."""
+        return MappingProxyType(self._records)
+
+    def put(
+        self,
+        name: str,
+        old: Record | None,
+        new: Record | None,
+        notes: Sequence[Note] = (),
+        *,
+        at: str,
+    ) -> bool:
+        """Replace a deployment's record by the next (None: forget it), and tell of it, in one transaction.
+
+        Returns False and changes nothing when the record is no longer `old`.
+
+        Raises:
+            LedgerError: it could not be written; nothing changed.
+        """
+        with self._lock:
+            if self._records.get(name) != old:
+                return False
+            with self._transaction(locked=True) as run:
+                if new is None:
+                    run("DELETE FROM deployment WHERE name = ?", (name,))
+                else:
+                    body = _record_adapter().dump_json(new).decode()
+                    run(
+                        "INSERT OR REPLACE INTO deployment VALUES (?, ?, ?, ?)",
+                        (name, new.wanted.revision, new.phase.value, body),
+                    )
+                self._append(run, notes, at)
+            rest = {key: value for key, value in self._records.items() if key != name}
+            self._records = rest if new is None else {**rest, name: new}
+            return True
+
+    # Connections
+
+    def next_session(self) -> int:
+        """Count a connection; the number only rises within this ledger."""
+        with self._transaction() as run:
+            run("UPDATE meta SET value = ? WHERE name = 'session'", (str(self._session + 1),))
+        self._session += 1
+        return self._session
+
+    @property
+    def session(self) -> int:
+        """The number of the latest connection; 0 before the first."""
+        return self._session
+
+    # What there is to tell
+
+    def tell(self, *notes: Note, at: str) -> None:
+        """Remember transitions until the centre has them.
+
+        Raises:
+            LedgerError: they could not be written.
+        """
+        with self._transaction() as run:
+            self._append(run, notes, at)
+
+    def pending(self, limit: int = WINDOW) -> tuple[Pending, ...]:
+        """Return the oldest events not acknowledged, in order."""
+        with self._lock, _translated():
+            rows = self._database.execute(
+                "SELECT number, body FROM event ORDER BY number LIMIT ?", (min(limit, WINDOW),)
+            ).fetchall()
+        return tuple(Pending(number=number, body=body) for number, body in rows)
+
+    @property
+    def depth(self) -> int:
+        """How many events wait."""
+        return self._count
+
+    @property
+    def outbox_bytes(self) -> int:
+        """How many bytes they have."""
+        return self._bytes
+
+    def acknowledge(self, acked: v1.Acked) -> int:
+        """Forget what the centre has committed; return how many. Another ledger's numbers mean nothing here."""
+        if acked.ledger != self.id or not self._count:
+            return 0
+        with self._transaction() as run:
+            size, count = run(
+                "SELECT coalesce(sum(length(body)), 0), count(*) FROM event WHERE number <= ?",
+                (acked.number,),
+            ).fetchone()
+            run("DELETE FROM event WHERE number <= ?", (acked.number,))
+            self._bytes -= size
+            self._count -= count
+        return int(count)
+
+    def _append(self, run: "_Run", notes: Sequence[Note], at: str) -> None:
+        for note in notes:
+            event = v1.Event(
+                fleet=self._fleet,
+                device=self._device,
+                ledger=self.id,
+                number=self._next,
+                kind=note.kind,
+                at=at,
+                deployment=note.deployment,
+                revision=note.revision,
+                digest=note.digest,
+                phase=note.phase,
+                reason=note.reason,
+                message=note.message,
+                parameters=note.parameters,
+            )
+            self._insert(run, event, _cause(event))
+            self._next += 1
+        if notes:
+            run("UPDATE meta SET value = ? WHERE name = 'next'", (str(self._next),))
+            while self._bytes > OUTBOX_LIMIT_BYTES and self._fold(run):
+                pass
+
+    def _insert(self, run: "_Run", event: v1.Event, cause: str) -> None:
+        body = codec.encode(event)
+        first = event.number if event.first is None else event.first
+        run("INSERT INTO event VALUES (?, ?, ?, ?)", (event.number, first, cause, body))
+        self._bytes += len(body)
+        self._count += 1
+
+    def _fold(self, run: "_Run") -> bool:
+        """Fold the oldest events that were not sent yet, one record a cause; False when there are too few."""
+        rows = run(
+            "SELECT number, first, cause, body FROM event ORDER BY number LIMIT ? OFFSET ?",
+            (_FOLDED_AT_ONCE, WINDOW),
+        ).fetchall()
+        if len(rows) < 2:  # noqa: PLR2004  # one can't be folded
+            return False
+        groups: dict[str, list[v1.Event]] = {}
+        for _, _, cause, body in rows:
+            groups.setdefault(cause, []).append(codec.decode(body, v1.Event))
+        if len(groups) > len(rows) // 2:  # too many causes to save anything: fold them all into one
+            groups = {Reason.OUTBOX_FULL: [event for each in groups.values() for event in each]}
+        run("DELETE FROM event WHERE number BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
+        self._bytes -= sum(len(body) for *_, body in rows)
+        self._count -= len(rows)
+        # The last numbers of the block go to what is left; the first of them stands for all before it.
+        first = rows[0][1]
+        for (number, *_), (cause, events) in zip(rows[-len(groups) :], groups.items(), strict=True):
+            event = _folded(cause, events, number, first if first < number else None)
+            self._insert(run, event, cause)
+            first = number + 1
+        return True
+
+    @contextmanager
+    def _transaction(self, *, locked: bool = False) -> "Iterator[_Run]":
+        """Run statements in one transaction; what is kept in memory goes back with it when it fails."""
+        if not locked:
+            with self._lock, self._transaction(locked=True) as run:
+                yield run
+            return
+        remembered = self._bytes, self._count, self._next
+        with _translated():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database.execute
+                self._database.execute("COMMIT")
+            except BaseException:
+                self._bytes, self._count, self._next = remembered
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+
+class _Run:
+    """The type of `Connection.execute`, which the standard library gives no name."""
+
+    def __call__(
+        self, statement: str, parameters: Sequence[object] = (), /
+    ) -> sqlite3.Cursor: ...
+
+
+def _cause(event: v1.Event) -> str:
+    return json.dumps([event.kind, event.deployment, event.phase, event.reason])
+
+
+def _folded(cause: str, events: Sequence[v1.Event], number: int, first: int | None) -> v1.Event:
+    last = events[-1]
+    if len(events) == 1:
+        return replace(last, number=number, first=first)
+    kind = last.parameters.get("kind", last.kind.value)
+    return v1.Event(
+        fleet=last.fleet,
+        device=last.device,
+        ledger=last.ledger,
+        number=number,
+        first=first,
+        kind=v1.EventKind.FOLDED,
+        at=last.at,
+        deployment=last.deployment if cause != Reason.OUTBOX_FULL else None,
+        phase=last.phase if cause != Reason.OUTBOX_FULL else None,
+        reason=last.reason if cause != Reason.OUTBOX_FULL else Reason.OUTBOX_FULL,
+        count=sum(event.count for event in events),
+        message="folded: the outbox was full",
+        parameters={"kind": kind, "first_at": events[0].parameters.get("first_at", events[0].at)},
+    )
+
+
+@contextmanager
+def _translated() -> "Iterator[None]":
+    """Turn the database engine's errors into ours, once."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _CORRUPT_CODES or not isinstance(error, sqlite3.OperationalError):
+            raise _DamagedError(str(error)) from error
+        reason = Reason.DISK_FULL if code == sqlite3.SQLITE_FULL else Reason.INTERNAL
+        raise LedgerError(reason, f"the ledger can't be written: {error}") from error

@@ -1,0 +1,240 @@
+"""What a device must not forget: held documents, records, sessions, events; and what it does with a damaged file."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import ledger as ledger_module
+from agent.ledger import HeldDocument, Ledger, LedgerError, open_ledger
+from agent.state import Note, Record, accepted
+from agent.wire import codec, v1
+from agent.wire.order import Held
+from agent.wire.phases import Happening, Phase
+
+AT = "2026-01-02T03:04:05Z"
+DIGEST = "sha256:" + "a" * 64
+
+
+def deployment(revision: int = 1, name: str = "digits") -> v1.Deployment:
+    return v1.Deployment(
+        name=name,
+        revision=revision,
+        bundle=v1.BundleRef(digest=DIGEST, name="digits", version="1.0.0"),
+        settings=v1.DeploymentSettings(values={"threshold": 0.5, "key": v1.SecretRef(secret="k")}),
+    )
+
+
+def note(reason: str = "TIMED_OUT", name: str = "digits") -> Note:
+    return Note(kind=v1.EventKind.PHASE, deployment=name, phase=Phase.FETCHING, reason=reason)
+
+
+def open_at(path: Path) -> Ledger:
+    return open_ledger(path, fleet="f", device="d-1")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    opened = open_at(path)
+    yield opened
+    opened.close()
+
+
+def events(ledger: Ledger, limit: int = 64) -> list[v1.Event]:
+    return [codec.decode(each.body, v1.Event) for each in ledger.pending(limit)]
+
+
+def held_document(generation: int) -> HeldDocument:
+    order = v1.Order(epoch=0, generation=generation)
+    return HeldDocument(
+        held=Held(order=order, payload_digest=DIGEST), payload=b"{}", envelope=b"{...}"
+    )
+
+
+def test_all_is_there_again_after_a_restart(ledger: Ledger, path: Path) -> None:
+    """A ledger opened again says the same: id, session, documents, records, events."""
+    record = accepted(deployment(), AT).moved(Happening.BEGUN, AT)
+    ledger.hold("desired", held_document(7))
+    assert ledger.put("digits", None, record, [note()], at=AT)
+    assert ledger.next_session() == 1
+    before = (ledger.id, ledger.session, dict(ledger.records), ledger.pending())
+    ledger.close()
+
+    again = open_at(path)
+
+    assert before == (again.id, again.session, dict(again.records), again.pending())
+    assert again.held("desired") == held_document(7)
+    assert again.held("site-desired") is None
+    again.close()
+
+
+def test_a_record_is_replaced_only_by_who_read_it_as_it_is(ledger: Ledger) -> None:
+    """A step overtaken by a newer revision changes nothing and tells nothing."""
+    first = accepted(deployment(1), AT)
+    second = first.superseded(deployment(2), AT)
+    assert ledger.put("digits", None, first, at=AT)
+    assert ledger.put("digits", first, second, at=AT)
+
+    late = ledger.put("digits", first, first.moved(Happening.BEGUN, AT), [note()], at=AT)
+
+    assert not late
+    assert {"digits": second} == dict(ledger.records)
+    assert ledger.depth == 0
+
+
+def test_a_record_can_be_forgotten(ledger: Ledger, path: Path) -> None:
+    """A retired deployment is gone after a restart too."""
+    record = accepted(deployment(), AT)
+    ledger.put("digits", None, record, at=AT)
+    ledger.put("digits", record, None, [note()], at=AT)
+    ledger.close()
+
+    again = open_at(path)
+
+    assert {} == dict(again.records)
+    assert again.depth == 1
+    again.close()
+
+
+def test_only_the_centre_empties_the_outbox(ledger: Ledger) -> None:
+    """Events go when acknowledged for this ledger's id, and their numbers are never used again."""
+    for _ in range(5):
+        ledger.tell(note(), at=AT)
+
+    def acked(number: int, of: str) -> v1.Acked:
+        return v1.Acked(fleet="f", device="d-1", ledger=of, number=number)
+
+    assert ledger.acknowledge(acked(5, "l-other")) == 0
+    assert ledger.depth == 5
+    assert ledger.acknowledge(acked(3, ledger.id)) == 3
+    assert [event.number for event in events(ledger)] == [4, 5]
+    assert ledger.acknowledge(acked(99, ledger.id)) == 2
+    assert ledger.outbox_bytes == 0
+    ledger.tell(note(), at=AT)
+    assert [event.number for event in events(ledger)] == [6]
+
+
+def test_a_full_outbox_folds_the_oldest_by_cause_and_loses_no_count(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within its bytes; every transition is counted; the numbers stay without gaps; nothing sent is renumbered."""
+    monkeypatch.setattr(ledger_module, "OUTBOX_LIMIT_BYTES", 60_000)
+    told = 2000
+    for index in range(told):
+        ledger.tell(note(("TIMED_OUT", "DISK_FULL", "NOT_FOUND")[index % 3]), at=AT)
+
+    assert ledger.outbox_bytes <= 60_000
+    everything: list[v1.Event] = []
+    while ledger.depth:
+        batch = events(ledger)
+        everything += batch
+        ledger.acknowledge(
+            v1.Acked(fleet="f", device="d-1", ledger=ledger.id, number=batch[-1].number)
+        )
+    assert sum(event.count for event in everything) == told
+    covered = [
+        number
+        for event in everything
+        for number in range(event.first or event.number, event.number + 1)
+    ]
+    assert covered == list(range(1, told + 1))
+    assert [event.number for event in everything[:64]] == list(range(1, 65))
+    folded = {event.reason for event in everything if event.kind is v1.EventKind.FOLDED}
+    assert folded == {"TIMED_OUT", "DISK_FULL", "NOT_FOUND"}
+
+
+def test_more_causes_than_room_still_fits(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When every event has its own cause they are folded all the same, and counted."""
+    monkeypatch.setattr(ledger_module, "OUTBOX_LIMIT_BYTES", 40_000)
+    for index in range(800):
+        ledger.tell(note(name=f"n{index}"), at=AT)
+
+    assert ledger.outbox_bytes <= 40_000
+    rows = sqlite3.connect(":memory:")  # only to show that nothing below needs the ledger's own door
+    rows.close()
+    total = 0
+    while ledger.depth:
+        batch = events(ledger)
+        total += sum(event.count for event in batch)
+        ledger.acknowledge(
+            v1.Acked(fleet="f", device="d-1", ledger=ledger.id, number=batch[-1].number)
+        )
+    assert total == 800
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "zeroed page", "record"])
+def test_a_damaged_ledger_is_moved_aside(path: Path, damage: str) -> None:
+    """A new one starts, the old bytes are kept, and the new one has another id."""
+    ledger = open_at(path)
+    old_id = ledger.id
+    ledger.put("digits", None, accepted(deployment(), AT), [note()] * 40, at=AT)
+    ledger.close()
+    if damage == "record":
+        database = sqlite3.connect(path)
+        database.execute("UPDATE deployment SET body = '{}'")
+        database.commit()
+        database.close()
+    raw = path.read_bytes()
+    if damage == "garbage":
+        path.write_bytes(b"not a database at all" * 500)
+    elif damage == "truncated":
+        path.write_bytes(raw[: len(raw) // 2])
+    elif damage == "zeroed page":
+        path.write_bytes(raw[:4096] + bytes(4096) + raw[8192:])
+    damaged = path.read_bytes()
+
+    again = open_at(path)
+
+    assert again.moved_aside == path.with_name("ledger.db.corrupt-1")
+    assert again.moved_aside.read_bytes() == damaged
+    assert again.id != old_id
+    assert {} == dict(again.records)
+    again.close()
+    path.write_bytes(b"and again" * 1000)
+    third = open_at(path)
+    assert third.moved_aside == path.with_name("ledger.db.corrupt-2")
+    third.close()
+
+
+def test_a_newer_agents_ledger_is_not_taken_for_damaged(path: Path) -> None:
+    """It is refused and left as it is: going back to an old agent must not forget what serves."""
+    open_at(path).close()
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version=99")
+    database.commit()
+    database.close()
+    before = path.read_bytes()
+
+    with pytest.raises(LedgerError) as caught:
+        open_at(path)
+
+    assert caught.value.reason == "UNKNOWN_SCHEMA"
+    assert path.read_bytes() == before
+
+
+def test_a_failed_write_changes_nothing(path: Path) -> None:
+    """When the disk is full the old record holds, in memory as in the file, and the error says so."""
+    ledger = open_at(path)
+    record = accepted(deployment(), AT)
+    ledger.put("digits", None, record, [note()], at=AT)
+    pages = ledger._database.execute("PRAGMA page_count").fetchone()[0]
+    ledger._database.execute(f"PRAGMA max_page_count={pages}")
+    before: tuple[dict[str, Record], int] = (dict(ledger.records), ledger.depth)
+
+    with pytest.raises(LedgerError) as caught:
+        for _ in range(100):
+            ledger.put(
+                "digits", record, record.moved(Happening.BEGUN, AT), [note()] * 200, at=AT
+            )
+
+    assert caught.value.reason == "DISK_FULL"
+    assert before == (dict(ledger.records), ledger.depth)
+    ledger.close()
