@@ -14,6 +14,7 @@ from agent.wire.v1.checks import (
     check_digest,
     check_fleet,
     check_name,
+    check_text,
     check_time,
     check_whole,
 )
@@ -102,5 +103,9 @@ class Health:
         check_time(self.at)
         check_whole("session", self.session)
         check_whole("outbox", self.outbox)
+        if not 0 < self.period_s <= 86400:  # noqa: PLR2004  # as `DeviceSettings` has it
+            raise ValueError(f"period_s is {self.period_s}; it must be above 0 and at most 86400")
+        if self.accelerator is not None:
+            check_text(self.accelerator)
         if len(self.deployments) > DEPLOYMENTS_LIMIT:
             raise ValueError(f"{len(self.deployments)} deployments; at most {DEPLOYMENTS_LIMIT}")

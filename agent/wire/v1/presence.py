@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.wire.limits import FACTS_LIMIT
-from agent.wire.v1.checks import check_device, check_fleet, check_pairs, check_time, check_whole
+from agent.wire.v1.checks import (
+    check_device,
+    check_fleet,
+    check_pairs,
+    check_text,
+    check_time,
+    check_whole,
+)
 
 Facts = Mapping[str, str]
 """Names under `skerry/` (architecture, accelerator, versions, memory_mib …) to short texts."""
@@ -35,6 +42,7 @@ class Birth:
         check_fleet(self.fleet)
         check_device(self.device)
         check_whole("session", self.session, least=1)
+        check_text(self.agent_version)
         check_time(self.at)
         check_facts(self.facts)
 
