@@ -16,3 +16,10 @@ RUNTIME_VERSION = "skerry/runtime_version"
 
 ACCELERATORS = "skerry/accelerators"
 """Sorted, joined by `_` (a label's value may hold no comma). Absent where there is only the CPU."""
+
+LEDGER = "skerry/ledger"
+"""The id of the device's ledger: sessions and events are numbered within it.
+
+The centre takes a birth whose ledger is another for news even when its session
+number is lower: the device lost its ledger and counts from 1 again.
+"""
