@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from agent.wire.codec import WireError, encode
-from agent.wire.limits import DEPLOYMENTS_LIMIT, DOCUMENT_LIMIT_BYTES
+from agent.wire.limits import DEPLOYMENTS_LIMIT, SIGNED_LIMIT_BYTES
 from agent.wire.reasons import Reason
 from agent.wire.v1 import Deployment, DeploymentSettings, Desired, Order
 from fleet.canonical import digest
@@ -30,12 +30,6 @@ from fleet.inventory import Inventory, Target
 from fleet.policy import BUILT_IN, Policy, RolloutRequest
 from models.card import Card, Variant
 from models.fit import Hardware, Misfits, fit
-
-ENVELOPE_LIMIT_BYTES = 512
-"""What an envelope adds besides the payload: its type, and two signatures with their key ids."""
-
-PAYLOAD_LIMIT_BYTES = (DOCUMENT_LIMIT_BYTES - ENVELOPE_LIMIT_BYTES) // 4 * 3
-"""A payload travels in base64 inside its envelope, and the envelope is what the limit is on."""
 
 
 class PlanReason(StrEnum):
@@ -299,7 +293,7 @@ def _decide(
         issued_at=planned_at,
     )
     if _too_large(document):
-        return _left_out(target, Reason.TOO_LARGE, limit=str(PAYLOAD_LIMIT_BYTES))
+        return _left_out(target, Reason.TOO_LARGE, limit=str(SIGNED_LIMIT_BYTES))
     return Step(
         target=target.device,
         name=target.name,
@@ -377,17 +371,18 @@ def _deployment(request: RolloutRequest, target: Target, epoch: int) -> Deployme
 
 
 def _too_large(document: Desired) -> bool:
-    """Say whether the document would not fit its envelope.
+    """Say whether the document would be larger than what travels signed.
 
     Raises:
         PlanError: it can't be written at all, for a reason that is the request's own.
     """
     try:
-        return len(encode(document)) > PAYLOAD_LIMIT_BYTES
+        encode(document)
     except WireError as error:
         if error.reason is Reason.TOO_LARGE:
             return True
         raise PlanError(error.reason, f"the settings can't be sent: {error}") from error
+    return False
 
 
 def _fetch_bytes(request: RolloutRequest, target: Target, card: Card, variant: Variant) -> int:

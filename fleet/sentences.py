@@ -1,0 +1,314 @@
+"""What a reason code, a phase or a state means to a person, and what to do next. Pure.
+
+Codes travel with parameters and never with prose; the prose is here, with the
+reader, so that it can improve without a device. A parameter that a sentence
+asks for and doesn't get shows as `?`; those it doesn't ask for follow in
+brackets. A code nobody here knows shows itself: it comes from something newer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.wire.phases import Phase
+from agent.wire.reasons import Reason
+from fleet.plan import PlanReason
+from fleet.rollout_states import RolloutState, TargetState
+
+UNKNOWN_NEXT = "It is newer than this version of Skerry: upgrade the centre to read it."
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What it means, and the next step, both with `{parameters}`."""
+
+    meaning: str
+    next_step: str
+
+
+REASONS: Mapping[str, Sentence] = {
+    # A document from outside
+    Reason.MALFORMED: Sentence(
+        "A document can't be read.",
+        "Look for a proxy or a program of another version between device and centre.",
+    ),
+    Reason.TOO_LARGE: Sentence(
+        "It is larger than is accepted.",
+        "Remove deployments or settings, or split the request.",
+    ),
+    Reason.UNKNOWN_SCHEMA: Sentence(
+        "A document is of a kind or version that its reader doesn't know.",
+        "Upgrade the older of the two sides.",
+    ),
+    Reason.SECRET_IN_DOCUMENT: Sentence(
+        "A setting carries a secret in plain text, and was not sent.",
+        'Store the secret on the device and name it: {{"secret": "its-name"}}.',
+    ),
+    Reason.SIGNATURE_MISSING: Sentence(
+        "There is no signature by a key that is trusted here.",
+        "Sign the bundle with a key of this fleet: skerry model sign.",
+    ),
+    Reason.SIGNATURE_INVALID: Sentence(
+        "The signature doesn't match the content: it was changed after it was signed.",
+        "Publish it again from its source, and find out who changed it.",
+    ),
+    Reason.WRONG_FLEET: Sentence(
+        "A document for another fleet was refused.",
+        "Check which centre and broker this device is joined to.",
+    ),
+    Reason.WRONG_TARGET: Sentence(
+        "A document for another device was refused.",
+        "Check the broker's access rules: a device must see only its own topics.",
+    ),
+    Reason.WRONG_KIND: Sentence(
+        "A document of one kind arrived where another belongs, and was refused.",
+        "Check what else publishes to this broker.",
+    ),
+    Reason.STALE_GENERATION: Sentence(
+        "An older document than the one held was refused; nothing changed.",
+        "Nothing, if it was a late copy. Otherwise check whether the centre's store was restored.",
+    ),
+    Reason.CONFLICTING_GENERATION: Sentence(
+        "Two different documents carry one generation: two centres speak for this fleet.",
+        "Stop one of the centres, and check where the signing key is kept.",
+    ),
+    Reason.COMMAND_EXPIRED: Sentence(
+        "A command came after its time had passed, and was not carried out.",
+        "Ask again; check the device's clock if this repeats.",
+    ),
+    Reason.COMMAND_NOT_ALLOWED: Sentence(
+        "The device's own policy refuses this command.",
+        "Ask its owner to allow it on the device.",
+    ),
+    # A bundle and its parts
+    Reason.MODEL_MALFORMED: Sentence(
+        "The model file is damaged, or no TFLite model.",
+        "Copy it again from its source, or convert it again.",
+    ),
+    Reason.MODEL_TOO_LARGE: Sentence(
+        "The model, or a part of it, is larger than the limit.",
+        "Quantize it, or take a smaller model.",
+    ),
+    Reason.MODEL_UNSUPPORTED: Sentence(
+        "The model needs something that the runtime here doesn't do, or does wrongly.",
+        "Pack a variant without it, or change the runtime on these devices.",
+    ),
+    Reason.CARD_MALFORMED: Sentence(
+        "The bundle's card can't be read.", "Pack the model again: skerry model pack."
+    ),
+    Reason.BUNDLE_MALFORMED: Sentence(
+        "The bundle's parts contradict each other.", "Pack the model again: skerry model pack."
+    ),
+    Reason.BUNDLE_INCOMPLETE: Sentence(
+        "A file that belongs to the bundle is missing.", "Publish the whole bundle again."
+    ),
+    Reason.DIGEST_MISMATCH: Sentence(
+        "Bytes are not the ones that were signed for.",
+        "They are fetched again by themselves; if it repeats, check the disk and the registry.",
+    ),
+    Reason.SIZE_MISMATCH: Sentence(
+        "A file has another size than its bundle says.",
+        "They are fetched again by themselves; if it repeats, publish the bundle again.",
+    ),
+    Reason.ACCURACY_BUDGET: Sentence(
+        "Quantizing cost more accuracy than the declared budget allows.",
+        "Calibrate on more fitting data, or allow more on purpose.",
+    ),
+    Reason.NO_VARIANT_FITS: Sentence(
+        "No file in the bundle runs on this hardware.",
+        "Pack a variant for it: skerry model inspect shows what each needs.",
+    ),
+    # Fetching
+    Reason.REGISTRY_UNREACHABLE: Sentence(
+        "The registry can't be reached; what served goes on serving.",
+        "Nothing: it is tried again. Check the network if it lasts.",
+    ),
+    Reason.REGISTRY_REFUSED: Sentence(
+        "The registry refused to give the file.",
+        "Check the device's certificate and the centre's log.",
+    ),
+    Reason.NOT_FOUND: Sentence("What was asked for isn't there.", "Check its name and digest."),
+    Reason.DISK_FULL: Sentence(
+        "There is not enough room on the disk.", "Free some room on the device; it is tried again."
+    ),
+    Reason.OUT_OF_MEMORY: Sentence(
+        "There is not enough memory for it.",
+        "Remove a deployment, or take a smaller variant.",
+    ),
+    Reason.TIMED_OUT: Sentence(
+        "It took longer than it may.", "Nothing: it is tried again. If it lasts, look for load."
+    ),
+    # Self-test, workers, probation
+    Reason.RUNTIME_MISSING: Sentence(
+        "No TFLite runtime is installed on the device.",
+        "Install one beside the agent: pip install 'skerry[agent,litert]'.",
+    ),
+    Reason.RUNTIME_BROKEN: Sentence(
+        "The TFLite runtime is installed and does not start.",
+        "Install it again for this Python and numpy.",
+    ),
+    Reason.LOAD_FAILED: Sentence(
+        "The runtime refuses to load the model.",
+        "Check the operators it needs (skerry model inspect) against the runtime's version.",
+    ),
+    Reason.GOLDEN_MISMATCH: Sentence(
+        "The model answers its golden vectors wrongly on this device; it never served.",
+        "Don't roll it out to this class of devices; pack a variant that is right there.",
+    ),
+    Reason.WORKER_CRASHED: Sentence(
+        "The process that runs the model died.",
+        "It is started again by itself; a model that keeps dying is quarantined.",
+    ),
+    Reason.WORKER_STUCK: Sentence(
+        "A call took longer than its deadline, and the process was ended.",
+        "Raise timeout_s, or use fewer threads; it is started again by itself.",
+    ),
+    Reason.PROBATION_FAILED: Sentence(
+        "It served badly on trial, and the revision before it serves again.",
+        "Read the device's last events for errors and latency.",
+    ),
+    Reason.QUARANTINED: Sentence(
+        "This content failed here before, and is not tried again.",
+        "Publish a repaired version.",
+    ),
+    Reason.ACCELERATOR_FALLBACK: Sentence(
+        "It runs, on a slower path than it was built for.",
+        "Check the accelerator's driver on the device.",
+    ),
+    Reason.ACCELERATOR_MISSING: Sentence(
+        "The accelerator it was built for is not there.",
+        "Connect it, or pack a variant for the CPU.",
+    ),
+    # Order of things
+    Reason.SUPERSEDED: Sentence("Something newer is wanted.", "Nothing."),
+    Reason.REMOVED: Sentence("It is not wanted here any more.", "Nothing."),
+    Reason.HELD_BY_OWNER: Sentence(
+        "A technician holds this device as it is.",
+        "Ask them to release it: skerry-agent release, on the device.",
+    ),
+    Reason.INTERRUPTED: Sentence(
+        "The device stopped in the middle; it carries on where it was.", "Nothing."
+    ),
+    Reason.INCUMBENT_KEPT: Sentence(
+        "The revision before keeps serving.", "See why the newer one failed."
+    ),
+    Reason.LEDGER_CORRUPT: Sentence(
+        "The device's own records were damaged, and it began new ones.",
+        "Check its disk. It is told again what to serve.",
+    ),
+    Reason.OUTBOX_FULL: Sentence(
+        "So much was left to tell that the oldest of it was summed up.",
+        "Nothing: the sums are kept. Check why the device was away so long.",
+    ),
+    # Joining
+    Reason.TOKEN_UNKNOWN: Sentence(
+        "The join token is not one of this centre's.", "Copy it again, or make a new one."
+    ),
+    Reason.TOKEN_USED: Sentence(
+        "The join token has been used up.", "Make a new one: skerry token create."
+    ),
+    Reason.TOKEN_EXPIRED: Sentence(
+        "The join token's time has passed.", "Make a new one: skerry token create."
+    ),
+    Reason.CA_MISMATCH: Sentence(
+        "The centre at this address is not the one the token is from.",
+        "Check the address; if it is right, somebody stands between.",
+    ),
+    Reason.CSR_INVALID: Sentence(
+        "The device's signing request is not acceptable.",
+        "Join again with this version of skerry-agent.",
+    ),
+    # A defect of ours
+    Reason.INTERNAL: Sentence(
+        "Skerry made a mistake.", "Report it, with the log around this time."
+    ),
+    # Deciding
+    PlanReason.NO_CHANGE: Sentence("It already wants exactly this.", "Nothing."),
+    PlanReason.DEPLOYMENTS_LIMIT: Sentence(
+        "It has {limit} deployments, the most a device may have.", "Remove one first."
+    ),
+    PlanReason.FACTS_UNKNOWN: Sentence(
+        "It hasn't said enough of itself (architecture, memory, runtime) to tell what fits.",
+        "Start its agent; it says so when it connects.",
+    ),
+    PlanReason.TARGET_UNKNOWN: Sentence(
+        "There is no device with this id.", "Look it up: skerry device ls."
+    ),
+    PlanReason.TARGET_AHEAD: Sentence(
+        "It acts on document {observed}, newer than any in the store: the store was restored.",
+        "Nothing is sent to it, so that it isn't driven back. Restore a newer store.",
+    ),
+    PlanReason.BUNDLE_UNKNOWN: Sentence(
+        "No such bundle is published here.", "Publish it: skerry bundle publish."
+    ),
+    PlanReason.POLICY_UNKNOWN: Sentence(
+        "There is no such policy.", "Take a built-in one: all-at-once."
+    ),
+    PlanReason.POLICY_NOT_CARRIED_OUT: Sentence(
+        "This policy has gates between its waves, and this version carries out none.",
+        "Start it without protection, on purpose: --policy all-at-once.",
+    ),
+    PlanReason.PLAN_CHANGED: Sentence(
+        "The world is not as it was when that plan was made.",
+        "Look at the new plan, and start that one.",
+    ),
+    PlanReason.OVERTAKEN: Sentence(
+        "A newer change of this deployment came first; this one changed nothing.", "Nothing."
+    ),
+}
+"""Every code of the wire and of the planner. A test fails on one without both parts."""
+
+PHASES: Mapping[Phase, str] = {
+    Phase.ACCEPTED: "wanted, not begun",
+    Phase.FETCHING: "fetching its files",
+    Phase.VERIFYING: "checking signature and digests",
+    Phase.STAGING: "putting it in place",
+    Phase.TESTING: "answering its golden vectors",
+    Phase.ACTIVATING: "starting beside the one that serves",
+    Phase.PROBATION: "serving on trial",
+    Phase.COMMITTED: "serving",
+    Phase.ROLLING_BACK: "going back to the one before",
+    Phase.ROLLED_BACK: "went back to the one before",
+    Phase.REFUSED: "refused; it never served",
+    Phase.RETIRED: "replaced",
+}
+
+TARGETS: Mapping[TargetState, str] = {
+    TargetState.PLANNED: "not asked yet",
+    TargetState.ASKED: "asked, no word yet",
+    TargetState.UPDATING: "on its way",
+    TargetState.COMMITTED: "serves it",
+    TargetState.ROLLED_BACK: "tried it and went back",
+    TargetState.REFUSED: "refused it",
+    TargetState.SUPERSEDED: "something newer is wanted",
+}
+
+ROLLOUTS: Mapping[RolloutState, str] = {
+    RolloutState.PLANNED: "not started",
+    RolloutState.RUNNING: "running",
+    RolloutState.DONE: "done",
+    RolloutState.FAILED: "failed: at least one target did not take it",
+    RolloutState.ABORTED: "aborted",
+    RolloutState.SUPERSEDED: "superseded: something newer is wanted everywhere",
+}
+
+
+class _Parameters(dict[str, str]):
+    """What a device said beside the code, and which of it a sentence has used."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        super().__init__(given)
+        self.left = dict(given)
+
+    def __getitem__(self, name: str) -> str:
+        self.left.pop(name, None)
+        return self.get(name, "?")
+
+
+def explain(code: str, parameters: Mapping[str, str] | None = None) -> Sentence:
+    """Return what a reason code means, with its parameters put in."""
+    values = _Parameters(parameters or {})
+    known = REASONS.get(code, Sentence(code, UNKNOWN_NEXT))
+    meaning = known.meaning.format_map(values)
+    next_step = known.next_step.format_map(values)
+    details = ", ".join(f"{name} {value}" for name, value in values.left.items())
+    return Sentence(f"{meaning} ({details})" if details else meaning, next_step)
