@@ -1,0 +1,144 @@
+"""What the agent needs of the world, each as small as it can be. One conformance suite a port.
+
+`Link` is the way to the centre, `Supply` is where bundles come from, `Floor` is
+where models serve. Nothing behind a port remembers anything the ledger needs.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.state import Installed, Serving
+from agent.wire import v1
+from agent.wire.phases import Happening
+from agent.wire.topics import Kind
+
+
+class LinkDownError(Exception):
+    """There is no connection, or it broke before the broker had the message: say it again later."""
+
+
+class LinkRefusedError(Exception):
+    """The broker won't take this message: too large for it, or not allowed. Saying it again is no use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """What a connection begins and ends with: `birth` as it stands, `death` if it breaks."""
+
+    birth: bytes
+    death: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A connection stands: subscribed, and the birth is with the broker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """The connection is gone, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """A message. `acknowledge` when what it says is durable; until then it may come again."""
+
+    kind: Kind
+    payload: bytes
+    acknowledge: Callable[[], None]
+
+
+LinkEvent = Connected | Lost | Arrived
+
+
+class Link(Protocol):
+    """The way to the centre. It keeps nothing: what must not be lost is said again by who has it."""
+
+    async def run(self, greet: Callable[[], Awaitable[Greeting]]) -> None:
+        """Connect, and again whenever it breaks, with full jitter, for ever. `greet` is asked each time."""
+
+    async def next_event(self) -> LinkEvent:
+        """Wait for what happens next, in order."""
+
+    async def publish(self, kind: Kind, payload: bytes) -> None:
+        """Give a message to the broker. QoS 1 returns when the broker has it; health is QoS 0. Not idempotent.
+
+        Raises:
+            LinkDownError: not connected, or the connection broke meanwhile.
+            LinkRefusedError: the broker refused it.
+        """
+
+    async def close(self, death: bytes) -> None:
+        """Say goodbye if connected, and disconnect. Idempotent; never raises."""
+
+
+class Supply(Protocol):
+    """Bundles: from the registry into the device's own store, checked."""
+
+    async def fetch(
+        self, bundle: v1.BundleRef, progress: Callable[[Happening], Awaitable[None]]
+    ) -> None:
+        """Bring a bundle into the store and verify it; what is there already is not fetched again. Idempotent.
+
+        `progress` hears FETCHED when all bytes are here. Returning means verified.
+
+        Raises:
+            StepError: with the reason.
+        """
+
+    async def stage(self, deployment: v1.Deployment) -> Installed:
+        """Choose the variant that fits this device. Idempotent, needs no network.
+
+        Raises:
+            StepError: with the reason.
+        """
+
+    async def collect(self, keep: Collection[str]) -> None:
+        """Free the store of bundles that nothing needs. Idempotent."""
+
+
+class Floor(Protocol):
+    """Where models serve. A name is served by one revision, or none."""
+
+    def serving(self) -> Mapping[str, Serving]:
+        """What answers now, by name."""
+
+    async def test(self, candidate: Installed) -> None:
+        """Start the candidate apart, with its golden vectors, and close it. Touches nothing that serves.
+
+        Raises:
+            StepError: with the reason.
+        """
+
+    async def activate(self, installed: Installed) -> None:
+        """Start it beside what serves, switch when it is ready, drain the other. Idempotent.
+
+        Raises:
+            StepError: with the reason; what served goes on serving.
+        """
+
+    async def close(self, name: str) -> None:
+        """Let nothing serve under a name, after draining. Idempotent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Counts of one deployment's revision over some time."""
+
+    deployment: str
+    revision: int
+    digest: str
+    requests: int
+    errors: int
+    restarts: int
+    latency: v1.LatencySketch
+
+
+class Counter(Protocol):
+    """Where requests are counted."""
+
+    def take(self) -> Sequence[Tally]:
+        """Return the counts since the last call, and begin again."""
