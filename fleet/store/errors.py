@@ -1,5 +1,7 @@
 """What the store may refuse, sorted by what the caller may do about it."""
 
+from enum import StrEnum
+
 from agent.wire import v1
 
 
@@ -47,9 +49,18 @@ class OrderConflictError(ConflictError):
         self.offered = offered
 
 
+class TokenState(StrEnum):
+    """Whether a token lets anyone in."""
+
+    VALID = "valid"
+    UNKNOWN = "unknown"
+    USED = "used"
+    EXPIRED = "expired"
+
+
 class TokenRefusedError(StoreError):
     """A join token that is unknown, used up or expired; `state` says which."""
 
-    def __init__(self, state: str) -> None:
+    def __init__(self, state: TokenState) -> None:
         super().__init__(f"the token is {state}")
         self.state = state

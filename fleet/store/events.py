@@ -1,7 +1,8 @@
 """Transitions devices told: each kept once, and how far each ledger is complete.
 
 A device keeps an event until it is acknowledged, and may send it again; what is
-acknowledged is the highest number up to which all are committed here.
+acknowledged is the highest number up to which all are committed here. A folded
+event stands for all numbers from its `first` to its own.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ def add(connection: Connection, batch: Sequence[v1.Event], *, now: str) -> Seque
                 "device": event.device,
                 "ledger": event.ledger,
                 "number": event.number,
+                "first": event.number if event.first is None else event.first,
                 "document": codec.encode(event),
                 "received_at": now,
             }
@@ -58,13 +60,13 @@ def _advance(connection: Connection, device: str, ledger: str) -> int:
     mark = (acked.c.device == device) & (acked.c.ledger == ledger)
     before = connection.execute(select(acked.c.number).where(mark)).scalar_one_or_none() or 0
     number = before
-    following = select(events.c.number).where(
+    following = select(events.c.first, events.c.number).where(
         events.c.device == device, events.c.ledger == ledger, events.c.number > before
     )
-    for came in connection.execute(following.order_by(events.c.number)).scalars():
-        if came != number + 1:
+    for first, last in connection.execute(following.order_by(events.c.number)):
+        if first > number + 1:
             break
-        number = came
+        number = last
     if number != before:
         connection.execute(
             insert(acked)

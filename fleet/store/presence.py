@@ -1,7 +1,7 @@
 """Who is here: the latest birth of each device, and whether that session has ended.
 
 Rules:
-- Sessions are numbered within a device's ledger (its fact `skerry/ledger`). A
+- Sessions are numbered within a device's ledger (the fact `skerry/ledger`). A
   birth counts when its session is higher than the one held, or its ledger is
   another: a device that lost its ledger counts from 1 again.
 - A death of an older session than the one held is ignored: the broker may
@@ -16,11 +16,9 @@ from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import v1
+from agent.wire.facts import LEDGER
 from fleet.store import devices
 from fleet.store.tables import presence
-
-LEDGER = "skerry/ledger"
-"""The fact under which a device names its ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

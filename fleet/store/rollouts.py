@@ -1,4 +1,4 @@
-"""Rollouts: the plan each was started from, as canonical JSON, and where it stands."""
+"""Rollouts: the plan each was started from, and how far it is, both as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,14 @@ from fleet.store.tables import rollouts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptRollout:
-    """One rollout as it is kept."""
+    """One rollout as it is kept. `is_open`: a later look may still change it."""
 
     id: str
     plan: str
     plan_digest: str
+    progress: str
     state: str
+    is_open: bool
     created_at: str
 
 
@@ -27,15 +29,27 @@ def add(connection: Connection, rollout: KeptRollout) -> None:
             id=rollout.id,
             plan=rollout.plan,
             plan_digest=rollout.plan_digest,
+            progress=rollout.progress,
             state=rollout.state,
+            is_open=rollout.is_open,
             created_at=rollout.created_at,
         )
     )
 
 
-def move(connection: Connection, rollout: str, state: str) -> None:
-    """Note where a rollout stands now."""
-    connection.execute(update(rollouts).where(rollouts.c.id == rollout).values(state=state))
+def move(connection: Connection, rollout: str, *, state: str, progress: str, is_open: bool) -> None:
+    """Note how far a rollout is now."""
+    connection.execute(
+        update(rollouts)
+        .where(rollouts.c.id == rollout)
+        .values(state=state, progress=progress, is_open=is_open)
+    )
+
+
+def opened(connection: Connection) -> Sequence[str]:
+    """Return the ids of rollouts that a later look may still change, the oldest first."""
+    query = select(rollouts.c.id).where(rollouts.c.is_open).order_by(rollouts.c.created_at)
+    return list(connection.execute(query).scalars())
 
 
 def named(connection: Connection, rollout: str) -> KeptRollout:
@@ -61,6 +75,8 @@ def _rollout(row: Row[*tuple[object, ...]]) -> KeptRollout:
         id=row.id,
         plan=row.plan,
         plan_digest=row.plan_digest,
+        progress=row.progress,
         state=row.state,
+        is_open=row.is_open,
         created_at=row.created_at,
     )

@@ -131,6 +131,7 @@ events = Table(
     _device(),
     Column("ledger", String(256), primary_key=True),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("first", BigInteger, nullable=False),
     Column("document", LargeBinary, nullable=False),
     Column("received_at", String(32), nullable=False),
 )
@@ -157,7 +158,9 @@ rollouts = Table(
     Column("id", String(64), primary_key=True),
     Column("plan", Text, nullable=False),
     Column("plan_digest", String(80), nullable=False),
+    Column("progress", Text, nullable=False),
     Column("state", String(32), nullable=False),
+    Column("is_open", Boolean, nullable=False),
     Column("created_at", String(32), nullable=False),
 )
 

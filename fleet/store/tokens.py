@@ -2,21 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
-from fleet.store.errors import TokenRefusedError
+from fleet.store.errors import TokenRefusedError, TokenState
 from fleet.store.tables import sites, tokens
-
-
-class TokenState(StrEnum):
-    """Whether a token lets anyone in."""
-
-    VALID = "valid"
-    UNKNOWN = "unknown"
-    USED = "used"
-    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,9 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("plan", sa.Text(), nullable=False),
         sa.Column("plan_digest", sa.String(length=80), nullable=False),
+        sa.Column("progress", sa.Text(), nullable=False),
         sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("is_open", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rollouts")),
     )
@@ -110,6 +112,7 @@ def upgrade() -> None:
         sa.Column("device", sa.String(length=64), nullable=False),
         sa.Column("ledger", sa.String(length=256), nullable=False),
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
         sa.Column("document", sa.LargeBinary(), nullable=False),
         sa.Column("received_at", sa.String(length=32), nullable=False),
         sa.ForeignKeyConstraint(["device"], ["devices.id"], name=op.f("fk_events_device")),

@@ -1,0 +1,123 @@
+"""The store as the link and the registry need it: the `Inbox`, `Outgoing` and `Bundles` ports.
+
+Each call runs in a thread, because the store blocks. Cancelled in the middle,
+it has committed or it has not; the link asks again and gets the same answer.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy.exc import OperationalError
+
+from agent.wire import v1
+from agent.wire.topics import Kind, Topic
+from fleet.clock import written
+from fleet.ports import InboxBusyError, Publication, Received, RefTakenError
+from fleet.store import arrivals, audit, bundles, desired
+from fleet.store.engine import Store
+from fleet.store.errors import ConflictError
+from models import card_codec
+from models.bundle import Bundle
+
+Clock = Callable[[], datetime]
+
+
+class StoreInbox:
+    """Commits what devices say. `committed` is called after each batch: the world has moved."""
+
+    def __init__(self, store: Store, clock: Clock, committed: Callable[[], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._committed = committed
+
+    async def commit(self, batch: Sequence[Received]) -> Sequence[v1.Acked]:
+        """Commit a batch in one transaction, and say what is acknowledged by it.
+
+        Raises:
+            InboxBusyError: nothing was committed.
+        """
+        acked = await asyncio.to_thread(self._commit, batch)
+        self._committed()
+        return acked
+
+    def _commit(self, batch: Sequence[Received]) -> Sequence[v1.Acked]:
+        documents = [received.document for received in batch]
+        try:
+            with self._store.write() as connection:
+                return arrivals.commit(connection, documents, now=written(self._clock()))
+        except OperationalError as error:
+            raise InboxBusyError("the store can't commit now") from error
+
+
+class StoreOutgoing:
+    """What the store wants published."""
+
+    def __init__(self, store: Store, fleet: str) -> None:
+        self._store = store
+        self._fleet = fleet
+        with store.read() as connection:
+            self.store_id = desired.store_id(connection)
+
+    async def head(self) -> int:
+        """Return the position of the latest change."""
+        return await asyncio.to_thread(self._head)
+
+    async def after(self, position: int, limit: int) -> Sequence[Publication]:
+        """Return what changed above a position, in the order of the changes."""
+        return await asyncio.to_thread(self._after, position, limit)
+
+    def _head(self) -> int:
+        with self._store.read() as connection:
+            return desired.head(connection)
+
+    def _after(self, position: int, limit: int) -> Sequence[Publication]:
+        with self._store.read() as connection:
+            changes = desired.after(connection, position, limit=limit)
+        return [
+            Publication(
+                position=change.position,
+                topic=Topic(self._fleet, change.document.target, Kind.DESIRED),
+                payload=change.document.envelope,
+            )
+            for change in changes
+        ]
+
+
+class StoreBundles:
+    """Remembers published bundles."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def admit(self, bundle: Bundle, *, by: str) -> None:
+        """Remember a verified bundle.
+
+        Raises:
+            RefTakenError: its name and version stand for another digest.
+        """
+        await asyncio.to_thread(self._admit, bundle, by)
+
+    def _admit(self, bundle: Bundle, by: str) -> None:
+        now = written(self._clock())
+        published = bundles.PublishedBundle(
+            digest=bundle.digest,
+            name=bundle.ref.name,
+            version=bundle.ref.version,
+            card=card_codec.render(bundle.card),
+            published_at=now,
+        )
+        try:
+            with self._store.write() as connection:
+                if bundles.add(connection, published):
+                    entry = audit.Entry(
+                        at=now,
+                        actor=by,
+                        action="publish",
+                        subject=str(bundle.ref),
+                        after={"digest": bundle.digest},
+                    )
+                    audit.add(connection, entry)
+        except ConflictError as error:
+            raise RefTakenError(str(error)) from error
