@@ -1,0 +1,79 @@
+"""A report that always fits its document: what only explains goes before what is said. Pure.
+
+Sixteen deployments with three digests each leave little of 8 KB for words. Each
+rung drops one kind of detail from the whole report, the cheapest first; a
+deployment's name, revision, digest and phase always stay. The details are not
+lost: they travelled as events, and the next report has them when there is room.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from agent.wire import v1
+from agent.wire.codec import WireError, encode
+from agent.wire.reasons import Reason
+
+
+def shed(report: v1.Reported) -> v1.Reported:
+    """Return the report, or as much of it as fits."""
+    for lighten in (_parameters, _messages, _conditions, _last_errors, _active):
+        if _fits(report):
+            break
+        report = lighten(report)
+    return report
+
+
+def _fits(report: v1.Reported) -> bool:
+    try:
+        encode(report)
+    except WireError as error:
+        if error.reason is Reason.TOO_LARGE:
+            return False
+        raise
+    return True
+
+
+def _parameters(report: v1.Reported) -> v1.Reported:
+    def bare(problem: v1.Problem | None) -> v1.Problem | None:
+        return problem and replace(problem, parameters={})
+
+    def all_bare(conditions: tuple[v1.Condition, ...]) -> tuple[v1.Condition, ...]:
+        return tuple(replace(condition, parameters={}) for condition in conditions)
+
+    report = replace(
+        report, conditions=all_bare(report.conditions), last_error=bare(report.last_error)
+    )
+    return _each(
+        report,
+        lambda part: replace(
+            part, conditions=all_bare(part.conditions), last_error=bare(part.last_error)
+        ),
+    )
+
+
+def _messages(report: v1.Reported) -> v1.Reported:
+    return _each(
+        report,
+        lambda part: replace(
+            part, last_error=part.last_error and replace(part.last_error, message="")
+        ),
+    )
+
+
+def _conditions(report: v1.Reported) -> v1.Reported:
+    return _each(replace(report, conditions=()), lambda part: replace(part, conditions=()))
+
+
+def _last_errors(report: v1.Reported) -> v1.Reported:
+    return _each(report, lambda part: replace(part, last_error=None))
+
+
+def _active(report: v1.Reported) -> v1.Reported:
+    """What serves can be read from the phase where nothing else is being tried."""
+    return _each(report, lambda part: replace(part, active=None))
+
+
+def _each(
+    report: v1.Reported, change: Callable[[v1.ReportedDeployment], v1.ReportedDeployment]
+) -> v1.Reported:
+    return replace(report, deployments=tuple(change(part) for part in report.deployments))
