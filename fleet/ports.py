@@ -30,7 +30,7 @@ class BrokerError(Exception):
 
 
 class InboxBusyError(Exception):
-    """The store can't commit now (locked, disk full): nothing of the batch counts; the link tries it again."""
+    """The store can't commit now (locked, disk full): nothing of the batch counts."""
 
 
 class RefTakenError(Exception):
@@ -108,7 +108,7 @@ class Bundles(Protocol):
     """Who has to know that a bundle was published."""
 
     async def admit(self, bundle: Bundle, *, by: str) -> None:
-        """Remember a verified bundle; `by` is who published it, for the audit. Idempotent for one digest.
+        """Remember a verified bundle; `by` published it (for the audit). Idempotent.
 
         Raises:
             RefTakenError: its name and version stand for another digest.
@@ -124,7 +124,7 @@ class Broker(Protocol):
 
     @property
     def url(self) -> str:
-        """Where devices connect: `mqtts://host:port`, or `mqtt://127.0.0.1:port` without identity."""
+        """Where devices connect: `mqtts://host:port`, or `mqtt://127.0.0.1:port` (no identity)."""
         ...
 
     @property

@@ -1,1 +1,1 @@
-"""The broker devices connect to: Mosquitto as a supervised child, an embedded one for one machine, or any by URL."""
+"""The broker devices connect to: Mosquitto as a child, an embedded one, or any by URL."""

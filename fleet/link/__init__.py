@@ -1,1 +1,1 @@
-"""The centre's MQTT client: what devices say goes to the inbox in batches; what the store wants published goes out."""
+"""The centre's MQTT client: from devices to the inbox, and from the store to the broker."""

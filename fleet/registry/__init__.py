@@ -1,1 +1,1 @@
-"""The bundle registry: the pull half of the OCI distribution API over an image layout, and publishing into it."""
+"""The bundle registry: pulling by the OCI distribution API, and publishing into it."""

@@ -1,4 +1,4 @@
-"""Who may ask, and how a refusal is written: the error body of the OCI distribution specification."""
+"""Who may ask, and how a refusal is written: the OCI distribution specification's error body."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -6,24 +6,31 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 Authorise = Callable[[Request], Awaitable[str | None]]
-"""Says who asks (for the audit: a device's id, an operator), or None when nobody it knows. Given by the composer."""
+"""Says who asks (for the audit: a device's id, an operator); None: nobody it knows.
+
+Given by the composer.
+"""
 
 CHALLENGE = 'Basic realm="skerry"'
-"""What skopeo, oras and stock clients answer with a user name and password; the password is the operator token."""
+"""What skopeo, oras and stock clients answer with a user name and password.
+
+The password is the operator token.
+"""
+
+
+class AnswerError(Exception):
+    """The request ends here, with this answer."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__(answer.status_code)
+        self.answer = answer
 
 
 def refusal(
-    status: int,
-    code: str,
-    message: str,
-    *,
-    detail: object = None,
-    headers: Mapping[str, str] | None = None,
+    status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return an error of the distribution specification: `{"errors": [{"code", "message", "detail"}]}`."""
-    error: dict[str, object] = {"code": code, "message": message}
-    if detail is not None:
-        error["detail"] = detail
+    """Return an error in the specification's words: `{"errors": [{"code", "message"}]}`."""
+    error = {"code": code, "message": message}
     return JSONResponse({"errors": [error]}, status, headers=dict(headers or {}))
 
 

@@ -2,9 +2,9 @@
 
     GET, HEAD  /v2/                                  is it a registry, am I known
     GET, HEAD  /v2/{name}/manifests/{tag or digest}
-    GET, HEAD  /v2/{name}/blobs/{digest}             one Range: 206 or 416; ETag is the digest
-    GET        /v2/{name}/referrers/{digest}         ?artifactType=
-    GET        /v2/{name}/tags/list                  ?n= ?last=
+    GET, HEAD  /v2/{name}/blobs/{digest}             Range: 206 or 416; the ETag is the digest
+    GET, HEAD  /v2/{name}/referrers/{digest}         ?artifactType=
+    GET, HEAD  /v2/{name}/tags/list                  ?n= ?last=
 
 A tag is a bundle's version, a name the model's; both come from the layout's
 index. Content is by digest alone: the store is one fleet's, and whoever may
@@ -14,133 +14,108 @@ through `fleet.registry.publish`, which verifies first.
 """
 
 import asyncio
-import json
 import re
+from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from agent.wire.limits import MANIFEST_LIMIT_BYTES
-from fleet.registry.answers import Authorise, refusal, unauthorised
-from models.errors import ModelError
+from fleet.registry.answers import AnswerError, Authorise, refusal, unauthorised
+from models import manifest as oci
+from models.errors import ModelError, RefusedError
 from models.layout import Layout
-from models.manifest import Descriptor
+from models.limits import MANIFEST_LIMIT_BYTES
 from models.values import Digest, parse_digest
 
 _NAME = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*\Z")
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
-_INDEX = "application/vnd.oci.image.index.v1+json"
+_NAME_LIMIT = 255
+_NUMBER = re.compile(r"[0-9]{1,6}\Z")
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
-_REF_NAME = "org.opencontainers.image.ref.name"
 _TAGS_LIMIT = 1000
-_READ = ["GET", "HEAD"]
 
 
 def pull_router(layout: Layout, authorise: Authorise) -> APIRouter:
     """Return the routes under /v2/. They answer 401 to whom `authorise` doesn't know."""
-    router = APIRouter(include_in_schema=False)
-
-    @router.api_route("/v2/", methods=_READ)
-    async def root(request: Request) -> Response:
-        if await authorise(request) is None:
-            return unauthorised()
-        return JSONResponse({}, headers=_VERSION)
-
-    @router.api_route("/v2/{name:path}/manifests/{reference}", methods=_READ)
-    async def manifest(request: Request, name: str, reference: str) -> Response:
-        if await authorise(request) is None:
-            return unauthorised()
-        return await asyncio.to_thread(_manifest, layout, name, reference)
-
-    @router.api_route("/v2/{name:path}/blobs/{digest}", methods=_READ)
-    async def blob(request: Request, name: str, digest: str) -> Response:
-        if await authorise(request) is None:
-            return unauthorised()
-        return await asyncio.to_thread(_blob, layout, name, digest)
-
-    @router.get("/v2/{name:path}/referrers/{digest}")
-    async def referrers(request: Request, name: str, digest: str) -> Response:
-        if await authorise(request) is None:
-            return unauthorised()
-        wanted = request.query_params.get("artifactType")
-        return await asyncio.to_thread(_referrers, layout, name, digest, wanted)
-
-    @router.get("/v2/{name:path}/tags/list")
-    async def tags(request: Request, name: str) -> Response:
-        if await authorise(request) is None:
-            return unauthorised()
-        number, last = request.query_params.get("n"), request.query_params.get("last", "")
-        return await asyncio.to_thread(_tags, layout, name, number, last)
-
-    @router.api_route("/v2/{rest:path}", methods=_READ)
-    async def nothing(request: Request, rest: str) -> Response:
-        if await authorise(request) is None:
-            return unauthorised()
-        return refusal(404, "UNSUPPORTED", f"nothing at /v2/{rest[:200]}")
-
+    router = APIRouter()
+    for path, answer in _ROUTES.items():
+        router.add_route(path, _guarded(layout, authorise, answer), methods=["GET", "HEAD"])
     return router
 
 
-def _manifest(layout: Layout, name: str, reference: str) -> Response:
-    if not _NAME.match(name):
-        return _bad_name(name)
-    digest = _resolve(layout, name, reference)
-    if digest is None or not layout.has(digest):
-        return refusal(404, "MANIFEST_UNKNOWN", f"no manifest {name}:{reference[:140]} here")
+def _guarded(
+    layout: Layout, authorise: Authorise, answer: Callable[[Layout, Request], Response]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        if await authorise(request) is None:
+            return unauthorised()
+        try:
+            return await asyncio.to_thread(answer, layout, request)
+        except AnswerError as error:
+            return error.answer
+
+    return endpoint
+
+
+def _root(_layout: Layout, _request: Request) -> Response:
+    return JSONResponse({}, headers=_VERSION)
+
+
+def _manifest(layout: Layout, request: Request) -> Response:
+    name, reference = _name(request), request.path_params["reference"]
+    if ":" in reference:
+        digest = _digest(reference)
+    else:
+        tagged = _tagged(layout).get(f"{name}:{reference}")
+        if tagged is None:
+            raise AnswerError(_unknown_manifest(name, reference))
+        digest = tagged
     try:
         raw = layout.read(digest, MANIFEST_LIMIT_BYTES)
-        media_type = str(json.loads(raw)["mediaType"])
+        oci.parse(raw)
+    except RefusedError as error:  # not there, or something that is no manifest
+        raise AnswerError(_unknown_manifest(name, reference)) from error
     except ModelError as error:
         # Our disk, not the client's request: what is stored is not what its digest names.
-        return refusal(500, "MANIFEST_INVALID", f"{digest} can't be read: {error}")
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return refusal(404, "MANIFEST_UNKNOWN", f"{digest} is not a manifest")
+        return refusal(500, error.reason, str(error))
     headers = {"Docker-Content-Digest": digest, "ETag": f'"{digest}"', **_VERSION}
-    return Response(raw, media_type=media_type, headers=headers)
+    return Response(raw, media_type=oci.MANIFEST_TYPE, headers=headers)
 
 
-def _blob(layout: Layout, name: str, text: str) -> Response:
-    if not _NAME.match(name):
-        return _bad_name(name)
-    digest = _digest(text)
-    if digest is None:
-        return _bad_digest(text)
+def _blob(layout: Layout, request: Request) -> Response:
+    _name(request)
+    digest = _digest(request.path_params["digest"])
     path = layout.blob_path(digest)
     try:
         status = path.stat()
-    except FileNotFoundError:
-        return refusal(404, "BLOB_UNKNOWN", f"no blob {digest} here")
+    except FileNotFoundError as error:
+        raise AnswerError(refusal(404, "BLOB_UNKNOWN", f"no blob {digest} here")) from error
     headers = {"Docker-Content-Digest": digest, "ETag": f'"{digest}"', **_VERSION}
     return FileResponse(
         path, headers=headers, media_type="application/octet-stream", stat_result=status
     )
 
 
-def _referrers(layout: Layout, name: str, text: str, wanted: str | None) -> Response:
-    if not _NAME.match(name):
-        return _bad_name(name)
-    digest = _digest(text)
-    if digest is None:
-        return _bad_digest(text)
+def _referrers(layout: Layout, request: Request) -> Response:
+    _name(request)
+    digest = _digest(request.path_params["digest"])
+    wanted = request.query_params.get("artifactType")
     found = [
-        _written(descriptor)
-        for descriptor in layout.referrers(digest)
-        if wanted is None or descriptor.artifact_type == wanted
+        entry
+        for entry in layout.referrers(digest)
+        if wanted is None or entry.artifact_type == wanted
     ]
     headers = {} if wanted is None else {"OCI-Filters-Applied": "artifactType"}
-    index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": found}
-    return Response(json.dumps(index), media_type=_INDEX, headers=headers)
+    return Response(oci.render_index(found), media_type=oci.INDEX_TYPE, headers=headers)
 
 
-def _tags(layout: Layout, name: str, number: str | None, last: str) -> Response:
-    if not _NAME.match(name):
-        return _bad_name(name)
-    if number is not None and not (number.isascii() and number.isdigit() and len(number) < 7):  # noqa: PLR2004  # below a million
+def _tags(layout: Layout, request: Request) -> Response:
+    name = _name(request)
+    number, last = request.query_params.get("n"), request.query_params.get("last", "")
+    if number is not None and not _NUMBER.match(number):
         return refusal(400, "UNSUPPORTED", f"n is {number[:80]!r}; a number of tags is expected")
-    tags = sorted(
-        tag for ref in _refs(layout) for owner, _, tag in [ref.partition(":")] if owner == name
-    )
+    refs = (ref.partition(":") for ref in _tagged(layout))
+    tags = sorted(tag for owner, _, tag in refs if owner == name)
     if not tags:
         return refusal(404, "NAME_UNKNOWN", f"no bundle {name} here")
     after = [tag for tag in tags if tag > last]
@@ -152,43 +127,38 @@ def _tags(layout: Layout, name: str, number: str | None, last: str) -> Response:
     return JSONResponse({"name": name, "tags": page}, headers=headers)
 
 
-def _refs(layout: Layout) -> dict[str, Digest]:
-    return {
-        ref: entry.digest for entry in layout.entries() if (ref := entry.annotations.get(_REF_NAME))
-    }
+def _nothing(_layout: Layout, request: Request) -> Response:
+    return refusal(404, "UNSUPPORTED", f"nothing at {request.url.path[:200]}")
 
 
-def _resolve(layout: Layout, name: str, reference: str) -> Digest | None:
-    if ":" in reference:
-        return _digest(reference)
-    if not _TAG.match(reference):
-        return None
-    return _refs(layout).get(f"{name}:{reference}")
+# In order: the last catches what the others don't.
+_ROUTES: dict[str, Callable[[Layout, Request], Response]] = {
+    "/v2/": _root,
+    "/v2/{name:path}/manifests/{reference}": _manifest,
+    "/v2/{name:path}/blobs/{digest}": _blob,
+    "/v2/{name:path}/referrers/{digest}": _referrers,
+    "/v2/{name:path}/tags/list": _tags,
+    "/v2/{rest:path}": _nothing,
+}
 
 
-def _digest(text: str) -> Digest | None:
+def _tagged(layout: Layout) -> dict[str, Digest]:
+    return {entry.ref_name: entry.digest for entry in layout.entries() if entry.ref_name}
+
+
+def _name(request: Request) -> str:
+    name: str = request.path_params["name"]
+    if len(name) > _NAME_LIMIT or not _NAME.match(name):
+        raise AnswerError(refusal(400, "NAME_INVALID", f"not a repository name: {name[:140]!r}"))
+    return name
+
+
+def _digest(text: str) -> Digest:
     try:
         return parse_digest(text)
-    except ValueError:
-        return None
+    except ValueError as error:
+        raise AnswerError(refusal(400, "DIGEST_INVALID", str(error))) from error
 
 
-def _written(descriptor: Descriptor) -> dict[str, object]:
-    written: dict[str, object] = {
-        "mediaType": descriptor.media_type,
-        "digest": descriptor.digest,
-        "size": descriptor.size_bytes,
-    }
-    if descriptor.artifact_type:
-        written["artifactType"] = descriptor.artifact_type
-    if descriptor.annotations:
-        written["annotations"] = dict(descriptor.annotations)
-    return written
-
-
-def _bad_name(name: str) -> Response:
-    return refusal(400, "NAME_INVALID", f"not a repository name: {name[:140]!r}")
-
-
-def _bad_digest(text: str) -> Response:
-    return refusal(400, "DIGEST_INVALID", f"not a sha256 digest: {text[:140]!r}")
+def _unknown_manifest(name: str, reference: str) -> Response:
+    return refusal(404, "MANIFEST_UNKNOWN", f"no manifest {name}:{reference[:140]} here")
