@@ -1,0 +1,81 @@
+# Skerry. Two commands: `make demo` and `make test`. Each sets itself up.
+# Needs Python 3.11 or newer and make; no root, nothing installed by hand.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo check test test-all docs lock system-deps parts
+
+# The first Python here that is new enough and can make a virtual environment.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+# tflite-runtime has no wheel above Python 3.11.
+PYTHON311 ?= $(shell for python in $(PYTHON) python3.11; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+PIP_FLAGS := --quiet --disable-pip-version-check --no-input
+PYTEST_FLAGS ?=
+# Setting up runs once for each content of the locks.
+MAIN := .venv/ready-$(shell cat requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
+TFLITE := .venv-tflite/ready-$(shell cat requirements/tflite.txt pyproject.toml | cksum | cut -d' ' -f1)
+COMPILE := .venv/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+
+help:  ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+setup: $(MAIN) $(TFLITE)  ## make .venv, and .venv-tflite where Python 3.11 is found
+
+demo: setup parts  ## show the main job on real models, processes and broker
+	.venv/bin/skerry demo
+
+check: $(MAIN)  ## the static part of the gate, in seconds
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/lint-imports --no-cache
+	.venv/bin/mypy
+
+test: setup check parts  ## the gate, and every test not marked slow or lab
+	.venv/bin/python -P -m pytest -m "not slow and not lab" $(PYTEST_FLAGS)
+
+test-all: setup check parts  ## the gate and every test: what CI runs
+	.venv/bin/python -P -m pytest $(PYTEST_FLAGS)
+
+docs: $(MAIN)  ## write docs/reference from the code
+	.venv/bin/python -m tests.reference
+
+lock: $(MAIN)  ## lock the newest dependencies that pyproject.toml allows (LOCK_FLAGS=--upgrade)
+	$(COMPILE) $(LOCK_FLAGS) --extra dev --output-file requirements/dev.txt
+	$(COMPILE) $(LOCK_FLAGS) --extra agent --extra tflite --extra editable --output-file requirements/tflite.txt
+
+system-deps:  ## install what pip can't: mosquitto, skopeo (Debian and its kin, as root)
+	@export PATH=$$PATH:/usr/sbin:/usr/local/sbin; \
+	if command -v mosquitto >/dev/null && command -v skopeo >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+	echo "install mosquitto and skopeo with this system's own package tool" >&2; exit 1; fi; \
+	if [ "$$(id -u)" != 0 ]; then echo "this needs root: sudo make system-deps" >&2; exit 1; fi; \
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	apt-get -qq install --yes --no-install-recommends mosquitto skopeo
+
+# What is missing on a person's machine is said in one line; its tests skip, or fail where CI=true.
+parts:
+	@for part in mosquitto skopeo; do PATH=$$PATH:/usr/sbin:/usr/local/sbin command -v $$part >/dev/null \
+	|| echo "missing: $$part (what needs it is skipped). Remedy: sudo make system-deps"; done
+	@test -x .venv-tflite/bin/python \
+	|| echo "missing: tflite-runtime (what needs it is skipped). Remedy: put python3.11 on PATH, make setup"
+
+$(MAIN): requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Skerry needs Python 3.11 or newer, with venv (Debian: apt install python3-venv)" >&2; exit 1; }
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements/dev.txt
+	.venv/bin/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	@rm -f .venv/ready-* && touch $@
+
+$(TFLITE): requirements/tflite.txt pyproject.toml
+	@if [ -z "$(PYTHON311)" ]; then \
+	echo "no Python 3.11 here: .venv-tflite (tflite-runtime) is left out"; \
+	else (test -x .venv-tflite/bin/python || $(PYTHON311) -m venv .venv-tflite) \
+	&& .venv-tflite/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements/tflite.txt \
+	&& .venv-tflite/bin/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable . \
+	&& rm -f .venv-tflite/ready-* && touch $@ \
+	|| { echo "tflite-runtime can't be installed here: .venv-tflite is left out"; rm -rf .venv-tflite; }; fi
