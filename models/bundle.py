@@ -1,4 +1,4 @@
-"""Bundles: a model's files, card and golden vectors as one signed OCI artifact in a layout. Blocking.
+"""Bundles: a model's files, card and golden vectors as one signed OCI artifact. Blocking.
 
 The manifest's digest is the bundle's. `read` believes nothing: every part is
 there, is what its digest names, and every variant's own signature is the
@@ -56,7 +56,7 @@ def write(
     `files` holds the content of each of the card's variants.
 
     Raises:
-        RefusedError: a part is missing or isn't the card's, or the bundle isn't one that `read` accepts.
+        RefusedError: a part is missing or isn't the card's, or the whole isn't what `read` accepts.
         TransientError: `DISK_FULL`.
     """
     layers = []
@@ -94,8 +94,8 @@ def read(layout: Layout, digest: Digest) -> Bundle:
     """Return the bundle whose manifest has this digest, after looking at every byte of it.
 
     Raises:
-        RefusedError: `BUNDLE_INCOMPLETE` (it says what is missing), `BUNDLE_MALFORMED`, `SIZE_MISMATCH`,
-            `CARD_MALFORMED`, `MODEL_…`: what is there is no bundle.
+        RefusedError: `BUNDLE_INCOMPLETE` (it says what is missing), `BUNDLE_MALFORMED`,
+            `SIZE_MISMATCH`, `CARD_MALFORMED`, `MODEL_…`: what is there is no bundle.
         CorruptError: `DIGEST_MISMATCH`: a part has become something else.
     """
     manifest = oci.parse(layout.read(digest, MANIFEST_LIMIT_BYTES))

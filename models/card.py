@@ -1,15 +1,16 @@
-"""The model card: what a bundle says of its model, measured, versioned, in the manifest's config blob.
+"""The model card: what a bundle says of its model, measured and versioned.
 
-Values only; `models.card_codec` turns them into bytes and back. A card is
+Values only; `models.card_codec` turns them into the manifest's config blob and back. A card is
 written once, by `pack`; devices and the centre only read it. The tensor
 signature is the card's, not a variant's: every variant must have it, so that a
 client never has to know which one answers.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from models.values import Datatype, Digest, ModelRef
+from models.values import Datatype, Digest, ModelRef, parse_digest
 
 SCHEMA = "skerry.card/v1-draft"
 
@@ -21,6 +22,10 @@ class Quantization:
     scale: float
     zero_point: int
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"the scale is {self.scale}; it must be above 0")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
@@ -30,6 +35,10 @@ class Tensor:
     datatype: Datatype
     shape: tuple[int, ...]
     quantization: Quantization | None = None
+
+    def __post_init__(self) -> None:
+        if any(dimension < -1 for dimension in self.shape):
+            raise ValueError(f"{self.name!r} has the shape {list(self.shape)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +69,7 @@ class Requirements:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One measurement. `samples` is how many rows of `dataset`; `runtime` is `library version`, `architecture`."""
+    """One measurement over `samples` rows of `dataset`; `runtime` is a library and its version."""
 
     name: str
     value: float
@@ -69,10 +78,14 @@ class Metric:
     runtime: str
     architecture: str
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value) or self.samples < 0:
+            raise ValueError(f"{self.name} is {self.value} over {self.samples} samples")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One `.tflite` in the bundle. `format` is `float32`, `int8`, `dynamic-range`, `float16`, …"""
+    """One `.tflite` in the bundle; `format` as `models.tflite` reads it."""
 
     digest: Digest
     size_bytes: int
@@ -80,10 +93,15 @@ class Variant:
     requirements: Requirements
     metrics: tuple[Metric, ...] = ()
 
+    def __post_init__(self) -> None:
+        parse_digest(self.digest)
+        if self.size_bytes <= 0:
+            raise ValueError(f"the {self.format} variant has {self.size_bytes} bytes")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """How far an output may be from its reference, in the output's own element units (LSB for integers).
+    """How far an output may be from its reference, in its own elements' units (LSB for integers).
 
     `largest` bounds the worst element of any vector; `mean` bounds the mean
     absolute error over all vectors: damage moves the mean long before noise does.
@@ -91,6 +109,11 @@ class Tolerance:
 
     largest: float
     mean: float
+
+    def __post_init__(self) -> None:
+        for value in (self.largest, self.mean):
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"a tolerance is {value}; it must be at least 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +136,11 @@ class Golden:
     classes_seen: int = 0
     stateful: bool = False
 
+    def __post_init__(self) -> None:
+        parse_digest(self.digest)
+        if self.vectors < 1 or self.size_bytes < 1:
+            raise ValueError("there are no golden vectors")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
@@ -123,14 +151,27 @@ class Provenance:
     calibration_digest: Digest | None = None
     calibration_samples: int = 0
 
+    def __post_init__(self) -> None:
+        parse_digest(self.source_digest)
+        if self.calibration_digest is not None:
+            parse_digest(self.calibration_digest)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReference:
-    """How an input or output was spread when the card was written: bin edges (len = shares - 1) and shares."""
+    """How an input or output was spread when the card was written: shares, edges between them."""
 
     subject: str
     edges: tuple[float, ...]
     shares: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.edges) != len(self.shares) - 1:
+            raise ValueError(
+                f"{self.subject!r} has {len(self.edges)} edges for {len(self.shares)} shares"
+            )
+        if not all(math.isfinite(value) for value in (*self.edges, *self.shares)):
+            raise ValueError(f"{self.subject!r} has an edge or a share that is no number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,3 +192,20 @@ class Card:
     stateful: bool = False
     drift: tuple[DriftReference, ...] = ()
     description: str = ""
+
+    def __post_init__(self) -> None:
+        for what, names in (
+            ("input", [each.name for each in self.inputs]),
+            ("output", [each.name for each in self.outputs]),
+            ("variant", [each.digest for each in self.variants]),
+        ):
+            if len(set(names)) != len(names):
+                raise ValueError(f"the same {what} twice")
+        if len(self.golden.tolerances) != len(self.outputs):
+            raise ValueError(
+                f"{len(self.golden.tolerances)} tolerances for {len(self.outputs)} outputs"
+            )
+        if self.golden.decision is not None and not 0 <= self.golden.decision < len(self.outputs):
+            raise ValueError(
+                f"the decision is output {self.golden.decision} of {len(self.outputs)}"
+            )

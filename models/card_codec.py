@@ -1,4 +1,4 @@
-"""Model card to bytes and back: the config blob of a bundle. The only place of this room where pydantic stands.
+"""Model card to bytes and back: the config blob of a bundle. Only here does this room use pydantic.
 
 The blob is a ModelPack model configuration, so that other tools can show the
 model's name, version and licence, and carries the whole card under `skerry`.
@@ -47,19 +47,22 @@ def parse(raw: bytes) -> Card:
     if schema != SCHEMA:
         raise fields.wrong(f"its schema is {schema[:80]!r}, where {SCHEMA!r} is expected")
     try:
-        return _blob_adapter().validate_json(raw, strict=True).skerry
+        card = _blob_adapter().validate_json(raw, strict=True).skerry
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "the whole"
         raise fields.wrong(f"{where}: {first['msg']}"[:250]) from error
+    _check_not_empty(card)
+    return card
 
 
 def render(card: Card) -> bytes:
     """Return the config blob of a card.
 
     Raises:
-        RefusedError: `TOO_LARGE`: it would be larger than a reader accepts.
+        RefusedError: it isn't what a reader accepts.
     """
+    _check_not_empty(card)
     descriptor = {"name": card.ref.name, "version": card.ref.version, "licenses": [card.licence]}
     if card.description:
         descriptor["description"] = card.description
@@ -84,3 +87,10 @@ def render(card: Card) -> bytes:
             "TOO_LARGE", f"the card has {len(raw)} bytes; at most {CARD_LIMIT_BYTES}"
         )
     return raw
+
+
+def _check_not_empty(card: Card) -> None:
+    if not (card.inputs and card.outputs and card.variants):
+        raise RefusedError(
+            "CARD_MALFORMED", "a card names at least one input, one output and one variant"
+        )

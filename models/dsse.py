@@ -40,7 +40,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """A payload with its type and signatures. Holding one says nothing about whether they are good."""
+    """A payload with its type and signatures. Holding one doesn't mean that they are good."""
 
     payload_type: str
     payload: bytes
@@ -94,7 +94,7 @@ def expect(envelope: Envelope, payload_type: str) -> bytes:
     if envelope.payload_type != payload_type:
         raise RefusedError(
             "WRONG_KIND",
-            f"the envelope carries {envelope.payload_type[:80]!r}, where {payload_type!r} is expected",
+            f"the envelope carries {envelope.payload_type[:80]!r}; {payload_type!r} is expected",
         )
     return envelope.payload
 

@@ -19,7 +19,10 @@ LATENCY_METRIC = "latency_p50_ms"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What a machine has. `runtime` is `litert` or `tflite`; `memory_bytes` is what a worker may take."""
+    """What a machine has.
+
+    `runtime` is `litert` or `tflite`; `memory_bytes` is what a worker may take.
+    """
 
     architecture: str
     memory_bytes: int
@@ -63,31 +66,23 @@ def fit(card: Card, hardware: Hardware) -> Fits | Misfits:
 
 
 def _against(variant: Variant, hardware: Hardware) -> Reasons:
-    needs = variant.requirements
+    needs, version = variant.requirements, hardware.runtime_version
     library = _LIBRARIES.get(hardware.runtime, hardware.runtime)
+    what = f"the {variant.format} variant"
     reasons = []
     if needs.memory_bytes > hardware.memory_bytes:
-        reasons.append(
-            (
-                "OUT_OF_MEMORY",
-                f"the {variant.format} variant needs about {needs.memory_bytes} bytes of memory, and {hardware.memory_bytes} are left",
-            )
+        text = (
+            f"{what} wants {needs.memory_bytes} bytes of memory; {hardware.memory_bytes} are left"
         )
+        reasons.append(("OUT_OF_MEMORY", text))
     if needs.accelerator != "cpu" and needs.accelerator not in hardware.accelerators:
-        reasons.append(
-            (
-                "ACCELERATOR_MISSING",
-                f"the {variant.format} variant is built for {needs.accelerator!r}, which is not here",
-            )
-        )
-    for constraint in needs.avoid_runtimes:
-        if _matches(constraint, library, hardware.runtime_version):
-            reasons.append(
-                (
-                    "MODEL_UNSUPPORTED",
-                    f"the {variant.format} variant is known to answer wrongly on {constraint}, and this is {hardware.runtime_version}",
-                )
-            )
+        text = f"{what} is built for {needs.accelerator!r}, which is not here"
+        reasons.append(("ACCELERATOR_MISSING", text))
+    reasons += [
+        ("MODEL_UNSUPPORTED", f"{what} answers wrongly on {constraint}, and this is {version}")
+        for constraint in needs.avoid_runtimes
+        if _matches(constraint, library, version)
+    ]
     return tuple(reasons)
 
 
@@ -104,7 +99,7 @@ def _preference(variant: Variant, hardware: Hardware) -> tuple[bool, float]:
 
 
 def _matches(constraint: str, library: str, version: str) -> bool:
-    """Say whether a runtime is one to avoid. A constraint on it that can't be read counts: better told than wrong."""
+    """Say whether a runtime is one to avoid. A constraint on it that can't be read counts."""
     found = _CONSTRAINT.match(constraint)
     if not found:
         return constraint.startswith(library)

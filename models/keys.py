@@ -1,4 +1,4 @@
-"""Ed25519 keys: make, keep, sign with, verify by. `cryptography` is imported only when a key is used.
+"""Ed25519 keys: make, keep, sign with, verify by. `cryptography` is imported only on use.
 
 A key's id is the sha256 of its DER SubjectPublicKeyInfo in hexadecimal, so it
 names the key itself and can't be chosen. A private key is an unencrypted PKCS #8
@@ -154,7 +154,7 @@ def verify(envelope: dsse.Envelope, keys: Sequence[PublicKey]) -> str:
     if broken:
         raise RefusedError(
             "SIGNATURE_INVALID",
-            f"the signature by trusted key {broken[0][:12]} doesn't fit the content: it was changed, or signed as something else",
+            f"the signature by trusted key {broken[0][:12]} isn't over this content",
         )
     strangers = ", ".join(sorted({each.keyid[:12] or "?" for each in envelope.signatures}))
     raise RefusedError(

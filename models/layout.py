@@ -42,7 +42,7 @@ class Layout:
         """Open a layout.
 
         Raises:
-            RefusedError: `NOT_FOUND`: nothing is there. `BUNDLE_MALFORMED`: it is no OCI image layout.
+            RefusedError: `NOT_FOUND`: nothing is there. `BUNDLE_MALFORMED`: it is no layout.
         """
         self.path = path
         self._blobs = path / "blobs" / "sha256"
@@ -87,7 +87,7 @@ class Layout:
                 if strangers:
                     raise RefusedError(
                         "BUNDLE_MALFORMED",
-                        f"{path} has other files in it ({strangers[0]!r}, …); give an empty or a new directory",
+                        f"{path} has other files in it ({strangers[0]!r}, …); give a new directory",
                     )
                 durable.write(path / _MARKER, b'{"imageLayoutVersion":"1.0.0"}')
             if not (path / "index.json").exists():
@@ -102,7 +102,7 @@ class Layout:
         return self._blobs / _hex(digest)
 
     def has(self, digest: Digest) -> bool:
-        """Say whether a blob is there. Only a verified one ever gets that name, but disks rot: `read` looks."""
+        """Say whether a blob is there. It was verified when it came; `read` looks again."""
         return self.blob_path(digest).is_file()
 
     def size_bytes(self, digest: Digest) -> int:
@@ -130,7 +130,7 @@ class Layout:
         if digest_of(content) != digest:
             raise CorruptError(
                 "DIGEST_MISMATCH",
-                f"the file of {short(digest)} in {self.path} has become something else; fetch it again",
+                f"{short(digest)} in {self.path} has become something else; fetch it again",
             )
         return content
 
@@ -214,7 +214,7 @@ class Layout:
             self._write_index([*kept, descriptor])
 
     def forget(self, digest: Digest) -> None:
-        """Take a manifest and its referrers (signatures) out of the index. Their blobs stay until `collect`.
+        """Take a manifest and its referrers (signatures) out of the index; `collect` then deletes.
 
         Raises:
             TransientError: `DISK_FULL`; the index is as it was.
@@ -230,7 +230,7 @@ class Layout:
                 self._write_index(kept)
 
     def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
-        """Return the entries whose manifests are about `digest` (OCI 1.1 `subject`), such as signatures.
+        """Return the entries whose manifests are about `digest` (OCI 1.1 `subject`): signatures.
 
         Raises:
             RefusedError: as `entries`.
@@ -238,7 +238,7 @@ class Layout:
         return tuple(entry for entry in self.entries() if self._subject_of(entry.digest) == digest)
 
     def collect(self, keep: Iterable[Digest] = ()) -> tuple[Digest, ...]:
-        """Delete every blob that neither the index nor `keep` leads to, and return what was deleted.
+        """Delete every blob that neither the index nor `keep` leads to, and return which.
 
         Manifests in `keep` keep their parts. Partial downloads of what isn't kept, and files that
         killed writers left, go too. Whoever adds blobs before recording them names them in `keep`.
@@ -278,7 +278,8 @@ class Layout:
             try:
                 subject = manifest.parse(self.read(digest, MANIFEST_LIMIT_BYTES)).subject
             except ModelError:
-                return None  # whoever wants that manifest is told; asking for another's referrers isn't the place
+                # Whoever wants that manifest itself is told; it says nothing about this one.
+                return None
             self._subjects[digest] = subject.digest if subject else None
         return self._subjects[digest]
 

@@ -7,7 +7,7 @@ MANIFEST_LIMIT_BYTES = 256 * 1024
 """An OCI manifest: a few hundred bytes a layer, so several hundred layers."""
 
 INDEX_LIMIT_BYTES = 4 * 1024 * 1024
-"""The index of a layout: some 400 bytes a bundle and as much a signature, so about 5,000 signed bundles."""
+"""The index of a layout: some 800 bytes a signed bundle, so about 5,000 of them."""
 
 CARD_LIMIT_BYTES = 1024 * 1024
 """A model card. Drift references and long label lists are what make one grow."""
@@ -16,4 +16,4 @@ ENVELOPE_LIMIT_BYTES = 64 * 1024
 """A signature over a bundle: a statement of some hundred bytes with a few signatures."""
 
 BLOB_LIMIT_BYTES = 512 * 1024 * 1024
-"""One layer. The largest quantized edge models are tens of megabytes; a card says the size beforehand."""
+"""One layer. The largest quantized edge models are tens of megabytes."""

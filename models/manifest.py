@@ -27,7 +27,7 @@ SIGNATURE_ARTIFACT_TYPE = "application/vnd.skerry.signature.v1+json"
 ENVELOPE_TYPE = "application/vnd.dsse.envelope.v1+json"
 
 REF_NAME = "org.opencontainers.image.ref.name"
-"""In an index, the name of an entry: here `name:version`, which `skopeo inspect oci:DIR:name:version` takes."""
+"""An entry's name in its index. Here `name:version`, so that `oci:DIR:name:version` finds it."""
 
 TITLE = "org.opencontainers.image.title"
 FILE_PATH = "org.cncf.model.filepath"

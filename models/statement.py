@@ -1,4 +1,4 @@
-"""What a signature over a bundle says: an in-toto Statement v1 that names one manifest by digest. Pure.
+"""What a signature over a bundle says: an in-toto Statement v1 naming one manifest. Pure.
 
 The manifest names every other byte of the bundle by digest, so one subject is
 enough. The predicate repeats where the files came from, for tools that read

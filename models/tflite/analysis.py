@@ -1,4 +1,4 @@
-"""What follows from a graph: how it computes, the memory it takes, the runtimes that get it wrong. Pure."""
+"""What follows from a graph: how it computes, its memory, the runtimes that get it wrong. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def numeric_format(graph: Graph) -> str:
 
 
 def memory_bytes(graph: Graph) -> int:
-    """Return about how much memory the model takes: weights, and the largest tensors alive at once."""
+    """Return about how much memory a model takes: weights, and the largest tensors at once."""
     constants = {
         tensor.constant
         for subgraph in graph.subgraphs
@@ -85,7 +85,7 @@ def avoid_runtimes(graph: Graph) -> tuple[str, ...]:
 
 
 def _weighted_steps(subgraph: Subgraph) -> Iterator[tuple[RawTensor, RawTensor]]:
-    """Yield, for each step that computes with weights, a tensor it computes on and its weights as stored."""
+    """Yield, for each step with weights, a tensor it computes on and its weights as stored."""
     stored = {
         number: tensor
         for number, tensor in enumerate(subgraph.tensors)

@@ -12,7 +12,7 @@ import struct
 from models.errors import RefusedError
 
 _WORK_LIMIT = 16 * 1024 * 1024
-"""Bytes of tables and vectors looked at, weights aside: a thousand times what an edge model has, some seconds' work."""
+"""Bytes of tables and vectors looked at, weights aside: hundreds of times an edge model's."""
 
 _U16 = struct.Struct("<H")
 _I32 = struct.Struct("<i")
@@ -55,7 +55,7 @@ class Flatbuffer:
         return struct.unpack_from(f"<{count}{code}", self.raw, start)
 
     def tables(self, at: int, limit: int) -> "list[Table]":
-        """Return the tables of the vector of offsets that `at` leads to; at most `limit` are allowed."""
+        """Return the tables of the vector that `at` leads to; more than `limit` are refused."""
         start, count = self.vector(at, 4)
         if count > limit:
             raise RefusedError("MODEL_TOO_LARGE", f"a list of {count} parts; at most {limit}")
@@ -124,7 +124,7 @@ class Table:
         file.end = max(file.end, self._vtable + length, position + self._size)
 
     def at(self, field: int, width: int) -> int:
-        """Return where a field of `width` bytes lies, or 0 where it is absent (and so has its default)."""
+        """Return where a field of `width` bytes lies, or 0 where it is absent."""
         if field >= self._fields:
             return 0
         offset: int = _U16.unpack_from(self._file.raw, self._vtable + 4 + 2 * field)[0]
@@ -158,7 +158,7 @@ class Table:
         return self._file.numbers(at, "f") if at else ()
 
     def span(self, field: int, width: int = 1) -> tuple[int, int]:
-        """Return where a vector's content starts and how many elements it has; (0, 0) where it is absent."""
+        """Return a vector's start and its number of elements; (0, 0) where it is absent."""
         at = self.at(field, 4)
         return self._file.vector(at, width) if at else (0, 0)
 

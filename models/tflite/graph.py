@@ -7,7 +7,7 @@ from models.tflite.schema import BITS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawTensor:
-    """One tensor as the file has it. `constant` is where its content lies: (offset, length), or None.
+    """One tensor as the file has it. `constant` is where its content lies: (offset, length).
 
     `varying` is `shape` with -1 where a dimension may vary.
     """
@@ -38,7 +38,7 @@ class RawTensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawOperator:
-    """One step: what it is, and the tensors it takes and makes. -1 among its inputs is one left out."""
+    """One step: what it is, the tensors it takes (-1: left out) and those it makes."""
 
     name: str
     version: int

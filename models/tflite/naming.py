@@ -54,7 +54,7 @@ def _names(
 
 def _plain(name: str) -> str:
     # "a;b;c" lists the layers that were fused into one tensor.
-    plain = _PORT.sub("", name.split(";")[0])
+    plain = _PORT.sub("", name.partition(";")[0])
     for prefix in _PREFIXES:
         plain = plain.removeprefix(prefix)
     return plain

@@ -1,4 +1,4 @@
-"""Whether a graph can run: every tensor a step takes is there by then, and nobody writes what is fixed. Pure.
+"""Whether a graph can run: what a step takes is there by then, what is fixed stays. Pure.
 
 The rules are those of the official verifier, which runtimes of some versions
 leave out (they crash instead).
@@ -6,7 +6,7 @@ leave out (they crash instead).
 
 from models.errors import RefusedError
 from models.tflite.flatbuffer import malformed
-from models.tflite.graph import Graph, RawTensor, Subgraph
+from models.tflite.graph import Graph, RawOperator, RawTensor, Subgraph
 
 _TEXT_SHOWN = 120
 
@@ -15,7 +15,7 @@ def check_order(graph: Graph) -> None:
     """Return if every subgraph can run as it is written.
 
     Raises:
-        RefusedError: `MODEL_MALFORMED`, or `MODEL_UNSUPPORTED`: nothing goes in or nothing comes out.
+        RefusedError: `MODEL_MALFORMED`, or `MODEL_UNSUPPORTED`: nothing goes in or comes out.
     """
     for subgraph in graph.subgraphs:
         _check_subgraph(subgraph)
@@ -40,30 +40,36 @@ def _check_subgraph(subgraph: Subgraph) -> None:
         if tensors[number].constant is not None:
             raise malformed(f"input {tensors[number].name[:_TEXT_SHOWN]!r} is fixed")
         given.add(number)
-    made: set[int] = set()
-    for operator in subgraph.operators:
-        for number in operator.inputs:
-            if number == -1:
-                continue
-            tensor = _tensor(tensors, number)
-            if number not in given and number not in made:
-                raise malformed(
-                    f"a step {operator.name} takes {tensor.name[:_TEXT_SHOWN]!r} before it is made"
-                )
-        for number in operator.outputs:
-            tensor = _tensor(tensors, number)
-            if number in made or tensor.constant is not None or number in subgraph.inputs:
-                raise malformed(
-                    f"a step {operator.name} writes {tensor.name[:_TEXT_SHOWN]!r}, which isn't its own"
-                )
-            made.add(number)
+    fixed = {number for number, tensor in enumerate(tensors) if tensor.constant is not None}
+    made = _made(subgraph, given, fixed | set(subgraph.inputs))
     for number in subgraph.outputs:
         if number not in given and number not in made:
             raise malformed(f"output {tensors[number].name[:_TEXT_SHOWN]!r} is never made")
 
 
+def _made(subgraph: Subgraph, given: set[int], kept: set[int]) -> set[int]:
+    """Return what the steps make, each from what is there by then, and none of it in `kept`."""
+    made: set[int] = set()
+    for operator in subgraph.operators:
+        for number in operator.inputs:
+            if number != -1:
+                tensor = _tensor(subgraph.tensors, number)
+                if number not in given and number not in made:
+                    raise _misstep(operator, "takes", tensor, "before it is made")
+        for number in operator.outputs:
+            tensor = _tensor(subgraph.tensors, number)
+            if number in made or number in kept:
+                raise _misstep(operator, "writes", tensor, "which isn't its own")
+            made.add(number)
+    return made
+
+
+def _misstep(operator: RawOperator, does: str, tensor: RawTensor, how: str) -> RefusedError:
+    return malformed(f"a step {operator.name} {does} {tensor.name[:_TEXT_SHOWN]!r}, {how}")
+
+
 def _is_there(tensor: RawTensor) -> bool:
-    """Say whether a tensor has its content before any step ran: fixed, kept between calls, or none at all."""
+    """Say whether a tensor has its content before any step: fixed, kept between calls, or none."""
     return tensor.constant is not None or tensor.variable or tensor.elements == 0
 
 

@@ -55,7 +55,7 @@ def _tensor(name: str, tensor: RawTensor) -> Tensor:
     datatype = schema.DATATYPES.get(tensor.element)
     if datatype is None:
         raise RefusedError(
-            "MODEL_UNSUPPORTED", f"{name!r} has {tensor.element} elements, which no client can send"
+            "MODEL_UNSUPPORTED", f"{name!r} has elements no client can send: {tensor.element}"
         )
     if len(tensor.scales) > 1:
         raise RefusedError("MODEL_UNSUPPORTED", f"{name!r} is quantized per channel")
@@ -68,7 +68,7 @@ def _tensor(name: str, tensor: RawTensor) -> Tensor:
 
 
 def _weights(graph: Graph) -> tuple[WeightSpan, ...]:
-    """Return where constants lie, in the order of the file; one that tensors share is named once."""
+    """Return where constants lie, in the file's order; one that tensors share is named once."""
     spans = {
         tensor.constant: WeightSpan(
             tensor=tensor.name[:_TEXT_SHOWN],

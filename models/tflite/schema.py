@@ -1,4 +1,4 @@
-"""What the TFLite schema numbers: element types, builtin operators, and options with parts of their own. Pure.
+"""What the TFLite schema numbers: element types, operators, options with own parts. Pure.
 
 TensorFlow Lite schema version 3 (`schema.fbs`), as of LiteRT 2.3. A newer
 runtime's operator isn't here, and no runtime that Skerry pins would run it.
@@ -10,31 +10,32 @@ IDENTIFIER = b"TFL3"
 VERSION = 3
 
 ELEMENTS = (
-    "FLOAT32", "FLOAT16", "INT32", "UINT8", "INT64", "STRING", "BOOL", "INT16", "COMPLEX64", "INT8",
-    "FLOAT64", "COMPLEX128", "UINT64", "RESOURCE", "VARIANT", "UINT32", "UINT16", "INT4", "BFLOAT16",
-    "INT2", "UINT4", "FLOAT8_E4M3FN", "FLOAT8_E5M2",
+    "FLOAT32", "FLOAT16", "INT32", "UINT8", "INT64", "STRING", "BOOL", "INT16", "COMPLEX64",
+    "INT8", "FLOAT64", "COMPLEX128", "UINT64", "RESOURCE", "VARIANT", "UINT32", "UINT16", "INT4",
+    "BFLOAT16", "INT2", "UINT4", "FLOAT8_E4M3FN", "FLOAT8_E5M2",
 )  # fmt: skip
 """Element types by their number."""
 
 BITS = {
     "FLOAT32": 32, "FLOAT16": 16, "INT32": 32, "UINT8": 8, "INT64": 64, "BOOL": 8, "INT16": 16,
     "COMPLEX64": 64, "INT8": 8, "FLOAT64": 64, "COMPLEX128": 128, "UINT64": 64, "UINT32": 32,
-    "UINT16": 16, "INT4": 4, "BFLOAT16": 16, "INT2": 2, "UINT4": 4, "FLOAT8_E4M3FN": 8, "FLOAT8_E5M2": 8,
+    "UINT16": 16, "INT4": 4, "BFLOAT16": 16, "INT2": 2, "UINT4": 4, "FLOAT8_E4M3FN": 8,
+    "FLOAT8_E5M2": 8,
 }  # fmt: skip
 """Bits of one element; strings, resources and variants have no fixed size."""
 
 DATATYPES = {
-    "FLOAT32": Datatype.FP32, "FLOAT16": Datatype.FP16, "FLOAT64": Datatype.FP64, "BOOL": Datatype.BOOL,
-    "INT8": Datatype.INT8, "INT16": Datatype.INT16, "INT32": Datatype.INT32, "INT64": Datatype.INT64,
-    "UINT8": Datatype.UINT8, "UINT16": Datatype.UINT16, "UINT32": Datatype.UINT32,
-    "UINT64": Datatype.UINT64, "STRING": Datatype.BYTES,
+    "FLOAT32": Datatype.FP32, "FLOAT16": Datatype.FP16, "FLOAT64": Datatype.FP64,
+    "BOOL": Datatype.BOOL, "INT8": Datatype.INT8, "INT16": Datatype.INT16,
+    "INT32": Datatype.INT32, "INT64": Datatype.INT64, "UINT8": Datatype.UINT8,
+    "UINT16": Datatype.UINT16, "UINT32": Datatype.UINT32, "UINT64": Datatype.UINT64,
+    "STRING": Datatype.BYTES,
 }  # fmt: skip
 """What an input or output may be, by its Open Inference Protocol name."""
 
 CUSTOM = 32
 
-OPERATORS = tuple(
-    """
+_OPERATOR_NAMES = """
 ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE
 EMBEDDING_LOOKUP FLOOR FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D
 LOCAL_RESPONSE_NORMALIZATION LOGISTIC LSH_PROJECTION LSTM MAX_POOL_2D MUL RELU RELU_N1_TO_1
@@ -65,8 +66,8 @@ STABLEHLO_DYNAMIC_UPDATE_SLICE STABLEHLO_PAD STABLEHLO_IOTA STABLEHLO_DOT_GENERA
 STABLEHLO_REDUCE_WINDOW STABLEHLO_SORT STABLEHLO_WHILE STABLEHLO_GATHER STABLEHLO_TRANSPOSE
 DILATE STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE STABLEHLO_SHIFT_LEFT
 STABLEHLO_CBRT STABLEHLO_CASE
-""".split()
-)
+"""
+OPERATORS = tuple(_OPERATOR_NAMES.split())
 """Builtin operators by their number."""
 
 OPTIONS_LAST = 126
@@ -81,7 +82,7 @@ OPTIONS_PARTS: dict[int, tuple[tuple[int, int], ...]] = {
     111: ((0, TEXT), (1, TEXT)),
     115: ((0, 4),),
 }
-"""Options of an operator that hold more than numbers: (field, element width, or TEXT) by the options' type."""
+"""By the options' type, fields that hold more than a number: (field, element width or TEXT)."""
 
 OPTIONS_2_PARTS: dict[int, tuple[tuple[int, int], ...]] = {
     2: ((0, 8),),

@@ -71,7 +71,7 @@ def _buffers(model: Table, file: Flatbuffer) -> list[_Buffer]:
     found: list[_Buffer] = []
     for table in model.tables(4, _BUFFERS_LIMIT):
         start, length = table.span(0)
-        # Content past the flatbuffer's own end. 0 and 1 stand for "not used" (a writer's first pass).
+        # Content past the flatbuffer's own end; 0 and 1 are what writers leave where there is none.
         offset, size = table.number(1, "Q"), table.number(2, "Q")
         if offset > 1 or size > 1:
             if offset < 8 or offset + size > file.size:  # noqa: PLR2004  # not over the file's own head
@@ -87,7 +87,7 @@ def _code(table: Table) -> tuple[str, int, bool]:
     number = max(table.number(0, "b"), table.number(3, "i"))
     custom_name = table.text(1)
     version = table.number(2, "i", 1)
-    if not 0 <= number or not 0 <= version <= _SMALL_LIMIT:
+    if number < 0 or not 0 <= version <= _SMALL_LIMIT:
         raise malformed(f"an operator has the number {number} and the version {version}")
     if number >= len(schema.OPERATORS):
         raise RefusedError(

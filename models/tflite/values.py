@@ -8,7 +8,7 @@ from models.values import Digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightSpan:
-    """Where one constant tensor's bytes lie in the file. `datatype` is TFLite's name for its elements."""
+    """Where a constant tensor's bytes lie. `datatype` is TFLite's name for its elements."""
 
     tensor: str
     datatype: str
