@@ -1,1 +1,1 @@
-"""Serving: who answers for which deployment, over the Open Inference Protocol. Importing this loads nothing."""
+"""Serving: who answers for which deployment, over the Open Inference Protocol. Loads nothing."""

@@ -1,1 +1,1 @@
-"""Worker processes: one model in each, its inputs and answers through shared memory. Importing this loads nothing."""
+"""Worker processes: one model in each, bodies through shared memory. Importing it loads nothing."""
