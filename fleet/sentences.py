@@ -307,8 +307,11 @@ class _Parameters(dict[str, str]):
 def explain(code: str, parameters: Mapping[str, str] | None = None) -> Sentence:
     """Return what a reason code means, with its parameters put in."""
     values = _Parameters(parameters or {})
-    known = REASONS.get(code, Sentence(code, UNKNOWN_NEXT))
-    meaning = known.meaning.format_map(values)
-    next_step = known.next_step.format_map(values)
+    known = REASONS.get(code)
+    if known is None:  # from outside: a text to show, not one to format
+        meaning, next_step = code, UNKNOWN_NEXT
+    else:
+        meaning = known.meaning.format_map(values)
+        next_step = known.next_step.format_map(values)
     details = ", ".join(f"{name} {value}" for name, value in values.left.items())
     return Sentence(f"{meaning} ({details})" if details else meaning, next_step)
