@@ -1,0 +1,68 @@
+"""`GET /api/v1/bundles`: what the registry holds. Publishing is `fleet.registry.publish`."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from fleet.api.parts import Parts
+from fleet.api.problems import answers
+from fleet.store import bundles
+from models import card_codec
+from models.card import Card
+
+
+class BundleSummary(BaseModel):
+    """One bundle in a list."""
+
+    digest: str
+    name: str
+    version: str
+    task: str
+    formats: list[str] = Field(description="One a variant: float32, int8, …")
+    size_bytes: int = Field(description="All variants together.")
+    published_at: str
+
+
+class BundleList(BaseModel):
+    """All bundles."""
+
+    bundles: list[BundleSummary]
+
+
+class BundleDetail(BundleSummary):
+    """One bundle with its card."""
+
+    card: Card
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return the routes about bundles."""
+    router = APIRouter(prefix="/api/v1/bundles", tags=["bundles"])
+
+    @router.get("", operation_id="listBundles", responses=answers(401))
+    def every() -> BundleList:
+        """List all bundles by name, the newest of each first."""
+        with parts.store.read() as connection:
+            found = bundles.every(connection)
+        return BundleList(bundles=[_summary(each, card_codec.parse(each.card)) for each in found])
+
+    @router.get("/{bundle}", operation_id="getBundle", responses=answers(401, 404, 409))
+    def one(bundle: str) -> BundleDetail:
+        """Show one bundle, by `name:version`, digest, or a name that has one version."""
+        with parts.store.read() as connection:
+            found = bundles.named(connection, bundle)
+        card = card_codec.parse(found.card)
+        return BundleDetail(**dict(_summary(found, card)), card=card)
+
+    return router
+
+
+def _summary(bundle: bundles.PublishedBundle, card: Card) -> BundleSummary:
+    return BundleSummary(
+        digest=bundle.digest,
+        name=bundle.name,
+        version=bundle.version,
+        task=card.task,
+        formats=[variant.format for variant in card.variants],
+        size_bytes=sum(variant.size_bytes for variant in card.variants),
+        published_at=bundle.published_at,
+    )

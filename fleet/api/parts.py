@@ -1,0 +1,34 @@
+"""What the application is made of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fleet.api.access import Access
+from fleet.execute import Executor
+from fleet.identity.authority import Authority
+from fleet.identity.join import Reachable
+from fleet.store.engine import Store
+from models.keys import PublicKey
+from models.layout import Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """The registry's content, and the keys whose signature a bundle needs to get in."""
+
+    layout: Layout
+    keys: Sequence[PublicKey]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the application is made of. `reachable` is where devices find broker and registry."""
+
+    access: Access
+    authority: Authority
+    store: Store
+    content: Content
+    executor: Executor
+    reachable: Reachable
+    clock: Callable[[], datetime]

@@ -1,0 +1,108 @@
+"""How the API says no: what happened, a reason code, what to do next. Never a stack trace."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from agent.wire.codec import WireError
+from agent.wire.reasons import Reason
+from fleet.identity.errors import JoinRefusedError
+from fleet.plan import PlanError, PlanReason
+from fleet.sentences import explain
+from fleet.store.errors import AmbiguousError, ConflictError, NotFoundError
+
+
+class Problem(BaseModel):
+    """Why a request was not carried out."""
+
+    error: str = Field(description="What happened, to what.")
+    reason: str = Field(description="A code that stays the same whatever the words.")
+    next: str = Field(description="What to do next.")
+
+
+Answers = dict[int | str, dict[str, Any]]
+
+_MEANINGS = {
+    400: "The request can't be read.",
+    401: "No token, or one that is not known.",
+    403: "The token or the join is refused.",
+    404: "There is no such thing.",
+    408: "The body came too slowly.",
+    409: "It is there already, is ambiguous, or has moved.",
+    413: "The body is too large.",
+    422: "The request can be read, and can't be carried out.",
+}
+
+_OF_STATUS = {
+    400: ("MALFORMED", "send the request as docs/reference/openapi.json describes it"),
+    401: ("TOKEN_MISSING", "send 'Authorization: Bearer' with the operator token"),
+    404: ("NOT_FOUND", "see docs/reference/openapi.json for what there is"),
+    405: ("MALFORMED", "see docs/reference/openapi.json for what it takes"),
+    408: ("TIMED_OUT", "send it again over a better connection"),
+    413: ("TOO_LARGE", "send less"),
+}
+
+_CONFLICTS = frozenset({PlanReason.PLAN_CHANGED, PlanReason.NO_CHANGE, PlanReason.OVERTAKEN})
+
+
+def answers(*statuses: int) -> Answers:
+    """Return what a route declares about its refusals."""
+    return {
+        status: {"model": Problem, "description": _MEANINGS[status]}
+        for status in sorted({*statuses, 400, 408, 413, 422})
+    }
+
+
+def problem(
+    status: int, error: str, reason: str, next_step: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """Return a refusal."""
+    said = Problem(error=error, reason=reason, next=next_step)
+    return JSONResponse(said.model_dump(), status, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error that a route may raise answered in this shape."""
+
+    @app.exception_handler(HTTPException)
+    async def of_http(_: Request, error: HTTPException) -> JSONResponse:
+        reason, next_step = _OF_STATUS.get(error.status_code, ("REFUSED", "see docs/reference"))
+        headers = dict(error.headers or {})
+        return problem(error.status_code, str(error.detail), reason, next_step, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_validation(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the request"
+        return problem(422, f"{where}: {first['msg']}"[:300], *_OF_STATUS[400])
+
+    @app.exception_handler(WireError)
+    async def of_wire(_: Request, error: WireError) -> JSONResponse:
+        status = 413 if error.reason is Reason.TOO_LARGE else 400
+        return problem(status, str(error), error.reason, explain(error.reason).next_step)
+
+    @app.exception_handler(JoinRefusedError)
+    async def of_join(_: Request, error: JoinRefusedError) -> JSONResponse:
+        status = 400 if error.reason is Reason.CSR_INVALID else 403
+        return problem(status, str(error), error.reason, error.next_step)
+
+    @app.exception_handler(PlanError)
+    async def of_plan(_: Request, error: PlanError) -> JSONResponse:
+        status = 409 if error.reason in _CONFLICTS else 422
+        return problem(status, str(error), error.reason, explain(error.reason).next_step)
+
+    @app.exception_handler(NotFoundError)
+    async def of_missing(_: Request, error: NotFoundError) -> JSONResponse:
+        return problem(404, str(error), "NOT_FOUND", f"list what there is: skerry {error.kind} ls")
+
+    @app.exception_handler(AmbiguousError)
+    async def of_ambiguous(_: Request, error: AmbiguousError) -> JSONResponse:
+        return problem(409, str(error), "AMBIGUOUS", "name one of them by its id")
+
+    @app.exception_handler(ConflictError)
+    async def of_conflict(_: Request, error: ConflictError) -> JSONResponse:
+        return problem(409, str(error), "CONFLICT", "use another name, or leave it as it is")

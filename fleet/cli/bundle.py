@@ -1,0 +1,99 @@
+"""`skerry bundle ls | show`: what the registry holds."""
+
+from typing import Annotated
+
+import typer
+
+from fleet.cli.options import (
+    CaOption,
+    CentreOption,
+    HomeOption,
+    OutputOption,
+    TokenFileOption,
+    connect,
+)
+from fleet.cli.screen import Output, print_fields, print_json, print_table
+from models.values import short
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Bundles in the registry: list, show."
+)
+
+
+@app.command()
+def ls(
+    *,
+    home: HomeOption,
+    centre: CentreOption = None,
+    token_file: TokenFileOption = None,
+    ca: CaOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List all bundles."""
+    with connect(home, centre, token_file, ca) as api:
+        found = api.get("api", "v1", "bundles")
+    if output is Output.JSON:
+        print_json("skerry.bundles/1", found)
+        return
+    print_table(
+        ["bundle", "task", "formats", "bytes", "published", "digest"],
+        [
+            [
+                f"{bundle['name']}:{bundle['version']}",
+                bundle["task"],
+                ", ".join(bundle["formats"]),
+                bundle["size_bytes"],
+                bundle["published_at"],
+                short(bundle["digest"]),
+            ]
+            for bundle in found["bundles"]
+        ],
+    )
+
+
+@app.command()
+def show(
+    bundle: Annotated[str, typer.Argument(help="name:version, or a digest.")],
+    *,
+    home: HomeOption,
+    centre: CentreOption = None,
+    token_file: TokenFileOption = None,
+    ca: CaOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show one bundle: its variants, and what was measured of each."""
+    with connect(home, centre, token_file, ca) as api:
+        found = api.get("api", "v1", "bundles", bundle)
+    if output is Output.JSON:
+        print_json("skerry.bundle/1", found)
+        return
+    card = found["card"]
+    golden = card["golden"]
+    print_fields(
+        {
+            "bundle": f"{found['name']}:{found['version']}",
+            "digest": found["digest"],
+            "task": card["task"],
+            "licence": card["licence"],
+            "published": found["published_at"],
+            "golden": f"{golden['vectors']} vectors, {golden['origin']}",
+        }
+    )
+    typer.echo()
+    print_table(
+        ["variant", "format", "bytes", "needs", "measured"],
+        [
+            [
+                short(variant["digest"]),
+                variant["format"],
+                variant["size_bytes"],
+                variant["requirements"]["accelerator"],
+                ", ".join(
+                    f"{metric['name']} {metric['value']:.4g} on {metric['dataset']}"
+                    f" (n {metric['samples']}, {metric['runtime']})"
+                    for metric in variant["metrics"]
+                ),
+            ]
+            for variant in card["variants"]
+        ],
+    )

@@ -1,0 +1,174 @@
+"""A client of the centre's API, for the commands: one request, one answer, one deadline.
+
+What goes wrong becomes a `CommandError` in the API's own words: what happened,
+the reason code, what to do next. Blocking.
+"""
+
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx2 as httpx
+
+from fleet.cli.screen import CommandError, ExitCode
+from fleet.identity.places import Home
+
+ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
+"""A list of 100,000 devices has some 40 MB; nothing asks for more."""
+
+_TIMEOUT_S = 30.0
+_EXITS = {
+    401: ExitCode.NOT_ALLOWED,
+    403: ExitCode.NOT_ALLOWED,
+    404: ExitCode.NOT_FOUND,
+    409: ExitCode.CONFLICT,
+    422: ExitCode.REFUSED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """Where the centre is, and what to show and trust there."""
+
+    url: str
+    token: str = field(repr=False)
+    ca: Path | None
+
+    @classmethod
+    def find(cls, *, home: Path, url: str | None, token_file: Path | None, ca: Path | None) -> Self:
+        """Return the connection that a person means: what they gave, else what the home knows.
+
+        Raises:
+            CommandError: no centre runs on the home, or the token can't be read.
+        """
+        places = Home(home)
+        if ca is None and places.ca.is_file():
+            ca = places.ca
+        return cls(
+            url=(url or _running(places)).rstrip("/"),
+            token=_token(token_file or places.operator_token),
+            ca=ca,
+        )
+
+
+class Centre:
+    """The API of one centre. Use it as a context manager."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._url = connection.url
+        self._client = httpx.Client(
+            base_url=connection.url,
+            headers={"Authorization": f"Bearer {connection.token}"},
+            timeout=_TIMEOUT_S,
+            verify=_trust(connection),
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def get(self, *path: str) -> Any:  # noqa: ANN401  # JSON, as the API's reference describes it
+        """Return what is at a path; each part is quoted.
+
+        Raises:
+            CommandError: the centre can't be reached, or refuses.
+        """
+        return self._ask("GET", path, None)
+
+    def post(self, *path: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401  # as `get`
+        """Send a request and return the answer.
+
+        Raises:
+            CommandError: the centre can't be reached, or refuses.
+        """
+        return self._ask("POST", path, body)
+
+    def _ask(self, method: str, path: tuple[str, ...], body: Mapping[str, object] | None) -> Any:  # noqa: ANN401  # as `get`
+        where = "/" + "/".join(quote(part, safe="") for part in path)
+        try:
+            with self._client.stream(method, where, json=body) as answer:
+                raw = bytearray()
+                for piece in answer.iter_bytes():
+                    raw += piece
+                    if len(raw) > ANSWER_LIMIT_BYTES:
+                        raise self._unreachable("its answer has no end")
+        except httpx.HTTPError as error:
+            raise self._unreachable(str(error) or type(error).__name__) from error
+        try:
+            content = json.loads(bytes(raw) or b"null")
+        except ValueError as error:
+            raise self._unreachable("what answers there is not a centre") from error
+        if answer.is_success:
+            return content
+        raise _refused(answer.status_code, content)
+
+    def _unreachable(self, why: str) -> CommandError:
+        return CommandError(
+            f"no answer from the centre at {self._url}",
+            f"UNREACHABLE: {why}",
+            "check that it runs (skerry up) and the address: --centre or SKERRY_CENTRE",
+            ExitCode.UNREACHABLE,
+        )
+
+
+def _refused(status: int, content: object) -> CommandError:
+    said = content if isinstance(content, dict) else {}
+    return CommandError(
+        str(said.get("error", f"the centre answered {status}")),
+        str(said.get("reason", "REFUSED")),
+        str(said.get("next", "see the centre's log")),
+        _EXITS.get(status, ExitCode.BAD),
+    )
+
+
+def _running(places: Home) -> str:
+    try:
+        where = json.loads(places.running.read_text(encoding="utf-8"))
+        return str(where["plain_url"] or where["url"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CommandError(
+            f"no centre runs on {places.path}",
+            "UNREACHABLE: nothing says where it listens",
+            f"start it: skerry up --home {places.path}; or name another: --centre URL",
+            ExitCode.UNREACHABLE,
+        ) from error
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(
+            f"no operator token in {path}",
+            "TOKEN_MISSING",
+            "say where it is: --token-file or SKERRY_TOKEN_FILE",
+            ExitCode.NOT_ALLOWED,
+        ) from error
+    return token
+
+
+def _trust(connection: Connection) -> ssl.SSLContext | bool:
+    if urlsplit(connection.url).scheme != "https" or connection.ca is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(connection.ca))
+    except (OSError, ssl.SSLError) as error:
+        raise CommandError(
+            f"{connection.ca} is no certificate",
+            "CA_UNREADABLE",
+            "say where the fleet's CA is: --ca or SKERRY_CA",
+            ExitCode.USAGE,
+        ) from error
