@@ -54,17 +54,15 @@ def _decisions(plan: Plan) -> dict[str, Step | Exclusion]:
 
 
 def _said(decision: Step | Exclusion | None) -> str:
-    match decision:
-        case None:
-            return "not asked for"
-        case Exclusion():
-            return f"left out ({decision.reason})"
-        case Step():
-            where = "online" if decision.online else "offline"
-            return (
-                f"{where}, to get revision {decision.deployment.revision} "
-                f"as {decision.order.epoch}.{decision.order.generation}, {decision.class_name}"
-            )
+    if decision is None:
+        return "not asked for"
+    if isinstance(decision, Exclusion):
+        return f"left out ({decision.reason})"
+    where = "online" if decision.online else "offline"
+    return (
+        f"{where}, to get revision {decision.deployment.revision} "
+        f"as {decision.order.epoch}.{decision.order.generation}, {decision.class_name}"
+    )
 
 
 def _written(value: object) -> str:

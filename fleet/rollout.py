@@ -223,17 +223,17 @@ def fold(rollout: Rollout, events: Iterable[Event]) -> Rollout:
     targets = {progress.target: progress for progress in rollout.targets}
     state = rollout.state
     for event in events:
-        match event:
-            case RolloutEvent():
-                state = _after(ROLLOUT, f"rollout {rollout.id}", state, event.rollout)
-            case PresenceEvent():
-                targets[event.target] = replace(targets[event.target], online=event.online)
-            case TargetEvent():
-                progress = targets[event.target]
-                moved = _after(TARGET, event.target, progress.state, event.happening)
-                targets[event.target] = replace(
-                    progress, state=moved, phase=event.phase, reason=event.reason
-                )
+        if isinstance(event, RolloutEvent):
+            state = _after(ROLLOUT, f"rollout {rollout.id}", state, event.rollout)
+            continue
+        progress = targets[event.target]
+        if isinstance(event, PresenceEvent):
+            targets[event.target] = replace(progress, online=event.online)
+        else:
+            moved = _after(TARGET, f"target {event.target}", progress.state, event.happening)
+            targets[event.target] = replace(
+                progress, state=moved, phase=event.phase, reason=event.reason
+            )
     return _coupled(replace(rollout, state=state, targets=tuple(targets.values())))
 
 

@@ -41,6 +41,8 @@ class Operator(StrEnum):
 
 _ONE_VALUE = frozenset({Operator.EQUALS, Operator.DIFFERS})
 _VALUES = frozenset({Operator.IN, Operator.NOT_IN})
+_INCLUDING = frozenset({Operator.EQUALS, Operator.IN})
+_PRESENCE = frozenset({Operator.EXISTS, Operator.ABSENT})
 
 
 class SelectorError(ValueError):
@@ -77,15 +79,9 @@ class Requirement:
     def matches(self, attributes: Mapping[str, str]) -> bool:
         """Say whether the condition holds for these labels and facts."""
         value = attributes.get(self.key)
-        match self.operator:
-            case Operator.EXISTS:
-                return value is not None
-            case Operator.ABSENT:
-                return value is None
-            case Operator.EQUALS | Operator.IN:
-                return value in self.values
-            case Operator.DIFFERS | Operator.NOT_IN:
-                return value not in self.values
+        if self.operator in _PRESENCE:
+            return (value is not None) is (self.operator is Operator.EXISTS)
+        return (value in self.values) is (self.operator in _INCLUDING)
 
     def __str__(self) -> str:
         if self.operator is Operator.EXISTS:
