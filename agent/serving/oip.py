@@ -71,7 +71,7 @@ class Route:
 
 
 def route(raw_path: bytes) -> Route | None:
-    """Return what a path asks for; None when nothing lies there. Names are decoded after splitting."""
+    """Return what a path asks for, names decoded after splitting; None when nothing is there."""
     parts = [unquote(part) for part in raw_path.decode("latin-1").split("/")[1:]]
     match parts:
         case ["v2"] | ["v2", ""]:

@@ -11,7 +11,7 @@ import errno
 import socket
 import stat
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from pathlib import Path
 
@@ -72,6 +72,7 @@ async def serve(
 
     loop = asyncio.get_running_loop()
     servers: list[asyncio.Server] = []
+    cleanup = ExitStack()
     try:
         if host is not None:
             try:
@@ -80,15 +81,14 @@ async def serve(
                 raise ListenError(_why(f"{host}:{port}", error)) from error
         if unix_path is not None:
             bound = _bind_unix(unix_path)
+            cleanup.callback(unix_path.unlink, missing_ok=True)
             servers.append(await loop.create_unix_server(protocol, sock=bound, backlog=_BACKLOG))
         on_listening(tuple(_name(bound) for server in servers for bound in server.sockets))
         await loop.create_future()  # until cancelled
     finally:
         for server in servers:
             server.close()
-        if unix_path is not None and len(servers) > (host is not None):
-            with suppress(FileNotFoundError):
-                unix_path.unlink()
+        cleanup.close()
         await _say_farewell(state)
 
 
@@ -150,7 +150,7 @@ def _why(address: str, error: OSError) -> str:
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol; a head has a deadline and a size, connections are counted, refusals JSON."""
+    """uvicorn's protocol with a deadline and a size for heads, a count, and refusals in JSON."""
 
     def __init__(self, config: Config, state: ServerState, head_limit_s: float) -> None:
         super().__init__(config=config, server_state=state, app_state={})
@@ -158,7 +158,7 @@ class _Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS_LIMIT:
             self._refuse(503, f"{CONNECTIONS_LIMIT} connections are open already")

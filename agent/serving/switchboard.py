@@ -150,7 +150,7 @@ class Switchboard:
         encoding: Encoding = Encoding.IDENTITY,
         version: str | None = None,
     ) -> Answer:
-        """Answer one request by whoever answers for `name`, waiting through a switch or a restart."""
+        """Answer one request by whoever answers for `name`, through a switch or a restart."""
         loop = asyncio.get_running_loop()
         arrived = loop.time()
         seat = self._seats.get(name)
@@ -228,7 +228,10 @@ class Switchboard:
                 kind = Happening.STUCK if cause.reason is Reason.WORKER_STUCK else Happening.CRASHED
                 self._tell(kind, dead.launch, cause.reason, cause.message)
                 if self._too_often(seat):
-                    seat.given_up = f"{cause.message}; {RESTARTS_LIMIT} deaths in {RESTARTS_WINDOW_S:g} s, it is not started again"
+                    seat.given_up = (
+                        f"{cause.message}; {RESTARTS_LIMIT} deaths in {RESTARTS_WINDOW_S:g} s: "
+                        "it is not started again"
+                    )
                     self._tell(Happening.GAVE_UP, dead.launch, cause.reason, seat.given_up)
                     seat.answering.set()
                     return

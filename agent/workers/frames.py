@@ -41,7 +41,7 @@ class RequestFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFrame:
-    """The answer to request `sequence` lies in the region; times are of reading, running, writing."""
+    """The answer to request `sequence` lies in the region; how long each part of it took."""
 
     sequence: int
     status: int

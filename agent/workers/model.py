@@ -49,7 +49,7 @@ class Model:
         self._signature = signature
 
     def answer(self, frame: RequestFrame, region: memoryview) -> AnswerFrame:
-        """Answer the request that lies in the region, there. What is wrong becomes an answer too."""
+        """Answer the request in the region, there. What is wrong becomes an answer too."""
         try:
             return self._answer(frame, region)
         except OipError as error:

@@ -97,7 +97,8 @@ def decompress(body: memoryview, encoding: Encoding, *, limit_bytes: int) -> mem
         raise OipError(f"the body is not {encoding.name.lower()}: {error}") from error
     if len(plain) > limit_bytes:
         raise OipError(
-            f"the body is larger than {limit_bytes} bytes when decompressed; no tensor of this model needs more",
+            f"the body has more than {limit_bytes} bytes when decompressed; "
+            "no request to this model needs more",
             status=413,
         )
     if not unpacker.eof or unpacker.unused_data:
@@ -138,7 +139,7 @@ def read_request(body: memoryview, json_length: int | None, signature: Signature
 def write_answer(
     region: memoryview, request: Request, results: Sequence[Array], signature: Signature
 ) -> tuple[int, int | None]:
-    """Write the answer into the region; return its length and, with binary tensors, that of its JSON.
+    """Write the answer into the region; return its length, and its JSON's when more follows.
 
     Raises:
         OipError: a result can't be written in the form that was asked for.
@@ -172,7 +173,8 @@ def write_answer(
     content = b"".join([header, *blobs])
     if len(content) > len(region):
         raise OipError(
-            f"the answer has {len(content)} bytes and {len(region)} are at most carried: ask for fewer outputs, or binary ones",
+            f"the answer has {len(content)} bytes, and at most {len(region)} are carried: "
+            "ask for fewer outputs, or for binary ones"
         )
     region[: len(content)] = content
     return len(content), len(header) if blobs else None
@@ -192,7 +194,8 @@ def _read_raw(body: memoryview, signature: Signature) -> Request:
     """Raw mode of the binary extension: the body is the one input tensor, nothing else."""
     if len(signature.inputs) != 1:
         raise OipError(
-            f"a raw request is for models with one input; this one takes {_describe(signature.inputs)}"
+            "a raw request is for models with one input; "
+            f"this one takes {_describe(signature.inputs)}"
         )
     (tensor,) = signature.inputs
     shape = list(tensor.shape)
@@ -270,7 +273,8 @@ def _assign(
             continue
         if blobs is None:
             raise OipError(
-                f"input {name!r} is binary, but the header Inference-Header-Content-Length is missing"
+                f"input {name!r} is binary, "
+                "but the header Inference-Header-Content-Length is missing"
             )
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise OipError(f"input {name!r}: binary_data_size must be a whole number of bytes")
@@ -278,7 +282,8 @@ def _assign(
             raise OipError(f'input {name!r} has both "data" and binary_data_size')
         if offset + size > len(blobs):
             raise OipError(
-                f"input {name!r} is said to have {size} bytes, but only {len(blobs) - offset} are left in the body"
+                f"input {name!r} is said to have {size} bytes, "
+                f"but only {len(blobs) - offset} are left in the body"
             )
         assigned[name] = blobs[offset : offset + size]
         offset += size
@@ -302,7 +307,8 @@ def _wanted(document: Mapping[str, Any], signature: Signature) -> tuple[Wanted, 
         tensor = signature.outputs[one.index]
         if tensor.datatype is Datatype.FP16 and not one.binary:
             raise OipError(
-                f'output {tensor.name!r} is FP16, which JSON can\'t carry: ask for it with the parameter "binary_data": true'
+                f"output {tensor.name!r} is FP16, which JSON can't carry: "
+                'ask for it with the parameter "binary_data": true'
             )
     return wanted
 
@@ -311,7 +317,8 @@ def _read_tensor(tensor: Tensor, entry: Mapping[str, Any], blob: memoryview | No
     datatype = entry.get("datatype")
     if datatype != tensor.datatype:
         raise OipError(
-            f"input {tensor.name!r} is {tensor.datatype}, not {str(datatype)[:40]}; the model takes {_describe((tensor,))}"
+            f"input {tensor.name!r} is {tensor.datatype}, not {str(datatype)[:40]}; "
+            f"the model takes {_describe((tensor,))}"
         )
     shape = entry.get("shape")
     if not isinstance(shape, list) or not all(
@@ -334,7 +341,8 @@ def _read_blob(tensor: Tensor, blob: memoryview, shape: tuple[int, ...]) -> Arra
     expected = math.prod(shape) * dtype.itemsize
     if len(blob) != expected:
         raise OipError(
-            f"input {tensor.name!r} has {len(blob)} bytes; {tensor.datatype} {list(shape)} takes {expected}"
+            f"input {tensor.name!r} has {len(blob)} bytes; "
+            f"{tensor.datatype} {list(shape)} takes {expected}"
         )
     if tensor.datatype is Datatype.BOOL and np.frombuffer(blob, np.uint8).max(initial=0) > 1:
         raise OipError(f"input {tensor.name!r} is BOOL: each byte must be 0 or 1")
@@ -349,8 +357,10 @@ def _read_list(tensor: Tensor, data: object, shape: tuple[int, ...]) -> Array:
         raise OipError(f'input {name!r} needs "data", a list')
     try:
         array = np.array(data)
+        if tensor.datatype is Datatype.UINT64 and array.dtype.kind == "f":
+            array = _large_integers(data)
     except (ValueError, OverflowError) as error:
-        raise OipError(f"input {name!r}: data is a ragged list") from error
+        raise OipError(f"input {name!r}: data is ragged, or a number is out of range") from error
     if array.size != math.prod(shape):
         raise OipError(
             f"input {name!r} has {array.size} elements; shape {list(shape)} has {math.prod(shape)}"
@@ -362,19 +372,28 @@ def _read_list(tensor: Tensor, data: object, shape: tuple[int, ...]) -> Array:
     return _cast(tensor, array).reshape(shape)
 
 
+def _large_integers(data: list[Any]) -> Array:
+    """Return what numpy takes for floats because some are above 2**63, if all of them are whole."""
+    exact = np.array(data, dtype=object)
+    whole = all(isinstance(number, int) for number in exact.flat)
+    return exact.astype(np.uint64) if whole else exact
+
+
 def _cast(tensor: Tensor, array: Array) -> Array:
     """Return the array in the tensor's datatype; every element must have a place in it."""
     dtype = _DTYPES[tensor.datatype]
     taken = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[dtype.kind]
     if array.dtype.kind not in taken:
         raise OipError(
-            f"input {tensor.name!r} is {tensor.datatype}: its data holds something that is no such number"
+            f"input {tensor.name!r} is {tensor.datatype}: "
+            "its data holds something that is no such number"
         )
     if dtype.kind in "iu":
         bounds = np.iinfo(dtype)
         if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
             raise OipError(
-                f"input {tensor.name!r} is {tensor.datatype}: its data must be between {bounds.min} and {bounds.max}"
+                f"input {tensor.name!r} is {tensor.datatype}: "
+                f"its data must be between {bounds.min} and {bounds.max}"
             )
     with np.errstate(over="ignore"):
         cast = array.astype(dtype)

@@ -21,7 +21,7 @@ QUEUE_LIMIT = 32
 """Requests that may wait for one worker: more would only answer later than anyone waits for."""
 
 START_LIMIT_S = 60.0
-"""From spawn to ready. A cold start takes 0.2 s; loading a large model on a slow card takes the rest."""
+"""From spawn to ready. A cold start takes 0.3 s; a large model on a slow device the rest."""
 
 _LEAVE_S = 1.0  # in which an idle worker ends by itself once its socket is closed
 
@@ -81,7 +81,8 @@ class Worker:
         if self._stuck:
             return WorkerError(
                 Reason.WORKER_STUCK,
-                f"the worker of {self.launch.deployment} did not answer within {self.launch.timeout_s:g} s and was killed",
+                f"the worker of {self.launch.deployment} did not answer "
+                f"within {self.launch.timeout_s:g} s and was killed",
             )
         return _crash(self.launch, how)
 
@@ -135,7 +136,7 @@ class Worker:
                 self._idle.set()
 
     async def close(self, drain_s: float = 10.0) -> None:
-        """Take no more requests, answer those in line (for at most `drain_s`), end the process. Idempotent."""
+        """Take no more requests, answer those in line for at most `drain_s`, end. Idempotent."""
         self._closing = True
         self._process.on_gone = None
         if not self.gone:
@@ -149,7 +150,7 @@ class Worker:
         self._region.close()
 
     async def _settle(self, limit_s: float) -> None:
-        """Let the answer to a request that was given up come in: it would land in the next one's region."""
+        """Let the answer to an abandoned request come in: it lands in the next one's region."""
         if self._owed is None or self._owed.done():
             return
         try:
@@ -222,45 +223,52 @@ async def start_worker(launch: Launch, *, deadline_s: float = START_LIMIT_S) -> 
         raise WorkerError(reason, f"no worker process can be started: {error.strerror}") from error
     try:
         async with asyncio.timeout(deadline_s):
-            return await _await_ready(launch, process, begun)
+            region, report = await _await_ready(launch, process, begun)
     except BaseException as error:
         process.kill()
         how = await process.ended()
         await process.release()
-        if isinstance(error, TimeoutError):
-            raise WorkerError(
-                Reason.WORKER_STUCK,
-                f"the worker of {launch.deployment} was not ready after {deadline_s:g} s and was killed",
-            ) from error
-        if isinstance(error, ProcessGoneError):
-            raise _crash(launch, how) from error
-        if isinstance(error, ValueError):
-            raise WorkerError(
-                Reason.WORKER_CRASHED,
-                f"the worker of {launch.deployment} answered nonsense: {error}",
-            ) from error
+        if isinstance(error, TimeoutError | ProcessGoneError | ValueError):
+            raise _not_ready(launch, error, how, deadline_s) from error
         raise
+    return Worker(launch, report, process, region)
 
 
-async def _await_ready(launch: Launch, process: Process, begun: float) -> Worker:
+async def _await_ready(
+    launch: Launch, process: Process, begun: float
+) -> tuple[mmap.mmap, ReadyReport]:
     content = frames.render_launch(launch)
     process.put(content)
     raw = await process.ask(frames.render_request(RequestFrame(sequence=0, length=len(content))))
     region = process.map_region()
     try:
-        frame = frames.parse_answer(raw, sequence=0, region_bytes=len(region))
-        told = region[: frame.length]
-        if frame.status != 200:  # noqa: PLR2004  # ready
-            failure = frames.parse_failure(told)
-            raise WorkerError(failure.reason, failure.message)
         start_s = asyncio.get_running_loop().time() - begun
-        report = frames.parse_report(told, start_s=start_s)
-        if report.body_limit_bytes > len(region):
-            raise ValueError("a body limit above the region's size")
+        return region, _read_report(raw, region, start_s)
     except BaseException:
         region.close()
         raise
-    return Worker(launch, report, process, region)
+
+
+def _read_report(raw: bytes, region: mmap.mmap, start_s: float) -> ReadyReport:
+    frame = frames.parse_answer(raw, sequence=0, region_bytes=len(region))
+    told = region[: frame.length]
+    if frame.status != 200:  # noqa: PLR2004  # ready
+        failure = frames.parse_failure(told)
+        raise WorkerError(failure.reason, failure.message)
+    report = frames.parse_report(told, start_s=start_s)
+    if report.body_limit_bytes > len(region):
+        raise ValueError("a body limit above the region's size")
+    return report
+
+
+def _not_ready(launch: Launch, error: Exception, how: str, deadline_s: float) -> WorkerError:
+    worker = f"the worker of {launch.deployment}"
+    if isinstance(error, TimeoutError):
+        message = f"{worker} was not ready after {deadline_s:g} s and was killed"
+        return WorkerError(Reason.WORKER_STUCK, message)
+    if isinstance(error, ValueError):
+        return WorkerError(Reason.WORKER_CRASHED, f"{worker} answered nonsense: {error}")
+    return _crash(launch, how)
 
 
 def refusal(status: int, message: str) -> Answer:

@@ -18,13 +18,15 @@ import site
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import agent
 from agent.workers.frames import FRAME_LIMIT_BYTES, REGION_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _WORDS_LIMIT_BYTES = 4096
 _REAP_S = 5.0  # after SIGKILL; longer takes only a process stuck in a driver
@@ -73,13 +75,13 @@ class Process:
             ours, their_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             on_failure.enter_context(ours)
             theirs.enter_context(their_channel)
-            ours.setblocking(False)
+            ours.setblocking(False)  # noqa: FBT003  # the standard library's own
             region_number = os.memfd_create("skerry-worker", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             on_failure.callback(os.close, region_number)
             words_number, their_words = os.pipe()
             on_failure.callback(os.close, words_number)
             theirs.callback(os.close, their_words)
-            os.set_blocking(words_number, False)
+            os.set_blocking(words_number, False)  # the standard library's own
             numbers = (their_channel.fileno(), region_number)
             process = subprocess.Popen(  # noqa: S603  # our own module, no shell
                 [
@@ -148,7 +150,7 @@ class Process:
         return f"{self._how()}{': … ' if words else ''}{words}"
 
     async def release(self, *, grace_s: float = 0.0) -> None:
-        """End the process (after `grace_s` in which it may end by itself); give all back. Idempotent."""
+        """End the process (by itself within `grace_s`, else killed); give all back. Idempotent."""
         if self._released:
             return
         self._released = True

@@ -40,7 +40,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How the golden vectors went in this very worker: the errors seen, per output, in its units."""
+    """How the golden vectors went in this very worker: errors seen per output, in its units."""
 
     vectors: int
     agreed: int

@@ -203,9 +203,7 @@ def packaged(
         else:
             array = rng.normal(0, 1, shape_of(tensor)).astype(np.float32)
         blob += array.tobytes() + raw(array).tobytes()
-    card = replace(
-        card, golden=replace(golden, digest=digest_of(blob), size_bytes=len(blob))
-    )
+    card = replace(card, golden=replace(golden, digest=digest_of(blob), size_bytes=len(blob)))
     (folder / "model.tflite").write_bytes(content)
     (folder / "card.json").write_bytes(render(card))
     (folder / "golden.bin").write_bytes(blob)
@@ -224,9 +222,7 @@ DENSE_OUTPUTS = (Tensor(name="y", datatype=Datatype.INT8, shape=(1, 10)),)
 @pytest.fixture
 def dense(dense_content: bytes, tmp_path: Path) -> Package:
     """A small int8 net, int8 [1, 64] to int8 [1, 10], version 1.0.0."""
-    return packaged(
-        dense_content, tmp_path / "dense", inputs=DENSE_INPUTS, outputs=DENSE_OUTPUTS
-    )
+    return packaged(dense_content, tmp_path / "dense", inputs=DENSE_INPUTS, outputs=DENSE_OUTPUTS)
 
 
 @pytest.fixture
