@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from agent.wire import codec, v1
-from fleet.api import bundles, devices, joining, problems, rollouts, tokens
+from fleet.api import bundles, devices, joining, refusals, rollouts, tokens
 from fleet.api.bounds import Bounds
 from fleet.api.parts import Parts
 from fleet.registry.publish import publish_router
@@ -52,7 +52,7 @@ def create(parts: Parts) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    problems.install(app)
+    refusals.install(app)
     operator = parts.access.required()
     for_operators = [Depends(operator)]
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.wire.limits import BLOB_LIMIT_BYTES, JOIN_LIMIT_BYTES
-from fleet.api.problems import problem
+from fleet.api.refusals import refusal
 
 REQUEST_LIMIT_BYTES = 256 * 1024
 """Any other body: the largest is a rollout that names some thousand targets."""
@@ -51,7 +51,7 @@ class Bounds:
         limit = _limit_of(scope["path"])
         if _announced(scope) > limit:
             error = BodyTooLargeError(limit)
-            answer = problem(413, error.detail, "TOO_LARGE", "send less", _CLOSE)
+            answer = refusal(413, error.detail, "TOO_LARGE", "send less", _CLOSE)
             await answer(scope, receive, send)
             return
         came = 0

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from fleet.api.parts import Parts
-from fleet.api.problems import answers
+from fleet.api.refusals import answers
 from fleet.store import bundles
 from models import card_codec
 from models.card import Card

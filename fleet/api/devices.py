@@ -5,7 +5,7 @@ from pydantic import BaseModel, Field
 
 from agent.wire import codec, v1
 from fleet.api.parts import Parts
-from fleet.api.problems import answers
+from fleet.api.refusals import answers
 from fleet.store import desired, devices, events, health, presence, reported
 
 _EVENTS_SHOWN = 20

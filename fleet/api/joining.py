@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from agent.wire import codec, v1
 from fleet.api.parts import Parts
-from fleet.api.problems import answers
+from fleet.api.refusals import answers
 from fleet.identity.join import join
 
 
@@ -30,7 +30,7 @@ def routes(parts: Parts) -> APIRouter:
         operation_id="join",
         summary="Join with a one-time token and a signing request",
         response_model=v1.JoinAnswer,
-        responses=answers(403),
+        responses=answers(403, body=True),
         openapi_extra={
             "requestBody": {
                 "required": True,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, JsonValue
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.api.parts import Parts
-from fleet.api.problems import answers
+from fleet.api.refusals import answers
 from fleet.execute import progress_of
 from fleet.plan import Exclusion, Plan, PlanError, Step
 from fleet.policy import ALL_AT_ONCE, RolloutRequest
@@ -89,12 +89,17 @@ def routes(parts: Parts, operator: object) -> APIRouter:
     """Return the routes about rollouts."""
     router = APIRouter(prefix="/api/v1/rollouts", tags=["rollouts"])
 
-    @router.post("/plan", operation_id="planRollout", responses=answers(401, 404, 409))
+    @router.post("/plan", operation_id="planRollout", responses=answers(401, 404, 409, body=True))
     def plan(wish: RolloutWish) -> PlanShown:
         """Say what would be done now. Nothing is changed."""
         return _shown(parts.executor.plan(_request(parts, wish)))
 
-    @router.post("", operation_id="startRollout", status_code=201, responses=answers(401, 404, 409))
+    @router.post(
+        "",
+        operation_id="startRollout",
+        status_code=201,
+        responses=answers(401, 404, 409, body=True),
+    )
     def start(wish: StartWish, actor: Annotated[str, Depends(operator)]) -> RolloutStarted:
         """Start a rollout; the devices are asked at once, and come when they come."""
         started = parts.executor.start(

@@ -10,7 +10,7 @@ from agent.wire.limits import LABELS_LIMIT
 from agent.wire.v1.checks import check_name, check_pairs
 from fleet.api.access import OPERATOR
 from fleet.api.parts import Parts
-from fleet.api.problems import answers
+from fleet.api.refusals import answers
 from fleet.clock import written
 from fleet.identity.join import new_id
 from fleet.identity.tokens import JoinToken
@@ -73,7 +73,7 @@ def routes(parts: Parts) -> APIRouter:
     """Return the routes about join tokens."""
     router = APIRouter(prefix="/api/v1/tokens", tags=["joining"])
 
-    @router.post("", operation_id="createToken", status_code=201, responses=answers(401))
+    @router.post("", operation_id="createToken", status_code=201, responses=answers(401, body=True))
     def create(asked: TokenRequest) -> NewToken:
         """Make a join token."""
         now = parts.clock()

@@ -16,7 +16,7 @@ from fleet.sentences import explain
 from fleet.store.errors import AmbiguousError, ConflictError, NotFoundError
 
 
-class Problem(BaseModel):
+class Refusal(BaseModel):
     """Why a request was not carried out."""
 
     error: str = Field(description="What happened, to what.")
@@ -37,6 +37,7 @@ _MEANINGS = {
     422: "The request can be read, and can't be carried out.",
 }
 
+_OF_BODIES = (400, 408, 413)
 _OF_STATUS = {
     400: ("MALFORMED", "send the request as docs/reference/openapi.json describes it"),
     401: ("TOKEN_MISSING", "send 'Authorization: Bearer' with the operator token"),
@@ -49,19 +50,19 @@ _OF_STATUS = {
 _CONFLICTS = frozenset({PlanReason.PLAN_CHANGED, PlanReason.NO_CHANGE, PlanReason.OVERTAKEN})
 
 
-def answers(*statuses: int) -> Answers:
-    """Return what a route declares about its refusals."""
+def answers(*statuses: int, body: bool = False) -> Answers:
+    """Return what a route declares about its refusals; with a body there are more ways to fail."""
     return {
-        status: {"model": Problem, "description": _MEANINGS[status]}
-        for status in sorted({*statuses, 400, 408, 413, 422})
+        status: {"model": Refusal, "description": _MEANINGS[status]}
+        for status in sorted({*statuses, 422, *(_OF_BODIES if body else ())})
     }
 
 
-def problem(
+def refusal(
     status: int, error: str, reason: str, next_step: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """Return a refusal."""
-    said = Problem(error=error, reason=reason, next=next_step)
+    said = Refusal(error=error, reason=reason, next=next_step)
     return JSONResponse(said.model_dump(), status, headers=headers)
 
 
@@ -72,37 +73,37 @@ def install(app: FastAPI) -> None:
     async def of_http(_: Request, error: HTTPException) -> JSONResponse:
         reason, next_step = _OF_STATUS.get(error.status_code, ("REFUSED", "see docs/reference"))
         headers = dict(error.headers or {})
-        return problem(error.status_code, str(error.detail), reason, next_step, headers)
+        return refusal(error.status_code, str(error.detail), reason, next_step, headers)
 
     @app.exception_handler(RequestValidationError)
     async def of_validation(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the request"
-        return problem(422, f"{where}: {first['msg']}"[:300], *_OF_STATUS[400])
+        return refusal(422, f"{where}: {first['msg']}"[:300], *_OF_STATUS[400])
 
     @app.exception_handler(WireError)
     async def of_wire(_: Request, error: WireError) -> JSONResponse:
         status = 413 if error.reason is Reason.TOO_LARGE else 400
-        return problem(status, str(error), error.reason, explain(error.reason).next_step)
+        return refusal(status, str(error), error.reason, explain(error.reason).next_step)
 
     @app.exception_handler(JoinRefusedError)
     async def of_join(_: Request, error: JoinRefusedError) -> JSONResponse:
         status = 400 if error.reason is Reason.CSR_INVALID else 403
-        return problem(status, str(error), error.reason, error.next_step)
+        return refusal(status, str(error), error.reason, error.next_step)
 
     @app.exception_handler(PlanError)
     async def of_plan(_: Request, error: PlanError) -> JSONResponse:
         status = 409 if error.reason in _CONFLICTS else 422
-        return problem(status, str(error), error.reason, explain(error.reason).next_step)
+        return refusal(status, str(error), error.reason, explain(error.reason).next_step)
 
     @app.exception_handler(NotFoundError)
     async def of_missing(_: Request, error: NotFoundError) -> JSONResponse:
-        return problem(404, str(error), "NOT_FOUND", f"list what there is: skerry {error.kind} ls")
+        return refusal(404, str(error), "NOT_FOUND", f"list what there is: skerry {error.kind} ls")
 
     @app.exception_handler(AmbiguousError)
     async def of_ambiguous(_: Request, error: AmbiguousError) -> JSONResponse:
-        return problem(409, str(error), "AMBIGUOUS", "name one of them by its id")
+        return refusal(409, str(error), "AMBIGUOUS", "name one of them by its id")
 
     @app.exception_handler(ConflictError)
     async def of_conflict(_: Request, error: ConflictError) -> JSONResponse:
-        return problem(409, str(error), "CONFLICT", "use another name, or leave it as it is")
+        return refusal(409, str(error), "CONFLICT", "use another name, or leave it as it is")

@@ -1,0 +1,53 @@
+"""The API's reference: its OpenAPI document, written from the application itself."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from fleet import clock
+from fleet.api.access import Access
+from fleet.api.app import create
+from fleet.api.parts import Content, Parts
+from fleet.execute import Executor
+from fleet.identity import authority
+from fleet.identity.join import Reachable
+from fleet.identity.places import Home
+from fleet.store.engine import Store
+from models.keys import SigningKey, load_public
+from models.layout import Layout
+
+
+def render() -> str:
+    """Return the OpenAPI document, as `docs/reference/openapi.json` has it.
+
+    It is the document of a centre that is made for this and thrown away: there
+    is no second description that could differ from what is served.
+    """
+    with tempfile.TemporaryDirectory(prefix="skerry-reference-") as folder:
+        home = Home(Path(folder) / "home")
+        authority.init(home.path, fleet="reference", hosts=[], now=clock.now())
+        store = Store.open(home.store)
+        try:
+            app = create(
+                Parts(
+                    access=Access("reference"),
+                    authority=authority.Authority.load(home.path),
+                    store=store,
+                    content=Content(
+                        layout=Layout.create(home.registry),
+                        keys=[load_public(home.bundle_public)],
+                    ),
+                    executor=Executor(
+                        fleet="reference",
+                        store=store,
+                        key=SigningKey.load(home.desired_key),
+                        clock=clock.now,
+                        changed=lambda: None,
+                    ),
+                    reachable=Reachable(broker_url="", registry_url=""),
+                    clock=clock.now,
+                )
+            )
+            return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
+        finally:
+            store.close()
