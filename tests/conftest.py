@@ -70,6 +70,19 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the minutes of each suite, slowest first."""
+    spent: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                suite = "/".join(Path(report.location[0]).parts[:2])
+                spent[suite] = spent.get(suite, 0.0) + report.duration
+    terminalreporter.section("minutes per suite")
+    for suite, seconds in sorted(spent.items(), key=lambda each: -each[1]):
+        terminalreporter.line(f"{seconds / 60:6.2f}  {suite}")
+
+
 @pytest.fixture
 async def no_task_outlives_its_test() -> AsyncIterator[None]:
     """Fail a test that leaves a task behind."""

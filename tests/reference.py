@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from agent.wire.codec import SCHEMAS, encode, json_schema
-from agent.wire.phases import PHASES, SERVING, SETTLED
+from agent.wire.phases import PHASES, SERVING, SETTLED, Happening, Phase
 from agent.wire.reasons import Reason
+from fleet import sentences
 from tests.contract.samples import SAMPLES
 
 ROOT = Path(__file__).parent.parent
@@ -50,9 +51,8 @@ def phases() -> str:
         for happening, after in row.items()
     ]
     rows = [
-        f"| {phase} | {_yes(phase in SERVING)} | {_yes(phase in SETTLED)} | "
-        + (", ".join(f"{happening} → {after}" for happening, after in row.items()) or "(the end)")
-        + " |"
+        f"| {phase} | {sentences.PHASES[phase]} | "
+        f"{_yes(phase in SERVING)} | {_yes(phase in SETTLED)} | {_ways(row)} |"
         for phase, row in PHASES.items()
     ]
     return "\n".join(
@@ -70,8 +70,8 @@ def phases() -> str:
             *(f"    {_word(phase)} --> [*]" for phase, row in PHASES.items() if not row),
             "```",
             "",
-            "| phase | answers requests | settled | what may happen, and where it leads |",
-            "|---|---|---|---|",
+            "| phase | it means | answers requests | settled | what may happen, and its end |",
+            "|---|---|---|---|---|",
             *rows,
             "",
         ]
@@ -79,20 +79,43 @@ def phases() -> str:
 
 
 def reasons() -> str:
-    """Return the page of reason codes."""
+    """Return the page of reason codes, with what each means and what to do next."""
+    spoken = [(reason.value, sentences.REASONS[reason]) for reason in Reason]
+    planned = [
+        (code, sentence) for code, sentence in sentences.REASONS.items() if code not in set(Reason)
+    ]
     return "\n".join(
         [
             GENERATED,
             "# Reason codes",
             "",
-            "Every hold, refusal, fallback and rollback has one.",
+            "Every hold, refusal, fallback and rollback has a code, and says its parameters.",
+            "The sentence and the next step live with the reader: `fleet/sentences.py`.",
+            "A word in braces is a parameter that came with the code.",
             "",
-            "| code |",
-            "|---|",
-            *(f"| `{reason}` |" for reason in Reason),
+            "## On the wire",
             "",
+            *_meanings(spoken),
+            "## In a plan",
+            "",
+            *_meanings(planned),
         ]
     )
+
+
+def _meanings(known: list[tuple[str, sentences.Sentence]]) -> list[str]:
+    def plain(text: str) -> str:
+        return text.replace("{{", "{").replace("}}", "}").replace("|", r"\|")
+
+    return [
+        "| code | it means | what to do next |",
+        "|---|---|---|",
+        *(
+            f"| `{code}` | {plain(sentence.meaning)} | {plain(sentence.next_step)} |"
+            for code, sentence in known
+        ),
+        "",
+    ]
 
 
 def main(arguments: list[str]) -> None:
@@ -107,6 +130,10 @@ def main(arguments: list[str]) -> None:
     for stale in {path for folder in folders for path in folder.iterdir()} - files.keys():
         if stale.is_file():
             stale.unlink()
+
+
+def _ways(row: dict[Happening, Phase]) -> str:
+    return ", ".join(f"{happening} → {after}" for happening, after in row.items()) or "(the end)"
 
 
 def _word(text: str) -> str:
