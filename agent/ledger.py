@@ -396,9 +396,7 @@ class Ledger:
 class _Run:
     """The type of `Connection.execute`, which the standard library gives no name."""
 
-    def __call__(
-        self, statement: str, parameters: Sequence[object] = (), /
-    ) -> sqlite3.Cursor: ...
+    def __call__(self, statement: str, parameters: Sequence[object] = (), /) -> sqlite3.Cursor: ...
 
 
 def _cause(event: v1.Event) -> str:

@@ -4,7 +4,15 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from agent.ports import Arrived, Connected, Greeting, LinkDownError, LinkEvent, LinkRefusedError, Lost
+from agent.ports import (
+    Arrived,
+    Connected,
+    Greeting,
+    LinkDownError,
+    LinkEvent,
+    LinkRefusedError,
+    Lost,
+)
 from agent.wire.limits import PACKET_LIMIT_BYTES
 from agent.wire.topics import DEVICE_READS, RETAINED, Kind, Topic
 

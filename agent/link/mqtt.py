@@ -29,7 +29,15 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.backoff import full_jitter_s
-from agent.ports import Arrived, Connected, Greeting, LinkDownError, LinkEvent, LinkRefusedError, Lost
+from agent.ports import (
+    Arrived,
+    Connected,
+    Greeting,
+    LinkDownError,
+    LinkEvent,
+    LinkRefusedError,
+    Lost,
+)
 from agent.wire.limits import PACKET_LIMIT_BYTES
 from agent.wire.topics import DEVICE_READS, RETAINED, Kind, Topic
 
@@ -96,7 +104,9 @@ class MqttLink:
                 self._topics[Kind.PRESENCE], greeting.death, round(self._keepalive_s())
             )
             await connection.subscribe([self._topics[kind] for kind in DEVICE_READS])
-            await connection.publish(self._topics[Kind.PRESENCE], greeting.birth, qos=1, retain=True)
+            await connection.publish(
+                self._topics[Kind.PRESENCE], greeting.birth, qos=1, retain=True
+            )
         except LinkDownError as error:
             connection.drop()
             return str(error)

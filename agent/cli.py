@@ -1,0 +1,262 @@
+"""`skerry-agent`: join, run, status. Three lines for a person when something is wrong, never a stack trace.
+
+Exit codes: 0 done · 1 it ran and the verdict is bad · 2 usage · 3 not found · 4 not allowed ·
+5 cannot reach · 6 conflict · 7 refused by verification · 130 interrupted.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import re
+import socket
+import sqlite3
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from agent.errors import PersonError
+from agent.wire.reasons import Reason
+
+_HOME = Path("/var/lib/skerry") if os.geteuid() == 0 else Path.home() / ".local/share/skerry"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except PersonError as error:
+        sys.stderr.write(error.lines())
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="skerry-agent", description="One device of a Skerry fleet."
+    )
+    words = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def word(name: str, text: str) -> argparse.ArgumentParser:
+        added = words.add_parser(name, help=text, description=text)
+        added.add_argument(
+            "--home", type=Path, default=_HOME, help="the device's folder (default: %(default)s)"
+        )
+        return added
+
+    join = word("join", "Join a fleet with a token from its operator.")
+    join.add_argument("url", help="the centre's address, like https://centre.example:8443")
+    join.add_argument("--token", help="the join token (default: $SKERRY_TOKEN, or standard input)")
+    join.add_argument(
+        "--name", default=_host_name(), help="a name for people (default: %(default)s)"
+    )
+    join.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="may be given again"
+    )
+    join.add_argument("--site", help="the site this device is at")
+    join.add_argument("--library", choices=("litert", "tflite"), help="the model runtime to use")
+    join.set_defaults(command=_join)
+
+    run = word("run", "Run the agent in the foreground.")
+    run.add_argument(
+        "--listen", default="127.0.0.1:8471", metavar="HOST:PORT", help="(default: %(default)s)"
+    )
+    run.add_argument("--library", choices=("litert", "tflite"), help="the model runtime to use")
+    run.add_argument("--socket", type=Path, metavar="PATH", help="listen on a unix socket too")
+    run.set_defaults(command=_run)
+
+    status = word("status", "Say what this device is and serves.")
+    status.add_argument("-o", dest="output", choices=("table", "json"), default="table")
+    status.set_defaults(command=_status)
+    return parser
+
+
+def _join(arguments: argparse.Namespace) -> int:
+    from agent import facts  # noqa: PLC0415  # `--help` needs none of it
+    from agent.identity import Home  # noqa: PLC0415  # as above
+    from agent.join import Wish, join  # noqa: PLC0415  # as above; and cryptography is only for joining
+
+    home = Home(arguments.home.absolute())
+    try:
+        machine = asyncio.run(facts.machine(arguments.library))
+    except PersonError as error:
+        if arguments.library:
+            raise
+        sys.stderr.write(f"note: {error.why}; the agent will not run without one\n")
+        machine = None
+    answer = join(
+        home,
+        Wish(
+            url=arguments.url,
+            token=_token(arguments.token),
+            name=arguments.name,
+            labels=_labels(arguments.label),
+            site=arguments.site,
+            facts=facts.facts(machine),
+        ),
+    )
+    sys.stdout.write(f"{answer.device} joined {answer.fleet} as {arguments.name}\n")
+    sys.stderr.write(f"next: skerry-agent run --home {arguments.home}\n")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from agent.run import RunSettings, run  # noqa: PLC0415  # `--help` needs none of it
+
+    host, colon, port = arguments.listen.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004  # a port number
+        raise PersonError(
+            "the agent can't start",
+            Reason.MALFORMED,
+            f"--listen is {arguments.listen!r}",
+            "write it as HOST:PORT, like 127.0.0.1:8471",
+            code=2,
+        )
+    configure_log()
+    asyncio.run(
+        run(
+            RunSettings(
+                home=arguments.home.absolute(),
+                host=host.strip("[]"),
+                port=int(port),
+                library=arguments.library,
+                socket=arguments.socket.absolute() if arguments.socket else None,
+            )
+        )
+    )
+    return 0
+
+
+def configure_log() -> None:
+    """Log lines of JSON to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from agent.identity import Home, load  # noqa: PLC0415  # `--help` needs none of it
+
+    home = Home(arguments.home.absolute())
+    answer = load(home).answer
+    found = {
+        "schema": "skerry.agent-status/1",
+        "device": answer.device,
+        "fleet": answer.fleet,
+        "running": _is_running(home.lock),
+        **_ledger_status(home.ledger),
+    }
+    if arguments.output == "json":
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return 0
+    state = "running" if found["running"] else "not running"
+    sys.stdout.write(
+        f"{found['device']} of {found['fleet']}: {state}, {found['outbox']} events to tell\n"
+    )
+    for each in found["deployments"]:
+        serves = f"serves {each['serves']}" if each["serves"] else "serves nothing"
+        why = f" ({each['reason']})" if each["reason"] else ""
+        sys.stdout.write(
+            f"  {each['name']:20} {each['wanted']} revision {each['revision']}: {each['phase']}{why}, {serves}\n"
+        )
+    return 0
+
+
+def _ledger_status(path: Path) -> dict[str, object]:
+    """Read the ledger beside a running agent, without changing it."""
+    if not path.exists():
+        return {"generation": None, "outbox": 0, "deployments": []}
+    try:
+        database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)
+        try:
+            held = database.execute("SELECT generation FROM held WHERE kind = 'desired'").fetchone()
+            bodies = database.execute("SELECT body FROM deployment ORDER BY name").fetchall()
+            [outbox] = database.execute("SELECT count(*) FROM event").fetchone()
+        finally:
+            database.close()
+        deployments = [_row(json.loads(body)) for (body,) in bodies]
+    except (sqlite3.DatabaseError, ValueError, KeyError) as error:
+        raise PersonError(
+            "the ledger can't be read",
+            Reason.LEDGER_CORRUPT,
+            f"{path}: {error}",
+            "start the agent: it moves a damaged ledger aside and goes on",
+            code=1,
+        ) from error
+    return {
+        "generation": held[0] if held else None,
+        "outbox": outbox,
+        "deployments": deployments,
+    }
+
+
+def _row(record: dict[str, dict[str, object] | None]) -> dict[str, object]:
+    def named(deployment: dict[str, dict[str, str]]) -> str:
+        return f"{deployment['bundle']['name']}:{deployment['bundle']['version']}"
+
+    wanted, current = record["wanted"], record["current"]
+    problem = record["problem"]
+    return {
+        "name": wanted["name"],
+        "wanted": named(wanted),
+        "revision": wanted["revision"],
+        "phase": record["phase"],
+        "reason": problem["reason"] if problem else None,
+        "serves": named(current["deployment"]) if current else None,
+    }
+
+
+def _is_running(lock: Path) -> bool:
+    import fcntl  # noqa: PLC0415  # only here
+
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _token(given: str | None) -> str:
+    token = given or os.environ.get("SKERRY_TOKEN") or ""
+    if not token and not sys.stdin.isatty():
+        token = sys.stdin.read(1024)
+    return token.strip()
+
+
+def _labels(pairs: Sequence[str]) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise PersonError(
+                "this device did not join",
+                Reason.MALFORMED,
+                f"--label is {pair[:80]!r}",
+                "write it as KEY=VALUE, like --label room=kitchen",
+                code=2,
+            )
+        labels[key] = value
+    return labels
+
+
+def _host_name() -> str:
+    """Return this machine's name as a device's: what has another form is rewritten."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", socket.gethostname().lower())[:63].strip("._-")
+    return name or "device"

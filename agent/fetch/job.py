@@ -1,0 +1,54 @@
+"""What the fetching child is asked to do. Pure; both sides of the pipe read this."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The files that say who we are and whom we trust."""
+
+    key: str
+    certificate: str
+    ca: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchJob:
+    """One bundle to bring into a store and verify.
+
+    `keys` are PEM. `stall_s` without `stall_bytes` ends a connection that only
+    pretends to move; `reserve_bytes` of the disk are left for others.
+    `credentials` is None only for a registry on loopback.
+    """
+
+    store: str
+    registry_url: str
+    name: str
+    digest: str
+    keys: tuple[str, ...]
+    credentials: Credentials | None
+    stall_s: float = 30.0
+    stall_bytes: int = 16 * 1024
+    reserve_bytes: int = 32 * 1024 * 1024
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what goes through the pipe."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> "FetchJob":
+        """Return the job that came through the pipe."""
+        fields = json.loads(raw)
+        credentials = fields.pop("credentials")
+        return cls(
+            **{**fields, "keys": tuple(fields["keys"])},
+            credentials=Credentials(**credentials) if credentials else None,
+        )
+
+    @property
+    def store_path(self) -> Path:
+        """Where the store is."""
+        return Path(self.store)

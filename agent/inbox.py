@@ -1,0 +1,169 @@
+"""What arrives from the centre: judged, made durable, then acknowledged. In that order.
+
+A desired document is obeyed only when a trusted key signed exactly these bytes
+as that kind, they name this fleet and this device, and they are newer than what
+is held. Anything else is refused with its reason, in `reported` and as an
+event, and what is held does not move. What could not be judged (no process, no
+disk) is tried again, not refused.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from agent.backoff import full_jitter_s
+from agent.errors import StepError
+from agent.ledger import HeldDocument, Ledger, LedgerError
+from agent.ports import Arrived
+from agent.state import Note, text
+from agent.wire import codec, v1
+from agent.wire.codec import WireError
+from agent.wire.limits import DOCUMENT_LIMIT_BYTES
+from agent.wire.order import Admission, Held, admit
+from agent.wire.reasons import Reason
+from agent.wire.topics import Kind
+
+Verify = Callable[[bytes], Awaitable[bytes]]
+"""Returns the payload of a desired document's envelope that a trusted key signed, or raises `StepError`."""
+
+_TRY_AGAIN = frozenset({Reason.INTERNAL, Reason.TIMED_OUT})
+
+_log = structlog.get_logger()
+
+
+class _RefusedError(Exception):
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Inbox:
+    """Judges what arrives. `changed` is called when what is held or refused changed."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        verify: Verify,
+        *,
+        fleet: str,
+        device: str,
+        clock: Callable[[], str],
+        changed: Callable[[], None],
+    ) -> None:
+        self._ledger, self._verify = ledger, verify
+        self._fleet, self._device = fleet, device
+        self._clock, self._changed = clock, changed
+        self.last_error: v1.Problem | None = None
+        self._refused = b""
+        self._desired = self._decode_held()
+
+    @property
+    def desired(self) -> v1.Desired | None:
+        """The document this device obeys."""
+        return self._desired
+
+    async def take(self, arrived: Arrived) -> None:
+        """Judge one message until that is done, then acknowledge it."""
+        attempt = 0
+        while not await self._judge(arrived):
+            wait_s = full_jitter_s(attempt, random.random())  # noqa: S311  # not a secret
+            attempt += 1
+            await asyncio.sleep(wait_s)
+        arrived.acknowledge()
+
+    async def _judge(self, arrived: Arrived) -> bool:
+        """Return False when it could not be judged now."""
+        try:
+            if arrived.kind is Kind.ACKED:
+                await self._acked(arrived.payload)
+            elif arrived.kind is Kind.DESIRED:
+                await self._accept(arrived.payload)
+        except (_RefusedError, WireError, StepError) as error:
+            if error.reason in _TRY_AGAIN:
+                await _log.awarning("can't judge now", kind=arrived.kind, message=text(error))
+                return False
+            return await self._refuse(arrived, error.reason, error)
+        except (LedgerError, OSError) as error:
+            await _log.awarning("can't judge now", kind=arrived.kind, message=text(error))
+            return False
+        return True
+
+    async def _acked(self, payload: bytes) -> None:
+        acked = codec.decode(payload, v1.Acked)
+        self._check_address(acked.fleet, acked.device)
+        if await asyncio.to_thread(self._ledger.acknowledge, acked):
+            self._changed()
+
+    async def _accept(self, envelope: bytes) -> None:
+        held = self._ledger.held(Kind.DESIRED)
+        if held is not None and held.envelope == envelope:
+            return  # as at every reconnection
+        if len(envelope) > DOCUMENT_LIMIT_BYTES:
+            raise _RefusedError(Reason.TOO_LARGE, f"an envelope of {len(envelope)} bytes")
+        payload = await self._verify(envelope)
+        desired = codec.decode(payload, v1.Desired)
+        self._check_address(desired.fleet, desired.target)
+        digest = "sha256:" + hashlib.sha256(payload).hexdigest()
+        match admit(held.held if held else None, desired.order, digest):
+            case Admission.STALE:
+                raise _RefusedError(
+                    Reason.STALE_GENERATION, f"{_said(desired.order)} is older than what is held"
+                )
+            case Admission.CONFLICT:
+                raise _RefusedError(
+                    Reason.CONFLICTING_GENERATION,
+                    f"{_said(desired.order)} is held with other content: two centres, or a forged one",
+                )
+            case Admission.NEWER:
+                document = HeldDocument(
+                    held=Held(order=desired.order, payload_digest=digest),
+                    payload=payload,
+                    envelope=envelope,
+                )
+                await asyncio.to_thread(self._ledger.hold, Kind.DESIRED, document)
+                self._desired = desired
+                await _log.ainfo("desired accepted", order=_said(desired.order))
+            case Admission.IDENTICAL:
+                pass
+        self.last_error = None
+        self._changed()
+
+    def _check_address(self, fleet: str, device: str) -> None:
+        if fleet != self._fleet:
+            raise _RefusedError(Reason.WRONG_FLEET, f"it is for fleet {fleet!r}")
+        if device != self._device:
+            raise _RefusedError(Reason.WRONG_TARGET, f"it is for {device!r}")
+
+    async def _refuse(self, arrived: Arrived, reason: str, error: Exception) -> bool:
+        """Say why, once for the same bytes: a retained document comes again at every connection."""
+        digest = hashlib.sha256(arrived.payload).digest()
+        self.last_error = v1.Problem(
+            reason=reason, message=text(error), parameters={"kind": arrived.kind}
+        )
+        if digest != self._refused:
+            await _log.awarning("refused", kind=arrived.kind, reason=reason, message=text(error))
+            note = Note(
+                kind=v1.EventKind.REFUSED,
+                reason=reason,
+                message=text(error),
+                parameters={"kind": arrived.kind},
+            )
+            try:
+                await asyncio.to_thread(self._ledger.tell, note, at=self._clock())
+            except LedgerError as failed:
+                await _log.awarning("can't judge now", kind=arrived.kind, message=text(failed))
+                return False
+            self._refused = digest
+        self._changed()
+        return True
+
+    def _decode_held(self) -> v1.Desired | None:
+        held = self._ledger.held(Kind.DESIRED)
+        return codec.decode(held.payload, v1.Desired) if held else None
+
+
+def _said(order: v1.Order) -> str:
+    return f"epoch {order.epoch}, generation {order.generation}"

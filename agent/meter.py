@@ -1,0 +1,70 @@
+"""Counts of requests, for two readers: the health document of a period, and a probation under way."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from agent.ports import Counter, Tally
+from agent.sketch import Sketch
+from agent.state import Trial
+
+
+class Meter:
+    """Takes the counts from where they are made, and keeps them for each reader until it has them."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._period: dict[tuple[str, int], Tally] = {}
+        self._trials: dict[str, Trial] = {}
+
+    def begin_trial(self, name: str, revision: int, now_s: float) -> None:
+        """Watch a revision from now on."""
+        self._look()
+        self._trials[name] = Trial(revision=revision, since_s=now_s)
+
+    def end_trial(self, name: str) -> None:
+        """Watch it no longer."""
+        self._trials.pop(name, None)
+
+    def crashed(self, name: str, revision: int) -> None:
+        """Count a worker's death."""
+        trial = self._trials.get(name)
+        if trial is not None and trial.revision == revision:
+            self._trials[name] = replace(trial, crashes=trial.crashes + 1)
+
+    @property
+    def trials(self) -> Mapping[str, Trial]:
+        """Every probation under way, up to now."""
+        if self._trials:
+            self._look()
+        return dict(self._trials)
+
+    def take_period(self) -> tuple[Tally, ...]:
+        """Return the counts since the last call."""
+        self._look()
+        taken, self._period = self._period, {}
+        return tuple(taken.values())
+
+    def _look(self) -> None:
+        for new in self._counter.take():
+            key = new.deployment, new.revision
+            old = self._period.get(key)
+            self._period[key] = new if old is None else _sum(old, new)
+            trial = self._trials.get(new.deployment)
+            if trial is not None and trial.revision == new.revision:
+                self._trials[new.deployment] = replace(
+                    trial,
+                    requests=trial.requests + new.requests,
+                    errors=trial.errors + new.errors,
+                )
+
+
+def _sum(old: Tally, new: Tally) -> Tally:
+    sketch = Sketch.from_wire(old.latency)
+    sketch.merge(new.latency)
+    return replace(
+        new,
+        requests=old.requests + new.requests,
+        errors=old.errors + new.errors,
+        restarts=old.restarts + new.restarts,
+        latency=sketch.to_wire(),
+    )

@@ -1,0 +1,121 @@
+"""Where models serve: workers started from the store, seated on the switchboard."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from agent.errors import StepError
+from agent.perform.supply import Machine, read_card
+from agent.ports import Tally
+from agent.serving.switchboard import Switchboard
+from agent.serving.values import Happening, WorkerEvent
+from agent.state import Installed, Serving
+from agent.wire.reasons import Reason
+from agent.workers.pool import Worker, WorkerError, start_worker
+from agent.workers.values import Launch
+from models.errors import ModelError
+from models.layout import Layout
+from models.values import Digest
+
+START_LIMIT_S = 120.0
+"""From spawn to judged: an agent that boots starts all its models at once, on few cores."""
+
+_ADDRESS_SPACE_BYTES = 2 * 1024**3
+"""What a runtime and numpy reserve before any model, with room; a model's own need comes on top."""
+
+
+class WorkerFloor:
+    """Models in worker processes behind one switchboard.
+
+    `on_event` hears of every death and restart, for the outbox and for probation.
+    """
+
+    def __init__(
+        self, store: Path, machine: Machine, on_event: Callable[[WorkerEvent], None]
+    ) -> None:
+        self._store, self._machine, self._tell = store, machine, on_event
+        self._given_up: set[str] = set()
+        self.board = Switchboard(on_event=self._on_event, start_limit_s=START_LIMIT_S)
+
+    def serving(self) -> Mapping[str, Serving]:
+        """What answers now; a worker being replaced counts, one that was given up does not."""
+        found = {name: self.board.launched(name) for name in self.board.names()}
+        return {
+            name: Serving(revision=worker.launch.revision, digest=worker.launch.bundle.digest)
+            for name, worker in found.items()
+            if worker is not None and name not in self._given_up
+        }
+
+    def expect(self, names: Sequence[str]) -> None:
+        """Say what will serve once it is started."""
+        for name in names:
+            self.board.expect(name)
+
+    async def test(self, candidate: Installed) -> None:
+        """Start the candidate apart and close it; see the port."""
+        worker = await self._start(candidate)
+        await worker.close(0)
+
+    async def activate(self, installed: Installed) -> None:
+        """Start it beside what serves, then switch; see the port."""
+        worker = await self._start(installed)
+        self._given_up.discard(installed.deployment.name)
+        await self.board.install(worker, installed.deployment.name)
+
+    async def close(self, name: str) -> None:
+        """Let nothing serve under a name."""
+        await self.board.install(None, name)
+        self._given_up.discard(name)
+
+    def take(self) -> Sequence[Tally]:
+        """Return the counts since the last call."""
+        return [
+            Tally(
+                deployment=each.deployment,
+                revision=each.revision,
+                digest=each.bundle_digest,
+                requests=each.requests,
+                errors=each.errors,
+                restarts=each.restarts,
+                latency=each.latency,
+            )
+            for each in self.board.take_counts()
+        ]
+
+    def _on_event(self, event: WorkerEvent) -> None:
+        if event.kind is Happening.GAVE_UP:
+            self._given_up.add(event.deployment)
+        self._tell(event)
+
+    async def _start(self, installed: Installed) -> Worker:
+        launch = await asyncio.to_thread(self._launch, installed)
+        try:
+            return await start_worker(launch, deadline_s=START_LIMIT_S)
+        except WorkerError as error:
+            raise StepError(error.reason, error.message[:250]) from error
+
+    def _launch(self, installed: Installed) -> Launch:
+        deployment = installed.deployment
+        try:
+            layout = Layout(self._store)
+        except ModelError as error:
+            raise StepError(error.reason, str(error)) from error
+        manifest, card = read_card(layout, installed.digest)
+        needs = next(
+            (each.requirements for each in card.variants if each.digest == installed.variant), None
+        )
+        if needs is None:
+            raise StepError(Reason.BUNDLE_INCOMPLETE, "the chosen variant is not in the card")
+        return Launch(
+            deployment=deployment.name,
+            revision=installed.revision,
+            bundle=deployment.bundle,
+            model=layout.blob_path(Digest(installed.variant)),
+            variant=Digest(installed.variant),
+            card=layout.blob_path(manifest.config.digest),
+            golden=layout.blob_path(card.golden.digest),
+            library=self._machine.library,
+            threads=deployment.settings.threads,
+            timeout_s=deployment.settings.timeout_s,
+            memory_bytes=_ADDRESS_SPACE_BYTES + 8 * needs.memory_bytes,
+        )

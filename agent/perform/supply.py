@@ -1,0 +1,139 @@
+"""Bundles on this device: fetched by a child, chosen by fit, collected when nothing needs them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from agent.errors import StepError
+from agent.fetch.job import Credentials, FetchJob
+from agent.perform.child import converse
+from agent.state import Installed
+from agent.wire import v1
+from agent.wire.phases import Happening
+from agent.wire.reasons import Reason
+from models import card_codec
+from models import manifest as oci
+from models.card import Card
+from models.errors import ModelError
+from models.fit import Hardware, Misfits, fit
+from models.layout import Layout
+from models.limits import CARD_LIMIT_BYTES, MANIFEST_LIMIT_BYTES
+from models.values import Digest
+
+_FETCH_LIMIT_S = 3600.0
+"""A fetch that took this long begins again where it stopped; only its child is a new one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What this device can run models on."""
+
+    architecture: str
+    library: str
+    library_version: str
+    accelerators: tuple[str, ...] = ("cpu",)
+
+    @property
+    def runtime(self) -> str:
+        """The runtime as reports name it."""
+        return f"{self.library} {self.library_version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where bundles come from, and whose signature they need."""
+
+    registry_url: str
+    keys: tuple[str, ...]
+    credentials: Credentials | None
+
+
+def read_card(layout: Layout, digest: str) -> tuple[oci.Manifest, Card]:
+    """Return a bundle's manifest and card from the store. Blocking.
+
+    Raises:
+        StepError: not there, or not what it was.
+    """
+    try:
+        manifest = oci.parse(layout.read(Digest(digest), MANIFEST_LIMIT_BYTES))
+        return manifest, card_codec.parse(layout.read(manifest.config.digest, CARD_LIMIT_BYTES))
+    except ModelError as error:
+        raise StepError(error.reason, str(error)) from error
+
+
+class StoreSupply:
+    """The device's own store, filled from a registry."""
+
+    def __init__(self, store: Path, origin: Origin, machine: Machine) -> None:
+        self._store, self._origin, self._machine = store, origin, machine
+        self._fetching = 0
+
+    async def fetch(
+        self, bundle: v1.BundleRef, progress: Callable[[Happening], Awaitable[None]]
+    ) -> None:
+        """Bring a bundle into the store and verify it; see the port."""
+
+        async def heard(_line: object) -> None:
+            await progress(Happening.FETCHED)
+
+        job = FetchJob(
+            store=str(self._store),
+            registry_url=self._origin.registry_url,
+            name=bundle.name,
+            digest=bundle.digest,
+            keys=self._origin.keys,
+            credentials=self._origin.credentials,
+        )
+        self._fetching += 1
+        try:
+            await converse("agent.fetch", job.to_json(), deadline_s=_FETCH_LIMIT_S, progress=heard)
+        finally:
+            self._fetching -= 1
+
+    async def stage(self, deployment: v1.Deployment) -> Installed:
+        """Choose the variant that fits; see the port."""
+        _, card = await asyncio.to_thread(self._card, deployment.bundle.digest)
+        hardware = Hardware(
+            architecture=self._machine.architecture,
+            memory_bytes=psutil.virtual_memory().available,
+            runtime=self._machine.library,
+            runtime_version=self._machine.library_version,
+            accelerators=self._machine.accelerators,
+        )
+        fits = fit(card, hardware)
+        if isinstance(fits, Misfits):
+            why = "; ".join(text for _, text in fits.reasons)
+            only = {code for code, _ in fits.reasons}
+            reason = Reason.OUT_OF_MEMORY if only == {"OUT_OF_MEMORY"} else Reason.NO_VARIANT_FITS
+            raise StepError(reason, why[:250])
+        return Installed(
+            deployment=deployment,
+            variant=fits.variant.digest,
+            runtime=self._machine.runtime,
+            accelerator=fits.variant.requirements.accelerator,
+        )
+
+    async def collect(self, keep: Collection[str]) -> None:
+        """Free the store; not while a fetch is adding to it, whose parts nothing names yet."""
+        if not self._fetching:
+            await asyncio.to_thread(self._collect, frozenset(keep))
+
+    def _card(self, digest: str) -> tuple[oci.Manifest, Card]:
+        try:
+            layout = Layout.create(self._store)
+        except ModelError as error:
+            raise StepError(error.reason, str(error)) from error
+        return read_card(layout, digest)
+
+    def _collect(self, keep: frozenset[str]) -> None:
+        try:
+            layout = Layout.create(self._store)
+            for entry in layout.entries():
+                if entry.artifact_type == oci.MODEL_ARTIFACT_TYPE and entry.digest not in keep:
+                    layout.forget(entry.digest)
+            layout.collect(Digest(each) for each in keep)
+        except (ModelError, OSError) as error:
+            raise StepError(getattr(error, "reason", Reason.INTERNAL), str(error)[:250]) from error

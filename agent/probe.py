@@ -1,0 +1,34 @@
+"""The probing child: `python -P -m agent.probe`. Which model runtimes work here, and their versions.
+
+numpy and a runtime are loaded here and never in the agent's own process.
+"""
+
+import json
+import sys
+
+from agent.perform.leash import die_with_the_agent, said
+from models import runtime
+from models.errors import ModelError
+from models.runtime import Library
+
+
+def main() -> int:
+    """Try the library that is asked for, or all that are installed."""
+    die_with_the_agent()
+    wanted: Library | None = json.loads(sys.stdin.buffer.read(1024))["library"]
+    found: dict[str, str] = {}
+    wrong: ModelError | None = None
+    for library in (wanted,) if wanted else runtime.available():
+        try:
+            found[library] = runtime.check(library)
+        except ModelError as error:
+            wrong = error
+    if not found and wrong is not None:
+        said("failed", {"reason": wrong.reason, "message": str(wrong)[:250]})
+    else:
+        said("done", found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,342 @@
+"""The agent as a whole: everything made, wired and run until it is told to stop. No other file knows all of it.
+
+What should serve is started first and needs nothing but this machine; only then
+come the link and what is desired anew. Importing this loads no numpy, no
+runtime and no cryptography: those live in children.
+"""
+
+import asyncio
+import base64
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from agent import facts as facts_module
+from agent.errors import PersonError
+from agent.identity import Home, Identity, load
+from agent.inbox import Inbox
+from agent.ledger import Ledger, LedgerError, open_ledger
+from agent.link.mqtt import MqttLink
+from agent.meter import Meter
+from agent.outbox import Outbox
+from agent.perform.child import converse
+from agent.perform.floor import WorkerFloor
+from agent.perform.supply import Machine, Origin, StoreSupply
+from agent.ports import Arrived, Connected, Greeting, Link
+from agent.reconcile import Reconciler
+from agent.report import Reporter, Self
+from agent.serving.oip import OipApplication
+from agent.serving.server import ListenError, serve
+from agent.serving.values import Happening, WorkerEvent
+from agent.state import Note, text
+from agent.wire import codec, v1
+from agent.wire.reasons import Reason
+from models import durable
+from models.dsse import DESIRED_PAYLOAD_TYPE
+
+_VERIFY_LIMIT_S = 60.0
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """How one agent is started."""
+
+    home: Path
+    host: str
+    port: int
+    library: str | None = None
+    socket: Path | None = None
+
+
+def clock() -> str:
+    """Return the time for people. Nothing is decided by it."""
+    now = datetime.now(UTC)  # noqa: TID251  # the one place of the agent that reads the wall clock
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def run(settings: RunSettings) -> None:
+    """Run the agent until SIGTERM or SIGINT.
+
+    Raises:
+        PersonError: it can't start, and what to do about it.
+    """
+    home = Home(settings.home)
+    identity = load(home)
+    address = identity.broker()
+    with _alone(home):
+        machine = await facts_module.machine(settings.library)
+        try:
+            ledger = open_ledger(
+                home.ledger, fleet=identity.answer.fleet, device=identity.answer.device
+            )
+        except LedgerError as error:
+            raise PersonError(
+                "the agent can't start",
+                error.reason,
+                str(error),
+                f"look at {home.ledger} and the disk it is on",
+                code=1,
+            ) from error
+        try:
+            device = _Device(settings, identity, machine, ledger)
+            link = MqttLink(
+                address,
+                fleet=identity.answer.fleet,
+                device=identity.answer.device,
+                keepalive_s=lambda: max(60.0, 2 * device.wanted_settings.health_period_s),
+                reconnect_cap_s=lambda: device.wanted_settings.reconnect_cap_s,
+            )
+            await device.run(link)
+        finally:
+            ledger.close()
+
+
+class _Device:
+    """One running agent: what it is made of, and who wakes whom."""
+
+    def __init__(
+        self, settings: RunSettings, identity: Identity, machine: Machine, ledger: Ledger
+    ) -> None:
+        self._settings, self._identity, self._machine = settings, identity, machine
+        self._ledger = ledger
+        answer = identity.answer
+        self._who = Self(
+            fleet=answer.fleet, device=answer.device, agent_version=facts_module.agent_version()
+        )
+        home = Home(settings.home)
+        self._supply = StoreSupply(
+            home.store,
+            Origin(
+                registry_url=answer.registry_url,
+                keys=identity.keys("bundle"),
+                credentials=identity.credentials,
+            ),
+            machine,
+        )
+        self._floor = WorkerFloor(home.store, machine, self._on_worker)
+        self._meter = Meter(self._floor)
+        self._told: asyncio.Queue[Note] = asyncio.Queue()
+        self._wakes: list[Callable[[], None]] = []
+        self._inbox = Inbox(
+            ledger,
+            self._verify,
+            fleet=answer.fleet,
+            device=answer.device,
+            clock=clock,
+            changed=self._changed,
+        )
+        self._reconciler = Reconciler(
+            ledger,
+            self._supply,
+            self._floor,
+            self._meter,
+            desired=lambda: self._inbox.desired,
+            clock=clock,
+            changed=self._changed,
+        )
+
+    @property
+    def wanted_settings(self) -> v1.DeviceSettings:
+        """The device's settings as desired now."""
+        desired = self._inbox.desired
+        return desired.settings if desired else v1.DeviceSettings()
+
+    async def run(self, link: Link) -> None:
+        """Serve, reconcile and report until told to stop; then leave in order."""
+        outbox = Outbox(self._ledger, link)
+        reporter = Reporter(
+            self._who,
+            self._ledger,
+            link,
+            self._meter,
+            home=self._settings.home,
+            clock=clock,
+            look=lambda: (self._inbox.desired, self._inbox.last_error),
+        )
+        self._wakes = [self._reconciler.wake, outbox.wake, reporter.wake]
+        self._note_boot()
+        stop = asyncio.Event()
+        with _stopped_by_signals(stop):
+            try:
+                async with self._floor.board, asyncio.TaskGroup() as group:
+                    names = [name for name, each in self._ledger.records.items() if each.current]
+                    self._floor.expect(names)
+                    run = _Runner(group)
+                    run("serve", self._serve())
+                    run("chronicle", self._chronicle())
+                    stopping = group.create_task(stop.wait(), name="stop")
+                    booting = group.create_task(self._reconciler.boot(), name="boot")
+                    await asyncio.wait([stopping, booting], return_when=asyncio.FIRST_COMPLETED)
+                    run("reconcile", self._reconciler.run())
+                    run("link", link.run(self._greet))
+                    run("inbox", self._listen(link, outbox, reporter))
+                    run("outbox", outbox.run())
+                    run("report", reporter.report())
+                    run("health", reporter.health())
+                    await stopping
+                    await link.close(self._death())
+                    booting.cancel()
+                    run.cancel()
+            except* ListenError as errors:
+                raise PersonError(
+                    "the agent can't listen",
+                    Reason.INTERNAL,
+                    str(errors.exceptions[0]),
+                    "choose another with --listen HOST:PORT, or stop the other program",
+                    code=1,
+                ) from errors
+        await _log.ainfo("stopped")
+
+    async def _serve(self) -> None:
+        application = OipApplication(self._floor.board, version=self._who.agent_version)
+
+        def listening(addresses: tuple[str, ...]) -> None:
+            _log.info("serving", addresses=list(addresses), device=self._who.device)
+
+        await serve(
+            application,
+            host=self._settings.host,
+            port=self._settings.port,
+            unix_path=self._settings.socket,
+            on_listening=listening,
+        )
+
+    async def _listen(self, link: Link, outbox: Outbox, reporter: Reporter) -> None:
+        while True:
+            event = await link.next_event()
+            if isinstance(event, Connected):
+                await _log.ainfo("connected", session=self._ledger.session)
+                outbox.start_over()
+                reporter.start_over()
+                self._reconciler.hurry()
+            elif isinstance(event, Arrived):
+                await self._inbox.take(event)
+
+    async def _chronicle(self) -> None:
+        """Write what workers did into the ledger."""
+        while True:
+            note = await self._told.get()
+            try:
+                await asyncio.to_thread(self._ledger.tell, note, at=clock())
+            except LedgerError as error:
+                await _log.awarning("not recorded", message=text(error))
+            self._changed()
+
+    async def _greet(self) -> Greeting:
+        session = await asyncio.to_thread(self._ledger.next_session)
+        birth = v1.Birth(
+            fleet=self._who.fleet,
+            device=self._who.device,
+            session=session,
+            agent_version=self._who.agent_version,
+            at=clock(),
+            facts=facts_module.facts(self._machine, ledger=self._ledger.id),
+        )
+        return Greeting(birth=codec.encode(birth), death=self._death())
+
+    def _death(self) -> bytes:
+        session = max(1, self._ledger.session)
+        return codec.encode(
+            v1.Death(fleet=self._who.fleet, device=self._who.device, session=session)
+        )
+
+    async def _verify(self, envelope: bytes) -> bytes:
+        job = {
+            "envelope": base64.b64encode(envelope).decode(),
+            "payload_type": DESIRED_PAYLOAD_TYPE,
+            "keys": self._identity.keys("desired"),
+        }
+        done = await converse("agent.verify", job, deadline_s=_VERIFY_LIMIT_S)
+        return base64.b64decode(done["payload"])
+
+    def _note_boot(self) -> None:
+        aside = self._ledger.moved_aside
+        self._told.put_nowait(
+            Note(
+                kind=v1.EventKind.BOOT,
+                reason=Reason.LEDGER_CORRUPT if aside else None,
+                message=f"the damaged ledger is kept as {aside.name}" if aside else "",
+                parameters={"agent_version": self._who.agent_version},
+            )
+        )
+
+    def _on_worker(self, event: WorkerEvent) -> None:
+        if event.kind in {Happening.CRASHED, Happening.STUCK}:
+            self._meter.crashed(event.deployment, event.revision)
+        self._told.put_nowait(
+            Note(
+                kind=v1.EventKind.WORKER,
+                deployment=event.deployment,
+                revision=event.revision,
+                digest=event.bundle_digest,
+                reason=event.reason,
+                message=text(event.message),
+                parameters={"what": event.kind},
+            )
+        )
+        self._reconciler.wake()
+
+    def _changed(self) -> None:
+        for wake in self._wakes:
+            wake()
+
+
+class _Runner:
+    """Starts named tasks in a group, and cancels exactly those."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def __call__(self, name: str, work: "asyncio._CoroutineLike[None]") -> None:
+        self._tasks.append(self._group.create_task(work, name=name))
+
+    def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+@contextmanager
+def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    """Be the only agent of this home.
+
+    Raises:
+        PersonError: another one runs.
+    """
+    durable.make_directory(home.path, mode=0o700)
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PersonError(
+                "the agent can't start",
+                Reason.INTERNAL,
+                f"another agent runs with the home {home.path}",
+                "stop it first, or give this one its own with --home DIR",
+                code=1,
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
