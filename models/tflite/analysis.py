@@ -72,9 +72,10 @@ def avoid_runtimes(graph: Graph) -> tuple[str, ...]:
     """Return the runtimes that are known to answer wrongly, without an error, on this graph."""
     for subgraph in graph.subgraphs:
         for operator in subgraph.operators:
-            if operator.name != _FULLY_CONNECTED or min(operator.inputs[:2], default=-1) < 0:
+            taken = operator.inputs[:2]
+            if operator.name != _FULLY_CONNECTED or len(taken) < 2 or min(taken) < 0:  # noqa: PLR2004  # activations, weights
                 continue
-            activations, weights = (subgraph.tensors[number] for number in operator.inputs[:2])
+            activations, weights = (subgraph.tensors[number] for number in taken)
             if (
                 activations.element in _FLOATS
                 and weights.element in _EIGHT_BITS

@@ -130,7 +130,9 @@ def _tensor(table: Table, buffers: list[_Buffer]) -> RawTensor:
         raise malformed(f"{called} is in buffer {buffer} of {len(buffers)}")
     if table.number(10, "I"):
         raise RefusedError("MODEL_UNSUPPORTED", f"{called} is in another file")
+    element = schema.ELEMENTS[kind]
     scales, zero_points = _quantization(table.table(4), shape, called)
+    _check_zero_points(zero_points, element, called)
     sparsity = table.table(6)
     if sparsity is not None:
         _follow_sparsity(sparsity)
@@ -138,7 +140,7 @@ def _tensor(table: Table, buffers: list[_Buffer]) -> RawTensor:
         variant.wholes(0)
     tensor = RawTensor(
         name=name,
-        element=schema.ELEMENTS[kind],
+        element=element,
         shape=shape,
         varying=signature or shape,
         # Buffer 0 is empty by convention; some writers give it a length all the same.
@@ -187,6 +189,16 @@ def _quantization(
     if not all(math.isfinite(scale) and scale >= 0 for scale in scales):
         raise malformed(f"{called} has a scale that is none")
     return scales, zero_points
+
+
+def _check_zero_points(zero_points: tuple[int, ...], element: str, called: str) -> None:
+    """Refuse one that its elements can't hold, where they are integers of up to 16 bits."""
+    bits = schema.BITS.get(element, 0)
+    if not zero_points or bits > 16 or not element.lstrip("U").startswith("INT"):  # noqa: PLR2004  # see above
+        return
+    least, most = (0, 1 << bits) if element.startswith("U") else (-(1 << bits - 1), 1 << bits - 1)
+    if not all(least <= zero_point < most for zero_point in zero_points):
+        raise malformed(f"{called} has a zero point that {element} can't hold")
 
 
 def _follow_sparsity(table: Table) -> None:
