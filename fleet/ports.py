@@ -138,6 +138,11 @@ class Broker(Protocol):
         ...
 
     @property
+    def shares(self) -> bool:
+        """Whether replicas of the centre can share the stream by a shared subscription."""
+        ...
+
+    @property
     def alive(self) -> bool:
         """Whether it runs, as far as this process knows (one by URL: not known, so True)."""
         ...

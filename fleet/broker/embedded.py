@@ -33,6 +33,9 @@ class Embedded:
     """The `Broker` port over rumqttd."""
 
     isolates = False
+    # rumqttd 0.20 (iotcore 0.4.0): its router thread dies when a member of a shared group, having
+    # come back to its session, goes away again; the process stays, and serves nobody.
+    shares = False
 
     def __init__(self, settings: BrokerSettings) -> None:
         if not is_loopback(settings.host):

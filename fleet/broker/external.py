@@ -14,6 +14,7 @@ class External:
     """The `Broker` port over an address."""
 
     isolates = False  # not known, so not promised
+    shares = True  # MQTT 5 says so
     alive = True  # the link says whether it answers
 
     def __init__(self, url: str) -> None:

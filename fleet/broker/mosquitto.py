@@ -49,6 +49,7 @@ class Mosquitto:
     """The `Broker` port over a mosquitto process of ours."""
 
     isolates = True
+    shares = True
 
     def __init__(self, settings: BrokerSettings, tls: TlsFiles, program: Path) -> None:
         self._settings = settings

@@ -8,10 +8,10 @@ Rules.
   own retained marker names. A marker that is missing, of another store, or ahead
   of the store means that the broker has lost its memory (or the store has), and
   everything is published again, at a limited rate. A wake-up only means: look now.
-- The stream comes through a shared subscription, so that replicas can share the
-  work. Those bring no retained documents, so at start, and whenever the broker
-  has lost our session, `reported` and `presence` are also read once through an
-  ordinary subscription.
+- The stream comes through a shared subscription where the broker `shares`, so that
+  replicas can divide the work. Those bring no retained documents, so at start, and
+  whenever the broker has lost our session, `reported` and `presence` are also read
+  once through an ordinary subscription.
 - Nothing that a device sends can end the link: what can't be read is refused,
   counted and confirmed.
 - One replica publishes. Two would be correct (the same bytes), only wasteful.
@@ -71,6 +71,7 @@ class Link:
     `tls` is needed for a `mqtts://` address: the context shows a certificate
     whose common name is `centre`. `client_id` is the session's name at the
     broker: the same after a restart, so that nothing queued meanwhile is lost.
+    `shared` is the broker's `shares`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Link:
         tls: ssl.SSLContext | None,
         inbox: Inbox,
         outgoing: Outgoing,
+        shared: bool = True,
         client_id: str = "centre",
         pace: Pace | None = None,
     ) -> None:
@@ -89,6 +91,10 @@ class Link:
         self._tls = tls
         self._inbox = inbox
         self._outgoing = outgoing
+        self._stream = [
+            f"$share/centre/{name}" if shared else name
+            for name in (every_device(fleet, kind) for kind in DEVICE_WRITES)
+        ]
         self._client_id = client_id
         self._pace = pace or Pace()
         self._woken = asyncio.Event()
@@ -176,10 +182,7 @@ class Link:
         try:
             async with asyncio.timeout(self._pace.connect_limit_s):
                 had_session = await connection.open()
-                stream = [
-                    f"$share/centre/{every_device(self._fleet, kind)}" for kind in DEVICE_WRITES
-                ]
-                await connection.subscribe(stream)
+                await connection.subscribe(self._stream)
         except TimeoutError as error:
             raise BrokenError(f"{self._address} didn't answer in time") from error
         return had_session

@@ -99,10 +99,14 @@ def ground(running: Ground) -> Iterator[Ground]:
         running.peers.pop().vanish()
 
 
+@pytest.fixture(scope="module")
+def walled_running(start_ground: Callable[[str], Ground]) -> Ground:
+    return start_ground("mosquitto")
+
+
 @pytest.fixture
-def walled(start_ground: Callable[[str], Ground]) -> Iterator[Ground]:
+def walled(walled_running: Ground) -> Iterator[Ground]:
     """The broker that keeps devices apart."""
-    ground = start_ground("mosquitto")
-    yield ground
-    while ground.peers:
-        ground.peers.pop().vanish()
+    yield walled_running
+    while walled_running.peers:
+        walled_running.peers.pop().vanish()

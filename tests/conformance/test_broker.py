@@ -1,5 +1,6 @@
 """What Skerry needs of any broker. One suite for all of them."""
 
+import socket
 import time
 
 import pytest
@@ -99,10 +100,16 @@ def test_what_was_not_confirmed_comes_again(ground: Ground) -> None:
     assert centre.payloads() == [b"barrier"]
 
 
-def test_a_shared_subscription_splits_the_stream(ground: Ground) -> None:
-    """Two replicas share the work: each message to one of them; whoever stays takes all."""
-    first, second = ground.peer("centre").connect(), ground.peer("observer").connect()
-    device = ground.peer().connect()
+@pytest.mark.real("mosquitto")
+def test_a_shared_subscription_splits_the_stream(walled: Ground) -> None:
+    """Two replicas share the work: each message to one of them; whoever stays takes all.
+
+    Only where the broker says that it `shares`: rumqttd's router dies when a
+    member of a group that came back goes away, so there the centre subscribes alone.
+    """
+    assert walled.broker.shares
+    first, second = walled.peer("centre").connect(), walled.peer("observer").connect()
+    device = walled.peer().connect()
     shared = f"$share/replicas/{every_device(FLEET, Kind.HEALTH)}"
     first.subscribe(shared)
     second.subscribe(shared)
@@ -113,12 +120,16 @@ def test_a_shared_subscription_splits_the_stream(ground: Ground) -> None:
     assert sorted(first.payloads() + second.payloads()) == sorted(sent)
     assert first.messages
     assert second.messages
+    second.leave()
     second.connect(clean=True)
-    first.messages.clear()
-    for payload in sent:
+    more = [f"more health {number}".encode() for number in range(40)]
+    for payload in more:
         device.publish(topic(device, Kind.HEALTH), payload)
-    first.until(lambda: len(first.messages) >= len(sent))
-    assert first.payloads() == sent
+    first.until(lambda: set(more) <= set(first.payloads()))
+    first.vanish()
+    assert first.connect().session_present
+    first.vanish()
+    assert device.publish(topic(device, Kind.HEALTH), b"still here") < 0x80
 
 
 def test_a_command_expires_in_the_queue(ground: Ground) -> None:
@@ -174,7 +185,7 @@ def test_a_second_connection_of_one_device_takes_over(ground: Ground) -> None:
 def _flood(device: Peer, name: str, size_bytes: int) -> int:
     """Send one PUBLISH of `size_bytes` straight into the socket; return how much was taken."""
     sock = device.client.socket()
-    assert sock is not None
+    assert isinstance(sock, socket.socket)
     sock.settimeout(5)
     rest = size_bytes
     length = []
