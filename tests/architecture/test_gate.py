@@ -17,7 +17,7 @@ BIN = Path(sys.executable).parent
 PLANTED = {
     "rooms": ("models/planted.py", "import k3s\n", "models.planted -> k3s"),
     "door": ("fleet/planted.py", "import agent.planted\n", "fleet.planted -> agent.planted"),
-    "agent": ("agent/planted.py", "", "not listed as layers:\n\n- agent.planted\n"),
+    "agent": ("agent/planted.py", "", "\n- agent.planted\n"),
     "wire": ("agent/wire/limits.py", "import agent.wire.codec\n", "limits -> agent.wire.codec"),
     "fleet": ("fleet/selector.py", "import fleet.plan\n", "fleet.selector -> fleet.plan"),
     "models": ("models/values.py", "import models.bundle\n", "models.values -> models.bundle"),
