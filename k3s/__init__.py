@@ -1,1 +1,1 @@
-"""How Kubernetes is spoken: values and rendering, and later connect, apply, watch. Importing this loads nothing."""
+"""How Kubernetes is spoken: values and rendering, and later connect, apply, watch."""
