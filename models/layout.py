@@ -90,10 +90,11 @@ class Layout:
                         f"{path} has other files in it ({strangers[0]!r}, …); give a new directory",
                     )
                 durable.write(path / _MARKER, b'{"imageLayoutVersion":"1.0.0"}')
+            layout = cls(path)  # before anything is written into one of another version
             if not (path / "index.json").exists():
                 durable.write(path / "index.json", manifest.render_index(()))
-            durable.make_directory(path / "blobs" / "sha256")
-        return cls(path)
+            durable.make_directory(layout._blobs)
+        return layout
 
     # Blobs
 

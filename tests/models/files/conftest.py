@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -45,7 +46,8 @@ def _tensor(
     name: str,
     shape: list[int],
     kind: int,
-    buffer: int,
+    buffer: int = 0,
+    *,
     scales: list[float],
     zero_points: list[int],
 ) -> schema.TensorT:
@@ -61,9 +63,9 @@ def _tensor(
 
 
 def small_model(
-    change: Callable[[schema.ModelT], object] = lambda model: None, *, dynamic: bool = False
+    change: Callable[[schema.ModelT], object] = lambda _: None, *, dynamic: bool = False
 ) -> bytes:
-    """Return a whole int8 (or dynamic-range) model: one layer from 8 inputs to 4 outputs, then a reshape.
+    """Return a whole int8 (or dynamic-range) model: a layer from 8 to 4, then a reshape.
 
     `change` may damage it before it is written.
     """
@@ -75,12 +77,20 @@ def small_model(
     weight_scales = [0.01, 0.02, 0.03, 0.04] if dynamic else [0.02]
     graph = schema.SubGraphT()
     graph.name = "main"
+    outside: dict[str, Any] = {"kind": outer, "scales": scales, "zero_points": zeros}
     graph.tensors = [
-        _tensor("serving_default_x:0", [1, 8], outer, 0, scales, zeros),
-        _tensor("dense/kernel", [4, 8], kind.INT8, 1, weight_scales, [0] * len(weight_scales)),
-        _tensor("dense/MatMul;dense/BiasAdd", [1, 4], outer, 0, scales, zeros),
-        _tensor("shape", [2], kind.INT32, 2, [], []),
-        _tensor("StatefulPartitionedCall:0", [1, 4], outer, 0, scales, zeros),
+        _tensor("serving_default_x:0", [1, 8], **outside),
+        _tensor(
+            "dense/kernel",
+            [4, 8],
+            kind.INT8,
+            1,
+            scales=weight_scales,
+            zero_points=[0] * len(weight_scales),
+        ),
+        _tensor("dense/MatMul;dense/BiasAdd", [1, 4], **outside),
+        _tensor("shape", [2], kind.INT32, 2, scales=[], zero_points=[]),
+        _tensor("StatefulPartitionedCall:0", [1, 4], **outside),
     ]
     graph.inputs, graph.outputs = [0], [4]
     graph.operators = []

@@ -1,5 +1,6 @@
 """A card is read back as it was written, and a wrong one is refused."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -109,10 +110,8 @@ def test_a_damaged_card_is_refused_or_whole(
     damaged = bytearray(raw)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        card_codec.parse(bytes(damaged))
-    except RefusedError as error:
-        assert len(str(error)) < 400
+    with contextlib.suppress(RefusedError):
+        assert isinstance(card_codec.parse(bytes(damaged)), Card)
 
 
 def test_a_card_that_is_too_large_is_neither_written_nor_read(card: Card) -> None:

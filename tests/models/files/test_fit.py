@@ -70,7 +70,7 @@ def test_too_little_memory_is_said_in_bytes(card: Card) -> None:
     ],
 )
 def test_a_runtime_that_answers_wrongly_is_avoided(
-    card: Card, constraint: str, runtime: str, version: str, fits: bool
+    card: Card, constraint: str, runtime: str, version: str, *, fits: bool
 ) -> None:
     """By number, not by text; what can't be read counts against it."""
     variant = needing(card, avoid_runtimes=(constraint,))
@@ -96,7 +96,7 @@ def test_an_accelerator_s_variant_goes_first_where_it_is(card: Card) -> None:
 
 
 def test_the_fastest_as_measured_here_goes_first(card: Card) -> None:
-    """Figures of another runtime or architecture say nothing; without any, the card's order holds."""
+    """Figures from elsewhere say nothing; without any, the card's order holds."""
     plain = card.variants[0]
     elsewhere = measured(plain, 0.01, architecture="x86_64")
     cases = [

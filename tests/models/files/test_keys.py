@@ -24,7 +24,7 @@ def stranger(tmp_path: Path) -> SigningKey:
 
 
 def test_a_key_pair_is_kept(tmp_path: Path) -> None:
-    """The private half is its owner's; the public half loads to the same id, which names the key itself."""
+    """The private half is its owner's; the id names the key itself."""
     made = keys.generate(tmp_path / "a.key", tmp_path / "a.pub")
     loaded = SigningKey.load(tmp_path / "a.key")
 

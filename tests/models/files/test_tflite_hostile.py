@@ -1,4 +1,4 @@
-"""A damaged or hostile `.tflite` is refused with the reason, fast, and nothing else ever happens."""
+"""A damaged or hostile `.tflite` is refused with the reason, fast; nothing else ever happens."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -25,16 +25,24 @@ def refused_or_read(raw: bytes) -> str:
     try:
         tflite.read(raw)
     except RefusedError as error:
-        assert 0 < len(str(error)) < 600
-        return error.reason
+        return error.reason if 0 < len(str(error)) < 600 else "a message of no use"
     return "read"
 
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"\0", b"TFL3", b"\x18\0\0\0TFL3", b"\x08\0\0\0TFL3", b"\0" * 64, b"\xff" * 64, b"PK\x03\x04" * 9],
+    [
+        b"",
+        b"\0",
+        b"TFL3",
+        b"\x18\0\0\0TFL3",
+        b"\x08\0\0\0TFL3",
+        b"\0" * 64,
+        b"\xff" * 64,
+        b"PK\x03\x04" * 9,
+    ],
     ids=["empty", "byte", "mark", "crasher", "self", "zeros", "ones", "archive"],
-)  # fmt: skip
+)
 def test_what_is_no_model_is_refused(raw: bytes) -> None:
     """Eight bytes with the right mark crashed a loader once."""
     assert "MODEL_MALFORMED" == refused_or_read(raw)
@@ -47,7 +55,7 @@ def test_a_model_cut_off_anywhere_is_refused(model: bytes) -> None:
 
 
 def test_every_flipped_bit_is_read_or_refused(model: bytes) -> None:
-    """No flip makes the reader fail in another way; where it is read, nothing is out of its file."""
+    """No flip makes the reader fail in another way, or name bytes outside the file."""
     refused = 0
     for at in range(len(model)):
         for bit in range(8):
@@ -256,8 +264,14 @@ def _repeating(tensors: int, subgraphs: int, steps: int, takes: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("tensors", "subgraphs", "steps", "takes"),
-    [(60_000, 1, 0, 0), (1_000, 1_000, 0, 0), (1, 1, 60_000, 100), (1, 1, 1_000, 200_000), (10, 60_000, 0, 0)],
-)  # fmt: skip
+    [
+        (60_000, 1, 0, 0),
+        (1_000, 1_000, 0, 0),
+        (1, 1, 60_000, 100),
+        (1, 1, 1_000, 200_000),
+        (10, 60_000, 0, 0),
+    ],
+)
 def test_a_file_that_repeats_itself_costs_little(
     tensors: int, subgraphs: int, steps: int, takes: int
 ) -> None:

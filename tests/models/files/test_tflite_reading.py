@@ -50,15 +50,20 @@ def test_a_small_model_is_read_in_full(model: bytes) -> None:
         Operator(name="RESHAPE", version=1, count=1),
     ) == file.operators
     assert (digest_of(model), len(model), 3, "a small model", "2.5.0", "int8") == (
-        file.digest, file.size_bytes, file.version, file.description, file.runtime_version, file.format,
-    )  # fmt: skip
+        file.digest,
+        file.size_bytes,
+        file.version,
+        file.description,
+        file.runtime_version,
+        file.format,
+    )
     assert not file.stateful
     assert () == file.avoid_runtimes
     assert () == file.custom_operators
 
 
 def test_memory_is_weights_and_what_lives_at_once(model: bytes) -> None:
-    """32 bytes of kernel, 8 of shape; the layer holds 8 in and 4 out, the reshape 4 in and 4 out."""
+    """32 bytes of kernel, 8 of shape; at once 8 in and 4 out."""
     assert 32 + 8 + 12 == tflite.read(model).memory_bytes
 
 
@@ -75,7 +80,7 @@ def test_spans_of_weights_lead_to_the_weights(model: bytes) -> None:
 
 
 def test_weights_that_an_old_runtime_gets_wrong_are_named(make_model: Make) -> None:
-    """Per-channel dynamic-range weights answer at chance on tflite-runtime 2.14.0: said beforehand."""
+    """Per-channel dynamic-range weights answer at chance on tflite-runtime 2.14.0."""
     file = tflite.read(make_model(dynamic=True))
 
     assert "dynamic-range" == file.format
@@ -120,7 +125,7 @@ def test_a_custom_operator_is_read_and_named(make_model: Make) -> None:
 
 
 def test_bytes_appended_to_a_model_are_let_be(model: bytes) -> None:
-    """TFLite metadata appends an archive of labels; runtimes ignore it, and the digest covers it."""
+    """TFLite metadata appends an archive of labels; runtimes ignore it, the digest covers it."""
     file = tflite.read(model + b"PK\x05\x06 labels")
 
     assert len(model) + 11 == file.size_bytes
