@@ -45,7 +45,7 @@ REASONS: Mapping[str, Sentence] = {
     ),
     Reason.SIGNATURE_MISSING: Sentence(
         "There is no signature by a key that is trusted here.",
-        "Sign the bundle with a key of this fleet: skerry model sign.",
+        "Sign the bundle with a key that this fleet trusts, and publish it again.",
     ),
     Reason.SIGNATURE_INVALID: Sentence(
         "The signature doesn't match the content: it was changed after it was signed.",
@@ -183,7 +183,7 @@ REASONS: Mapping[str, Sentence] = {
     Reason.REMOVED: Sentence("It is not wanted here any more.", "Nothing."),
     Reason.HELD_BY_OWNER: Sentence(
         "A technician holds this device as it is.",
-        "Ask them to release it: skerry-agent release, on the device.",
+        "Ask them to release it on the device.",
     ),
     Reason.INTERRUPTED: Sentence(
         "The device stopped in the middle; it carries on where it was.", "Nothing."
@@ -238,7 +238,7 @@ REASONS: Mapping[str, Sentence] = {
         "Nothing is sent to it, so that it isn't driven back. Restore a newer store.",
     ),
     PlanReason.BUNDLE_UNKNOWN: Sentence(
-        "No such bundle is published here.", "Publish it: skerry bundle publish."
+        "No such bundle is published here.", "Publish it first; skerry bundle ls shows what is."
     ),
     PlanReason.POLICY_UNKNOWN: Sentence(
         "There is no such policy.", "Take a built-in one: all-at-once."
