@@ -37,8 +37,9 @@ def born(connection: Connection, birth: v1.Birth, *, now: str) -> bool:
     """Note that a device is here; False: it is no news."""
     current = held(connection, birth.device)
     if current is not None:
-        same_ledger = current.facts.get(LEDGER) == birth.facts.get(LEDGER)
-        if same_ledger and birth.session <= current.session:
+        # Of a session whose birth was missed the ledger is not known: taken to be this one.
+        another = current.facts.get(LEDGER) not in {None, birth.facts.get(LEDGER)}
+        if birth.session <= current.session and not another:
             return False
     _put(
         connection,

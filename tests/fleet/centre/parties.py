@@ -1,0 +1,116 @@
+"""What the tests of the centre share: devices that ask to join, their requests and tokens."""
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
+
+from agent.wire import facts, v1
+from fleet.clock import written
+from fleet.identity.authority import Authority
+from fleet.identity.join import new_id
+from fleet.identity.tokens import JoinToken
+from fleet.store import devices, tokens
+from fleet.store.engine import Store
+
+NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+SECRET = "s" * 32
+FACTS = {
+    facts.ARCHITECTURE: "x86_64",
+    facts.MEMORY_MIB: "512",
+    facts.RUNTIME: "litert",
+    facts.RUNTIME_VERSION: "2.3.0",
+}
+Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+
+
+def request_of(key: Key, name: str = "whoever-i-like") -> str:
+    """Return a signing request for a key, which asks for a name of its own."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    request = builder.sign(key, algorithm)
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def new_request() -> str:
+    """Return a signing request for a fresh P-256 key."""
+    return request_of(ec.generate_private_key(ec.SECP256R1()))
+
+
+def write_key(path: Path, key: Key) -> None:
+    """Put a private key where an HTTP client can find it."""
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(pem)
+
+
+def add_token(
+    store: Store,
+    authority: Authority,
+    *,
+    uses: int = 1,
+    valid: dt.timedelta = dt.timedelta(hours=1),
+    site: str | None = None,
+    labels: dict[str, str] | None = None,
+    secret: str = SECRET,
+) -> JoinToken:
+    """Return a join token that the store knows."""
+    token = JoinToken(ca_sha256=authority.ca_sha256, secret=secret)
+    with store.write() as connection:
+        place = None
+        if site is not None:
+            place = devices.site_named(connection, site, new_id=new_id("s-"), now=written(NOW)).id
+        tokens.add(
+            connection,
+            tokens.Token(
+                id=token.id,
+                hash=token.hash,
+                site=place,
+                labels=labels or {},
+                uses=0,
+                uses_limit=uses,
+                created_at=written(NOW),
+                expires_at=written(NOW + valid),
+            ),
+        )
+    return token
+
+
+def ask(token: JoinToken | str, **changes: object) -> v1.JoinRequest:
+    """Return a device's request to join."""
+    fields: dict[str, object] = {
+        "token": str(token),
+        "csr": new_request(),
+        "name": "buoy",
+        "facts": FACTS,
+        **changes,
+    }
+    return v1.JoinRequest(**fields)  # type: ignore[arg-type]
+
+
+def add_devices(store: Store, ids: Sequence[str]) -> None:
+    """Put devices into the store as if they had joined."""
+    with store.write() as connection:
+        for device in ids:
+            devices.add(
+                connection,
+                devices.Device(
+                    id=device,
+                    name=f"name-{device}",
+                    site=None,
+                    site_name=None,
+                    labels={},
+                    facts=FACTS,
+                    serial="1",
+                    certificate_expires_at=written(NOW),
+                    joined_at=written(NOW),
+                ),
+            )
