@@ -179,6 +179,7 @@ class _Centre:
             tls=_client_context(self._home, self._broker.centre_url),
             inbox=StoreInbox(self._store, clock.now, executor.wake),
             outgoing=StoreOutgoing(self._store, fleet),
+            shared=self._broker.shares,
         )
         where = self._where(sockets)
         app = create(self._parts(executor, where))
