@@ -182,6 +182,7 @@ def test_a_full_device_gets_no_seventeenth_deployment(paper: Paper) -> None:
     full = paper.plan(inventory)
     assert reasons(full) == {"d-1": "DEPLOYMENTS_LIMIT"}
     changed = paper.plan(inventory, paper.request("2.0.0", deployment="m3"))
+    assert ["m3"] == [step.deployment.name for step in changed.steps]
     assert [16] == [
         len(paper.held(after).deployments)
         for after in paper.carried_out(inventory, changed).targets

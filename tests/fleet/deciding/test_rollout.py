@@ -307,6 +307,17 @@ def test_a_newer_rollout_takes_its_targets(paper: Paper, running: Running) -> No
     assert look(rollout, inventory).state is RolloutState.DONE
 
 
+def test_the_slower_of_two_rollouts_planned_on_one_world_is_superseded(paper: Paper) -> None:
+    """Both got the same revision number; the store took the first, and the other finds it there."""
+    inventory = paper.inventory(*paper.targets(1))
+    slower = fold(begin(paper.plan(inventory), "r-1"), [STARTED])
+    faster = paper.plan(inventory, paper.request("2.0.0"))
+    assert faster.steps[0].deployment.revision == slower.targets[0].deployment.revision
+    slower = look(slower, paper.carried_out(inventory, faster))
+
+    assert (RolloutState.SUPERSEDED, ()) == (slower.state, due(slower))
+
+
 def test_a_rollout_that_lost_all_its_targets_is_superseded(paper: Paper, running: Running) -> None:
     """By a newer one on all of them."""
     rollout, inventory = running
@@ -350,7 +361,9 @@ def test_an_aborted_rollout_asks_nobody_any_more(paper: Paper, start: bool) -> N
     """Before or after its start; what was asked stays asked."""
     inventory = paper.inventory(*paper.targets(2))
     rollout = begin(paper.plan(inventory), "r-1")
-    rollout = fold(rollout, [STARTED, ABORTED] if start else [ABORTED])
+    if start:
+        rollout = fold(rollout, [STARTED])
+    rollout = fold(rollout, [ABORTED])
 
     assert (RolloutState.ABORTED, ()) == (rollout.state, due(rollout))
     assert [WaveState.ABORTED] == [wave.state for wave in rollout.waves]
