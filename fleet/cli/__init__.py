@@ -40,7 +40,7 @@ WORDS = {
     "model": Word("fleet.cli.model", "build", "models: from a file to a signed bundle"),
     "bundle": Word("fleet.cli.bundle", "fleet", "bundles in the registry: list, show"),
     "rollout": Word("fleet.cli.rollout", "fleet", "bring a bundle to devices: plan, start"),
-    "site": Word("fleet.cli.site", "k3s", "sites: what a K3s cluster gets"),
+    "site": Word("fleet.cli.site", "fleet", "sites: what a K3s cluster gets"),
 }
 
 EXIT_CODES = """\
