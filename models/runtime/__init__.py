@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Array: TypeAlias = "NDArray[Any]"
-"""Named in quotes: the port can be imported where numpy isn't installed."""
+    Array: TypeAlias = NDArray[Any]
+else:
+    Array = Any  # the port can be imported where numpy isn't installed
 
 Library: TypeAlias = Literal["litert", "tflite"]
 
