@@ -2,7 +2,7 @@
 
 
 def full_jitter_s(attempt: int, draw: float, *, base_s: float = 1.0, cap_s: float = 60.0) -> float:
-    """Return a wait drawn evenly from nothing to a bound that doubles with each attempt, up to a cap.
+    """Return a wait drawn evenly up to a bound that doubles with each attempt, to a cap.
 
     Full jitter spreads a fleet that lost its broker at one instant; `draw` is
     in [0, 1), `attempt` counts from 0.

@@ -1,4 +1,4 @@
-"""`skerry-agent`: join, run, status. Three lines for a person when something is wrong, never a stack trace.
+"""`skerry-agent`: join, run, status. Three lines when something is wrong, never a stack trace.
 
 Exit codes: 0 done · 1 it ran and the verdict is bad · 2 usage · 3 not found · 4 not allowed ·
 5 cannot reach · 6 conflict · 7 refused by verification · 130 interrupted.
@@ -15,6 +15,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -153,33 +154,39 @@ def _status(arguments: argparse.Namespace) -> int:
 
     home = Home(arguments.home.absolute())
     answer = load(home).answer
-    found = {
-        "schema": "skerry.agent-status/1",
-        "device": answer.device,
-        "fleet": answer.fleet,
-        "running": _is_running(home.lock),
-        **_ledger_status(home.ledger),
-    }
+    running = _is_running(home.lock)
+    generation, outbox, rows = _ledger_status(home.ledger)
     if arguments.output == "json":
+        found = {
+            "schema": "skerry.agent-status/1",
+            "device": answer.device,
+            "fleet": answer.fleet,
+            "running": running,
+            "generation": generation,
+            "outbox": outbox,
+            "deployments": rows,
+        }
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return 0
-    state = "running" if found["running"] else "not running"
-    sys.stdout.write(
-        f"{found['device']} of {found['fleet']}: {state}, {found['outbox']} events to tell\n"
-    )
-    for each in found["deployments"]:
+    state = "running" if running else "not running"
+    sys.stdout.write(f"{answer.device} of {answer.fleet}: {state}, {outbox} events to tell\n")
+    for each in rows:
         serves = f"serves {each['serves']}" if each["serves"] else "serves nothing"
         why = f" ({each['reason']})" if each["reason"] else ""
         sys.stdout.write(
-            f"  {each['name']:20} {each['wanted']} revision {each['revision']}: {each['phase']}{why}, {serves}\n"
+            f"  {each['name']:20} {each['wanted']} revision {each['revision']}:"
+            f" {each['phase']}{why}, {serves}\n"
         )
     return 0
 
 
-def _ledger_status(path: Path) -> dict[str, object]:
-    """Read the ledger beside a running agent, without changing it."""
+_Row = dict[str, str | int | None]
+
+
+def _ledger_status(path: Path) -> tuple[int | None, int, list[_Row]]:
+    """Read generation, outbox and deployments, beside a running agent and changing nothing."""
     if not path.exists():
-        return {"generation": None, "outbox": 0, "deployments": []}
+        return None, 0, []
     try:
         database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)
         try:
@@ -188,7 +195,7 @@ def _ledger_status(path: Path) -> dict[str, object]:
             [outbox] = database.execute("SELECT count(*) FROM event").fetchone()
         finally:
             database.close()
-        deployments = [_row(json.loads(body)) for (body,) in bodies]
+        rows = [_row(json.loads(body)) for (body,) in bodies]
     except (sqlite3.DatabaseError, ValueError, KeyError) as error:
         raise PersonError(
             "the ledger can't be read",
@@ -197,19 +204,14 @@ def _ledger_status(path: Path) -> dict[str, object]:
             "start the agent: it moves a damaged ledger aside and goes on",
             code=1,
         ) from error
-    return {
-        "generation": held[0] if held else None,
-        "outbox": outbox,
-        "deployments": deployments,
-    }
+    return held[0] if held else None, outbox, rows
 
 
-def _row(record: dict[str, dict[str, object] | None]) -> dict[str, object]:
-    def named(deployment: dict[str, dict[str, str]]) -> str:
+def _row(record: dict[str, Any]) -> _Row:
+    def named(deployment: dict[str, Any]) -> str:
         return f"{deployment['bundle']['name']}:{deployment['bundle']['version']}"
 
-    wanted, current = record["wanted"], record["current"]
-    problem = record["problem"]
+    wanted, current, problem = record["wanted"], record["current"], record["problem"]
     return {
         "name": wanted["name"],
         "wanted": named(wanted),

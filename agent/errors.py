@@ -21,7 +21,7 @@ class StepError(Exception):
 
 
 class PersonError(Exception):
-    """What a person is told: what happened, why (with its code), what to do next; and the exit code."""
+    """What a person is told: what happened, why (with its code), what next; and the exit code."""
 
     def __init__(self, what: str, reason: Reason, why: str, hint: str, *, code: int) -> None:
         super().__init__(what)

@@ -6,9 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
+from agent.children.converse import converse
 from agent.errors import PersonError, StepError
-from agent.perform.child import converse
-from agent.perform.supply import Machine
+from agent.state import Machine
 from agent.wire import facts as names
 from agent.wire import v1
 from agent.wire.limits import TEXT_LIMIT

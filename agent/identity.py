@@ -1,4 +1,4 @@
-"""Who this device is and whom it trusts: the folder that joining made, as values. Blocking reads, no keys parsed."""
+"""Who this device is and whom it trusts: the folder that joining made, as values. Blocking."""
 
 import ssl
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ from agent.wire.reasons import Reason
 from agent.wire.topics import Kind
 
 Verify = Callable[[bytes], Awaitable[bytes]]
-"""Returns the payload of a desired document's envelope that a trusted key signed, or raises `StepError`."""
+"""Returns the payload of an envelope that a trusted key signed, or raises `StepError`."""
 
 _TRY_AGAIN = frozenset({Reason.INTERNAL, Reason.TIMED_OUT})
 
@@ -115,7 +115,7 @@ class Inbox:
             case Admission.CONFLICT:
                 raise _RefusedError(
                     Reason.CONFLICTING_GENERATION,
-                    f"{_said(desired.order)} is held with other content: two centres, or a forged one",
+                    f"{_said(desired.order)} is held with other content: two centres, or a forgery",
                 )
             case Admission.NEWER:
                 document = HeldDocument(

@@ -1,4 +1,4 @@
-"""Joining a fleet: a key made here, a token spent there, an identity that appears whole or not at all.
+"""Joining a fleet: a key made here, a token spent there, an identity whole or not at all.
 
 Rules:
 - The CA is believed only when it hashes to what the token says; everything after

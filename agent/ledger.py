@@ -1,4 +1,4 @@
-"""What a device must not forget, in one SQLite file: what it obeys, what serves, what it has yet to tell.
+"""What a device must not forget, in one SQLite file: what it obeys, what serves, what is to tell.
 
 Rules:
 - Every change is one transaction with `synchronous=FULL`: it survives a power
@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -168,6 +169,8 @@ class Ledger:
             }
         except (KeyError, ValueError, ValidationError) as error:
             raise _DamagedError from error
+        self._bytes: int = 0
+        self._count: int = 0
         self._held = {
             kind: HeldDocument(
                 held=Held(
@@ -183,11 +186,12 @@ class Ledger:
         ).fetchone()
 
     def _create(self) -> None:
-        self._database.executescript(
-            f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA};"
-            f"INSERT INTO meta VALUES ('id', 'l-{secrets.token_hex(8)}'), ('session', '0'), ('next', '1');"
-            "COMMIT;"
+        self._database.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA};")
+        self._database.execute(
+            "INSERT INTO meta VALUES ('id', ?), ('session', '0'), ('next', '1')",
+            (f"l-{secrets.token_hex(8)}",),
         )
+        self._database.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file; what was written stays."""
@@ -237,7 +241,7 @@ class Ledger:
         *,
         at: str,
     ) -> bool:
-        """Replace a deployment's record by the next (None: forget it), and tell of it, in one transaction.
+        """Replace a deployment's record by the next (None: forget it) and tell of it, at once.
 
         Returns False and changes nothing when the record is no longer `old`.
 
@@ -305,7 +309,7 @@ class Ledger:
         return self._bytes
 
     def acknowledge(self, acked: v1.Acked) -> int:
-        """Forget what the centre has committed; return how many. Another ledger's numbers mean nothing here."""
+        """Forget what the centre has committed, if it is of this ledger; return how many."""
         if acked.ledger != self.id or not self._count:
             return 0
         with self._transaction() as run:
@@ -350,7 +354,7 @@ class Ledger:
         self._count += 1
 
     def _fold(self, run: "_Run") -> bool:
-        """Fold the oldest events that were not sent yet, one record a cause; False when there are too few."""
+        """Fold the oldest events not sent yet, one record a cause; False when there are too few."""
         rows = run(
             "SELECT number, first, cause, body FROM event ORDER BY number LIMIT ? OFFSET ?",
             (_FOLDED_AT_ONCE, WINDOW),
@@ -365,7 +369,7 @@ class Ledger:
         run("DELETE FROM event WHERE number BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
         self._bytes -= sum(len(body) for *_, body in rows)
         self._count -= len(rows)
-        # The last numbers of the block go to what is left; the first of them stands for all before it.
+        # What is left gets the last numbers of the block; its first stands for all before it.
         first = rows[0][1]
         for (number, *_), (cause, events) in zip(rows[-len(groups) :], groups.items(), strict=True):
             event = _folded(cause, events, number, first if first < number else None)
@@ -375,7 +379,7 @@ class Ledger:
 
     @contextmanager
     def _transaction(self, *, locked: bool = False) -> "Iterator[_Run]":
-        """Run statements in one transaction; what is kept in memory goes back with it when it fails."""
+        """Run statements in one transaction; memory goes back with it when it fails."""
         if not locked:
             with self._lock, self._transaction(locked=True) as run:
                 yield run
@@ -393,10 +397,13 @@ class Ledger:
                 raise
 
 
-class _Run:
-    """The type of `Connection.execute`, which the standard library gives no name."""
+class _Run(Protocol):
+    """Runs one statement of a transaction."""
 
-    def __call__(self, statement: str, parameters: Sequence[object] = (), /) -> sqlite3.Cursor: ...
+    def __call__(
+        self, statement: str, parameters: tuple[str | int | bytes | None, ...] = (), /
+    ) -> sqlite3.Cursor:
+        """Return the cursor over its rows."""
 
 
 def _cause(event: v1.Event) -> str:

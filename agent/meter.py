@@ -1,4 +1,4 @@
-"""Counts of requests, for two readers: the health document of a period, and a probation under way."""
+"""Counts of requests for two readers: a period's health document, and a probation under way."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ from agent.state import Trial
 
 
 class Meter:
-    """Takes the counts from where they are made, and keeps them for each reader until it has them."""
+    """Takes the counts from where they are made, and keeps them until each reader has them."""
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter

@@ -1,4 +1,4 @@
-"""Tells the centre what the ledger has for it: in order, a window at a time, again until it is acknowledged.
+"""Tells the centre what the ledger has for it: in order, and again until it is acknowledged.
 
 A broker's receipt is not the centre's. What is not acknowledged within a while
 is sent again, and after every reconnection; the centre knows the numbers it has.

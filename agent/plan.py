@@ -23,7 +23,7 @@ from agent.wire.phases import Happening, Phase
 from agent.wire.reasons import Reason
 
 TRIAL_CRASHES_LIMIT = 2
-"""Crashes that end a probation: one may be the machine's (out of memory), two are the revision's."""
+"""Crashes that end a probation: one may be the machine's (memory), two are the revision's."""
 
 TRIAL_REQUESTS_LEAST = 20
 """Below this many requests a share of errors says nothing."""
@@ -32,7 +32,7 @@ TRIAL_ERRORS_SHARE = 0.05
 """Errors a request above which a probation has failed."""
 
 ATTEMPTS_LIMIT = 3
-"""Starts of a candidate that crash or hang before it is refused: a loaded machine is not a bad model."""
+"""Starts that crash or hang before a candidate is refused: a busy machine is no bad model."""
 
 
 class Action(StrEnum):
@@ -62,7 +62,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The steps that may be taken now, and the loop time at which to look again (None: when something changes)."""
+    """The steps that may be taken now, and the loop time to look again (None: on a change)."""
 
     steps: tuple[Step, ...] = ()
     wake_s: float | None = None
@@ -95,7 +95,7 @@ def plan(desired: v1.Desired | None, observed: Observed, now_s: float) -> Plan:
     return Plan(steps=tuple(steps), wake_s=min(wakes, default=None))
 
 
-def _next(
+def _next(  # noqa: PLR0911  # a ladder of rules, one return each
     name: str, wanted: v1.Deployment | None, observed: Observed, now_s: float, *, known: bool
 ) -> Step | float | None:
     """Return the next step, the loop time to look again, or None when there is nothing to do."""
@@ -138,7 +138,7 @@ def _missing(record: Record, observed: Observed) -> bool:
 
 
 def _probation(record: Record, trial: Trial | None, now_s: float) -> Step | float | None:
-    """Judge a probation by what was seen since it began. No trial yet: it doesn't serve, nothing is judged."""
+    """Judge a probation by what was seen since it began; without a trial, not at all."""
     probation_s = record.wanted.settings.probation_s
     if trial is None or trial.revision != record.wanted.revision:
         return None
@@ -168,7 +168,7 @@ _MAY_PASS = frozenset({Reason.WORKER_CRASHED, Reason.WORKER_STUCK, Reason.SIZE_M
 
 
 def outcome(reason: str, attempts: int) -> Happening:
-    """Say whether a failed step is put off or is the candidate's end; `attempts` counts this failure too.
+    """Say whether a failed step is put off or the candidate's end; `attempts` counts this one too.
 
     What the world did passes, and is tried again for ever; what may be either
     is tried a few times; the rest is the candidate's own fault.

@@ -19,7 +19,7 @@ class LinkDownError(Exception):
 
 
 class LinkRefusedError(Exception):
-    """The broker won't take this message: too large for it, or not allowed. Saying it again is no use."""
+    """The broker won't take this message: too large, or not allowed. Saying it again is no use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +55,16 @@ LinkEvent = Connected | Lost | Arrived
 
 
 class Link(Protocol):
-    """The way to the centre. It keeps nothing: what must not be lost is said again by who has it."""
+    """The way to the centre. It keeps nothing: what must not be lost is said again by its owner."""
 
     async def run(self, greet: Callable[[], Awaitable[Greeting]]) -> None:
-        """Connect, and again whenever it breaks, with full jitter, for ever. `greet` is asked each time."""
+        """Connect, and again whenever it breaks, for ever. `greet` is asked each time."""
 
     async def next_event(self) -> LinkEvent:
         """Wait for what happens next, in order."""
 
     async def publish(self, kind: Kind, payload: bytes) -> None:
-        """Give a message to the broker. QoS 1 returns when the broker has it; health is QoS 0. Not idempotent.
+        """Give a message to the broker, and return when it has it (health: QoS 0). Not idempotent.
 
         Raises:
             LinkDownError: not connected, or the connection broke meanwhile.
@@ -81,7 +81,7 @@ class Supply(Protocol):
     async def fetch(
         self, bundle: v1.BundleRef, progress: Callable[[Happening], Awaitable[None]]
     ) -> None:
-        """Bring a bundle into the store and verify it; what is there already is not fetched again. Idempotent.
+        """Bring a bundle into the store, what is missing of it, and verify it. Idempotent.
 
         `progress` hears FETCHED when all bytes are here. Returning means verified.
 
@@ -107,7 +107,7 @@ class Floor(Protocol):
         """What answers now, by name."""
 
     async def test(self, candidate: Installed) -> None:
-        """Start the candidate apart, with its golden vectors, and close it. Touches nothing that serves.
+        """Start the candidate apart, with its golden vectors, and close it. Nothing else changes.
 
         Raises:
             StepError: with the reason.

@@ -1,15 +1,18 @@
-"""The probing child: `python -P -m agent.probe`. Which model runtimes work here, and their versions.
+"""The probing child: `python -P -m agent.probe`. Which runtimes work here, and their versions.
 
 numpy and a runtime are loaded here and never in the agent's own process.
 """
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
-from agent.perform.leash import die_with_the_agent, said
+from agent.children.leash import die_with_the_agent, said
 from models import runtime
 from models.errors import ModelError
-from models.runtime import Library
+
+if TYPE_CHECKING:
+    from models.runtime import Library
 
 
 def main() -> int:

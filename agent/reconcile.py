@@ -160,7 +160,7 @@ class Reconciler:
             await _log.ainfo("overtaken", deployment=name, action=step.action)
         except (StepError, LedgerError, OSError) as error:
             await self._failed(step, str(getattr(error, "reason", Reason.INTERNAL)), error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # see below
             # A defect of ours must not stop the other deployments; it is told, and tried again.
             await _log.aexception("a defect in a step", deployment=name, action=step.action)
             await self._failed(step, Reason.INTERNAL, error)
@@ -363,7 +363,7 @@ def _candidate(record: Record) -> Installed:
 
 
 def _is_news(old: Record | None, new: Record) -> bool:
-    """A retry of the same trouble is none: it would fill the outbox of whoever is offline for months."""
+    """A retry of the same trouble is none: who is offline would fill the outbox with it."""
     if old is None:
         return True
     if new.problem is None or new.phase not in _MAY_DEFER:

@@ -1,4 +1,4 @@
-"""What a device says of itself while it runs: `reported` whenever it changed, `health` once a period.
+"""What a device says of itself: `reported` whenever it changed, `health` once a period.
 
 The documents are made by two pure functions from what the ledger and the meter
 know; the reporter only decides when.
@@ -107,13 +107,13 @@ def fitted(document: v1.Reported) -> bytes:
 
 
 def phase_s(device: str, period_s: float) -> float:
-    """Return when in its period this device speaks: evenly spread over a fleet, always the same for one."""
+    """Return when in its period this device speaks: spread over a fleet, the same for one."""
     share = int.from_bytes(hashlib.sha256(device.encode()).digest()[:4]) / 2**32
     return share * period_s
 
 
 class Reporter:
-    """Publishes `reported` and `health` while there is a connection; neither is kept when there is none."""
+    """Publishes `reported` and `health` while connected; neither is kept when not."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ class Reporter:
 def _deployments(
     records: Mapping[str, Record], tallies: Sequence[Tally]
 ) -> tuple[v1.DeploymentHealth, ...]:
-    """Return a row for each deployment that serves; a revision that was replaced meanwhile has no row."""
+    """Return a row for each deployment that serves, about the revision that serves now."""
     found = {(each.deployment, each.revision): each for each in tallies}
     rows = []
     for name in sorted(records):
@@ -234,8 +234,5 @@ def _deployments(
 
 def _temperature() -> float | None:
     """Return the hottest sensor; None where the kernel shows none."""
-    sensors: dict[str, list[psutil._common.shwtemp]] = getattr(
-        psutil, "sensors_temperatures", dict
-    )()
-    found = [each.current for group in sensors.values() for each in group]
+    found = [each.current for group in psutil.sensors_temperatures().values() for each in group]
     return round(max(found), 1) if found else None

@@ -1,4 +1,4 @@
-"""The agent as a whole: everything made, wired and run until it is told to stop. No other file knows all of it.
+"""The agent as a whole: made, wired and run until told to stop. No other file knows all of it.
 
 What should serve is started first and needs nothing but this machine; only then
 come the link and what is desired anew. Importing this loads no numpy, no
@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 
 from agent import facts as facts_module
+from agent.children.converse import converse
 from agent.errors import PersonError
 from agent.identity import Home, Identity, load
 from agent.inbox import Inbox
@@ -26,16 +27,15 @@ from agent.ledger import Ledger, LedgerError, open_ledger
 from agent.link.mqtt import MqttLink
 from agent.meter import Meter
 from agent.outbox import Outbox
-from agent.perform.child import converse
 from agent.perform.floor import WorkerFloor
-from agent.perform.supply import Machine, Origin, StoreSupply
+from agent.perform.supply import Origin, StoreSupply
 from agent.ports import Arrived, Connected, Greeting, Link
 from agent.reconcile import Reconciler
 from agent.report import Reporter, Self
 from agent.serving.oip import OipApplication
 from agent.serving.server import ListenError, serve
 from agent.serving.values import Happening, WorkerEvent
-from agent.state import Note, text
+from agent.state import Machine, Note, text
 from agent.wire import codec, v1
 from agent.wire.reasons import Reason
 from models import durable

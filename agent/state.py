@@ -17,7 +17,7 @@ from agent.wire.phases import SETTLED, Happening, Phase, after
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """A revision that was staged: its deployment, the variant chosen for this device, and on what it runs."""
+    """A revision that was staged: its deployment, the variant chosen, and on what it runs."""
 
     deployment: v1.Deployment
     variant: str
@@ -33,6 +33,21 @@ class Installed:
     def digest(self) -> str:
         """The bundle's digest."""
         return self.deployment.bundle.digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What this device can run models on."""
+
+    architecture: str
+    library: str
+    library_version: str
+    accelerators: tuple[str, ...] = ("cpu",)
+
+    @property
+    def runtime(self) -> str:
+        """The runtime as reports name it."""
+        return f"{self.library} {self.library_version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

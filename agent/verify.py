@@ -1,4 +1,4 @@
-"""The verifying child: `python -P -m agent.verify`. An envelope and keys in, the payload or a reason out.
+"""The verifying child: `python -P -m agent.verify`. Envelope and keys in, payload or reason out.
 
 Cryptography is imported here, runs a moment, and its memory goes back.
 """
@@ -7,7 +7,7 @@ import base64
 import json
 import sys
 
-from agent.perform.leash import die_with_the_agent, said
+from agent.children.leash import die_with_the_agent, said
 from agent.wire.limits import DOCUMENT_LIMIT_BYTES
 from models import keys
 from models.errors import ModelError

@@ -1,1 +1,1 @@
-"""Fetching a bundle, in a child of its own: `python -P -m agent.fetch`. Importing this loads nothing."""
+"""Fetching a bundle in a child: `python -P -m agent.fetch`. Importing this loads nothing."""

@@ -9,9 +9,9 @@ part that rotted at rest is deleted and fetched once more.
 import shutil
 import sys
 
+from agent.children.leash import die_with_the_agent, said
 from agent.fetch.job import FetchJob
 from agent.fetch.registry import Registry
-from agent.perform.leash import die_with_the_agent, said
 from agent.wire.reasons import Reason
 from models import bundle
 from models import manifest as oci

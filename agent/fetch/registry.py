@@ -1,4 +1,4 @@
-"""An OCI registry as the device reads it: manifests whole, blobs resumed. Blocking, in the child only.
+"""An OCI registry as the device reads it: manifests whole, blobs resumed. Blocking; in the child.
 
 A blob goes on where it stopped only when the answer is a 206 for exactly the
 bytes asked for, of exactly the size promised, with the ETag it had before; any
@@ -48,7 +48,7 @@ class Registry:
         """Prepare the connection; nothing is sent yet.
 
         Raises:
-            RefusedError: `REGISTRY_REFUSED`: plain http to another machine, or our own files are unreadable.
+            RefusedError: `REGISTRY_REFUSED`: plain http to another machine, or no identity.
         """
         self._job = job
         self._base = f"{job.registry_url.rstrip('/')}/v2/{job.name}"
@@ -77,7 +77,7 @@ class Registry:
         return raw
 
     def signatures(self, digest: Digest) -> tuple[Descriptor, ...]:
-        """Return the signatures the registry knows of a manifest, by its API or by the tag of older ones.
+        """Return the signatures the registry knows of a manifest, by its API or an older tag.
 
         Raises:
             TransientError: `REGISTRY_…`.
@@ -102,7 +102,7 @@ class Registry:
         """Bring one blob into the layout.
 
         Raises:
-            TransientError: `REGISTRY_…`, `NOT_FOUND`, `TIMED_OUT`, `DISK_FULL` (nothing of it is left).
+            TransientError: `REGISTRY_…`, `NOT_FOUND`, `TIMED_OUT`, `DISK_FULL` (nothing is left).
             CorruptError: `DIGEST_MISMATCH`, `SIZE_MISMATCH`: not what was promised; deleted.
         """
         partial = layout.ingest_path(part.digest)
@@ -149,7 +149,7 @@ class Registry:
                     if have + brought > part.size_bytes:
                         raise CorruptError(
                             Reason.SIZE_MISMATCH,
-                            f"the registry sends more than the {part.size_bytes} bytes of {short(part.digest)}",
+                            f"more than {part.size_bytes} bytes come for {short(part.digest)}",
                         )
                     file.write(chunk)
             except HTTPError as error:

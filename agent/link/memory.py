@@ -1,4 +1,4 @@
-"""A broker and links to it in memory, for a simulated world. They sit the same suite as the real ones."""
+"""A broker and links in memory, for a simulated world. They sit the same suite as the real."""
 
 import asyncio
 from collections import deque
@@ -18,7 +18,7 @@ from agent.wire.topics import DEVICE_READS, RETAINED, Kind, Topic
 
 
 class MemoryBroker:
-    """Retained messages, wills and sessions, as MQTT 5 has them. `log` is all that devices published."""
+    """Retained messages, wills and sessions, as in MQTT 5. `log` is all that devices published."""
 
     def __init__(self) -> None:
         self.retained: dict[str, bytes] = {}
@@ -28,7 +28,7 @@ class MemoryBroker:
         self._links: dict[str, MemoryLink] = {}
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        """Say something to devices, as the centre does. What is too large for a device is dropped."""
+        """Say something to devices, as the centre does. What is too large for one is dropped."""
         if retain:
             self.retained[topic] = payload
         for link in self._links.values():

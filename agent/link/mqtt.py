@@ -14,11 +14,10 @@ blocks, and does so in a thread.
 
 import asyncio
 import random
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import structlog
 from paho.mqtt import client as paho
@@ -41,13 +40,16 @@ from agent.ports import (
 from agent.wire.limits import PACKET_LIMIT_BYTES
 from agent.wire.topics import DEVICE_READS, RETAINED, Kind, Topic
 
+if TYPE_CHECKING:
+    from paho.mqtt.client import SocketLike
+
 _SESSION_EXPIRY_S = 86400
 _RECEIVE_MAXIMUM = 16
-"""Messages the broker may send before the first is acknowledged: four topics, most of them retained."""
+"""Messages the broker may send before the first is acknowledged: there are four topics."""
 _INFLIGHT = 20
 _CONNECT_LIMIT_S = 10.0
 _LASTED_S = 30.0
-"""A connection that stood this long was a good one: the next trouble starts from the shortest wait."""
+"""A connection that stood this long was a good one: the next wait is a short one."""
 _GOODBYE_LIMIT_S = 2.0
 
 _log = structlog.get_logger()
@@ -117,8 +119,9 @@ class MqttLink:
             connection.drop()
             raise
         self._connection = connection
-        for event in [Connected(), *self._early]:  # what the session held came before its birth
-            self._events.put_nowait(event)
+        self._events.put_nowait(Connected())
+        for arrived in self._early:  # what the session held came before its birth was said
+            self._events.put_nowait(arrived)
         try:
             why = await connection.stand()
         finally:
@@ -167,7 +170,7 @@ class MqttLink:
 
 
 class _Connection:
-    """One connection, from TCP to its end. Everything but `open`'s connecting happens on the loop."""
+    """One connection, from TCP to its end. Everything but connecting happens on the loop."""
 
     def __init__(
         self,
@@ -178,7 +181,7 @@ class _Connection:
         self._address = address
         self._arrived = arrived
         self._loop = asyncio.get_running_loop()
-        self._socket: socket.socket | None = None
+        self._socket: SocketLike | None = None
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._granted: asyncio.Future[None] = self._loop.create_future()
         self._waiting: dict[int, asyncio.Future[None]] = {}
@@ -207,7 +210,7 @@ class _Connection:
             LinkDownError: no network, no broker, no trust, or refused.
         """
         self._client.will_set(will_topic, will, qos=1, retain=True)
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = _SESSION_EXPIRY_S
         properties.ReceiveMaximum = _RECEIVE_MAXIMUM
         properties.MaximumPacketSize = PACKET_LIMIT_BYTES
@@ -341,11 +344,16 @@ class _Connection:
 
     # paho's callbacks, all on the loop's thread
 
-    def _on_socket_close(self, _client: paho.Client, _user: Any, _sock: Any) -> None:
+    def _on_socket_close(self, _client: paho.Client, _user: object, _sock: "SocketLike") -> None:
         self._unwatch()  # before it is closed: its number may be another's the next moment
 
     def _on_connect(
-        self, _client: paho.Client, _user: Any, _flags: Any, code: ReasonCode, properties: Any
+        self,
+        _client: paho.Client,
+        _user: object,
+        _flags: object,
+        code: ReasonCode,
+        properties: object,
     ) -> None:
         if code.is_failure:
             self._end(f"the broker refused: {code}")
@@ -357,17 +365,27 @@ class _Connection:
             self._granted.set_result(None)
 
     def _on_disconnect(
-        self, _client: paho.Client, _user: Any, _flags: Any, code: ReasonCode, _properties: Any
+        self,
+        _client: paho.Client,
+        _user: object,
+        _flags: object,
+        code: ReasonCode,
+        _properties: object,
     ) -> None:
         self._end(str(code))
 
     def _on_subscribe(
-        self, _client: paho.Client, _user: Any, mid: int, codes: list[ReasonCode], _properties: Any
+        self,
+        _client: paho.Client,
+        _user: object,
+        mid: int,
+        codes: list[ReasonCode],
+        _properties: object,
     ) -> None:
         self._answer(mid, next((code for code in codes if code.is_failure), None))
 
     def _on_publish(
-        self, _client: paho.Client, _user: Any, mid: int, code: ReasonCode, _properties: Any
+        self, _client: paho.Client, _user: object, mid: int, code: ReasonCode, _properties: object
     ) -> None:
         self._answer(mid, code if code.is_failure else None)
 
@@ -381,19 +399,21 @@ class _Connection:
             waiting.set_exception(LinkRefusedError(str(failure)))
             waiting.exception()
 
-    def _on_message(self, client: paho.Client, _user: Any, message: paho.MQTTMessage) -> None:
+    def _on_message(self, client: paho.Client, _user: object, message: paho.MQTTMessage) -> None:
         mid, qos = message.mid, message.qos
 
         def acknowledge() -> None:
             if self._socket is not None:
                 client.ack(mid, qos)
 
-        self._arrived(message.topic, message.payload, acknowledge)
+        self._arrived(message.topic, bytes(message.payload), acknowledge)
 
-    def _on_register_write(self, _client: paho.Client, _user: Any, sock: Any) -> None:
+    def _on_register_write(self, _client: paho.Client, _user: object, sock: "SocketLike") -> None:
         if self._socket is not None:  # None: still connecting, in a thread; `open` sees to it
             self._loop.add_writer(sock, self._writable)
 
-    def _on_unregister_write(self, _client: paho.Client, _user: Any, _sock: Any) -> None:
+    def _on_unregister_write(
+        self, _client: paho.Client, _user: object, _sock: "SocketLike"
+    ) -> None:
         if self._socket is not None:
             self._loop.remove_writer(self._socket)

@@ -1,1 +1,1 @@
-"""The steps' hands: short-lived children, the store, the floor where models serve. Importing this loads nothing."""
+"""The steps' hands: children, the store, where models serve. Importing this loads nothing."""

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from agent.errors import StepError
-from agent.perform.supply import Machine, read_card
+from agent.perform.supply import read_card
 from agent.ports import Tally
 from agent.serving.switchboard import Switchboard
 from agent.serving.values import Happening, WorkerEvent
-from agent.state import Installed, Serving
+from agent.state import Installed, Machine, Serving
 from agent.wire.reasons import Reason
 from agent.workers.pool import Worker, WorkerError, start_worker
 from agent.workers.values import Launch

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import psutil
 
+from agent.children.converse import converse
 from agent.errors import StepError
 from agent.fetch.job import Credentials, FetchJob
-from agent.perform.child import converse
-from agent.state import Installed
+from agent.state import Installed, Machine
 from agent.wire import v1
 from agent.wire.phases import Happening
 from agent.wire.reasons import Reason
@@ -25,21 +25,6 @@ from models.values import Digest
 
 _FETCH_LIMIT_S = 3600.0
 """A fetch that took this long begins again where it stopped; only its child is a new one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What this device can run models on."""
-
-    architecture: str
-    library: str
-    library_version: str
-    accelerators: tuple[str, ...] = ("cpu",)
-
-    @property
-    def runtime(self) -> str:
-        """The runtime as reports name it."""
-        return f"{self.library} {self.library_version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ async def converse(
     *,
     deadline_s: float,
     progress: Callable[[Any], Awaitable[None]] | None = None,
-) -> Any:
+) -> Any:  # noqa: ANN401  # as JSON is
     """Run a module of ours to its verdict, and return what it is done with.
 
     Raises:
