@@ -18,7 +18,7 @@ Rules:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
 from agent.wire.codec import WireError, encode
@@ -26,6 +26,7 @@ from agent.wire.limits import DEPLOYMENTS_LIMIT, SIGNED_LIMIT_BYTES
 from agent.wire.reasons import Reason
 from agent.wire.v1 import Deployment, DeploymentSettings, Desired, Order
 from fleet.canonical import digest
+from fleet.clock import written
 from fleet.inventory import Inventory, Target
 from fleet.policy import BUILT_IN, Policy, RolloutRequest
 from models.card import Card, Variant
@@ -230,11 +231,6 @@ def renewed(
 def next_order(order: Order) -> Order:
     """Return what comes after `order` within its epoch."""
     return replace(order, generation=order.generation + 1)
-
-
-def written(now: datetime) -> str:
-    """Return a date as documents write it: RFC 3339 in UTC, whole seconds."""
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _refuse_policy(policy: Policy) -> None:
