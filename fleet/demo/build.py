@@ -15,42 +15,47 @@ import numpy as np
 
 from fleet.demo import digits
 from models import durable
-from models.build.evaluate import evaluate
+from models.build.evaluate import Dataset, accuracy
 from models.build.quantize import quantize
 
 _SEED, _ITERATIONS, _CALIBRATION = 7, 300, 200
+HELD_BACK = "digits, held back"
 
 
-def main(folder: Path, tflite_python: Path | None) -> None:
+def main(folder: Path, pythons: list[str]) -> None:
     """Write the three forms of the model, rows and labels; print what was measured."""
     content = digits.load()
     trained = digits.train(content, seed=_SEED, iterations=_ITERATIONS)
+    calibration = _npz(pixels=content.train_rows[:_CALIBRATION, None])
     files = {
         "float32": trained,
-        "int8": quantize(trained, "int8", content.train_rows[:_CALIBRATION]),
+        "int8": quantize(trained, "int8", calibration=calibration),
         "dynamic-range": quantize(trained, "dynamic-range"),
     }
     for form, raw in files.items():
         durable.write(folder / f"{form}.tflite", raw)
+    rows, labels = content.held_back_rows, content.held_back_answers
+    npz = _npz(pixels=rows[:, None], labels=labels)
+    durable.write(folder / "rows.npz", npz)
+    plain = {"rows": rows.tolist(), "answers": labels.tolist()}
+    durable.write(folder / "rows.json", json.dumps(plain).encode())
     durable.write(folder / "labels.txt", "".join(f"{name}\n" for name in digits.CLASSES).encode())
-    rows, answers = content.held_back_rows.tolist(), content.held_back_answers.tolist()
-    durable.write(folder / "rows.json", json.dumps({"rows": rows, "answers": answers}).encode())
-    archive = io.BytesIO()
-    np.savez(archive, rows=content.held_back_rows, answers=content.held_back_answers)
-    durable.write(folder / "rows.npz", archive.getvalue())
-    pythons = [Path(sys.executable), *([tflite_python] if tflite_python else [])]
+    held_back = Dataset(name=HELD_BACK, npz=npz)
     measured = {
         form: {
             metric.runtime: metric.value
-            for metric in (
-                evaluate(raw, content.held_back_rows, content.held_back_answers, python=python)
-                for python in pythons
-            )
+            for metric in (accuracy(raw, held_back, python=python) for python in pythons)
         }
         for form, raw in files.items()
     }
     sys.stdout.write(json.dumps(measured) + "\n")
 
 
+def _npz(**arrays: object) -> bytes:
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)  # type: ignore[arg-type]  # its stub takes the keyword for allow_pickle
+    return archive.getvalue()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)  # noqa: PLR2004  # see the charter
+    main(Path(sys.argv[1]), [sys.executable, *sys.argv[2:]])
