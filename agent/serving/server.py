@@ -30,6 +30,7 @@ CONNECTIONS_LIMIT = 256
 """One device's clients are a handful; each connection holds a descriptor and some 20 KB."""
 
 IDLE_LIMIT_S = 75.0  # longer than the pools of common clients keep a connection: they close first
+LINGER_S = 1.0  # in which what a refused client still sends is dropped
 FAREWELL_S = 5.0  # in which requests that are being answered may end when the server stops
 _BACKLOG = 128
 
@@ -157,6 +158,7 @@ class _Protocol(HttpToolsProtocol):
         self._head_limit_s = head_limit_s
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -170,8 +172,10 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
-        if self._head_timer is not None:
+        if self._head_timer is not None and not self._refused:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT_BYTES:
                 self._refuse(431, f"the head is larger than {HEAD_LIMIT_BYTES} bytes")
@@ -214,5 +218,10 @@ class _Protocol(HttpToolsProtocol):
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
+        self._refused = True
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # an earlier answer that is still due can't follow this
         self.transport.write(head.encode() + body)
-        self.transport.close()
+        # Closed with unread data, the kernel would reset the connection under the answer.
+        self.transport.write_eof()
+        self._head_timer = self.loop.call_later(LINGER_S, self.transport.abort)

@@ -134,6 +134,11 @@ class Process:
         self._pending = self._loop.create_future()
         return self._pending
 
+    def forget_words(self) -> None:
+        """Forget what it printed so far: greetings of libraries explain no later death."""
+        self._on_words()
+        self._words.clear()
+
     def kill(self) -> None:
         """End the process now. Idempotent."""
         with suppress(ProcessLookupError):

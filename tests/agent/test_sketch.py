@@ -45,7 +45,7 @@ def test_a_quantile_is_within_five_percent(durations: list[float], share: float)
 
 @given(APART)
 def test_the_slow_end_keeps_its_accuracy(durations: list[float]) -> None:
-    """However spread the durations are, the largest is within five percent, in at most 64 buckets."""
+    """However spread they are, the largest is within five percent, in at most 64 buckets."""
     sketch = sketch_of(durations)
 
     assert len(sketch.to_wire().buckets) <= SKETCH_BUCKETS_LIMIT
