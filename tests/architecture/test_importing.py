@@ -180,7 +180,7 @@ def test_the_supervisor_of_a_device_stays_light(capsys: pytest.CaptureFixture[st
         "def rss(): return int(next(line.split()[1] for line in "
         "pathlib.Path('/proc/self/status').read_text().splitlines() if line.startswith('VmRSS')))\n"
         "bare = rss()\n"
-        "import agent.run\n"
+        "import agent.cli, agent.run\n"
         "print(json.dumps([bare, rss(), sorted({n.partition('.')[0] for n in sys.modules})]))"
     )
     bare, loaded, names = json.loads(run(code))
