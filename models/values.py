@@ -10,9 +10,12 @@ from enum import StrEnum
 from typing import NewType, Self
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
-_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
+# A path component of the OCI distribution specification, so that any registry can hold a bundle.
+_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\Z")
 # Semantic Versioning 2.0.0, without build metadata: a digest says more than "+build".
-_VERSION = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9A-Za-z.-]{1,40})?\Z")
+_VERSION = re.compile(
+    r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9A-Za-z.-]{1,40})?\Z"
+)
 
 Digest = NewType("Digest", str)
 """`sha256:` and 64 lower-case hexadecimal digits (OCI image specification, descriptor)."""
@@ -49,7 +52,8 @@ class ModelRef:
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise ValueError(
-                f"not a model name: {self.name[:80]!r} (lower-case letters, digits, '.', '_', '-'; at most 63)"
+                f"not a model name: {self.name[:80]!r} "
+                "(lower-case letters and digits, single '.', '_' or '-' between them; at most 63)"
             )
         if not _VERSION.match(self.version):
             raise ValueError(f"not a version: {self.version[:80]!r} (like 1.4.0)")

@@ -73,7 +73,7 @@ def avoid_runtimes(graph: Graph) -> tuple[str, ...]:
     for subgraph in graph.subgraphs:
         for operator in subgraph.operators:
             taken = operator.inputs[:2]
-            if operator.name != _FULLY_CONNECTED or len(taken) < 2 or min(taken) < 0:  # noqa: PLR2004  # activations, weights
+            if operator.name != _FULLY_CONNECTED or len(taken) < _MATRIX_RANK or min(taken) < 0:
                 continue
             activations, weights = (subgraph.tensors[number] for number in taken)
             if (

@@ -9,13 +9,15 @@ from models.tflite.flatbuffer import malformed
 from models.tflite.graph import Graph, RawOperator, RawTensor, Subgraph
 
 _TEXT_SHOWN = 120
+_PORTS_LIMIT = 256  # what a client would have to name in one request
 
 
 def check_order(graph: Graph) -> None:
     """Return if every subgraph can run as it is written.
 
     Raises:
-        RefusedError: `MODEL_MALFORMED`, or `MODEL_UNSUPPORTED`: nothing goes in or comes out.
+        RefusedError: `MODEL_MALFORMED`, `MODEL_TOO_LARGE`, or `MODEL_UNSUPPORTED`: nothing goes in
+            or comes out.
     """
     for subgraph in graph.subgraphs:
         _check_subgraph(subgraph)
@@ -25,6 +27,11 @@ def check_order(graph: Graph) -> None:
         tensors = len(graph.subgraphs[signature.subgraph].tensors)
         if any(number >= tensors for number in (*signature.inputs, *signature.outputs)):
             raise malformed(f"signature {signature.key[:_TEXT_SHOWN]!r} names tensors there aren't")
+    for numbers in (graph.subgraphs[0].inputs, graph.subgraphs[0].outputs):
+        if len(numbers) > _PORTS_LIMIT:
+            raise RefusedError(
+                "MODEL_TOO_LARGE", f"{len(numbers)} inputs or outputs; at most {_PORTS_LIMIT}"
+            )
     if not graph.subgraphs[0].inputs or not graph.subgraphs[0].outputs:
         raise RefusedError("MODEL_UNSUPPORTED", "nothing goes into the model, or nothing comes out")
 

@@ -14,14 +14,15 @@ from models.tflite.flatbuffer import Flatbuffer, Table, malformed
 from models.tflite.graph import Graph, RawOperator, RawTensor, SignatureNames, Subgraph
 
 # No edge model comes near any of these; large language models stay below them.
-_TENSORS_LIMIT = 65_536
-_OPERATORS_LIMIT = 65_536
-_BUFFERS_LIMIT = 131_072
+_TENSORS_LIMIT = 32_768
+_OPERATORS_LIMIT = 32_768
+_BUFFERS_LIMIT = 65_536
 _SUBGRAPHS_LIMIT = 1024
 _SMALL_LIMIT = 1024  # operator codes, signatures, metadata, anything else that is a list
 _RANK_LIMIT = 16
 _TENSOR_LIMIT_BYTES = 1 << 32
 _TEXT_SHOWN = 120
+_NARROW_BITS = 16
 
 _Buffer = tuple[int, int] | None
 
@@ -192,9 +193,9 @@ def _quantization(
 
 
 def _check_zero_points(zero_points: tuple[int, ...], element: str, called: str) -> None:
-    """Refuse one that its elements can't hold, where they are integers of up to 16 bits."""
+    """Refuse one that its elements can't hold, where they are narrow integers."""
     bits = schema.BITS.get(element, 0)
-    if not zero_points or bits > 16 or not element.lstrip("U").startswith("INT"):  # noqa: PLR2004  # see above
+    if not zero_points or bits > _NARROW_BITS or not element.lstrip("U").startswith("INT"):
         return
     least, most = (0, 1 << bits) if element.startswith("U") else (-(1 << bits - 1), 1 << bits - 1)
     if not all(least <= zero_point < most for zero_point in zero_points):

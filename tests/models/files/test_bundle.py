@@ -122,6 +122,25 @@ def test_packing_refuses_parts_that_are_not_the_card_s(
     assert () == layout.entries()
 
 
+def test_a_file_that_is_too_large_is_not_packed(
+    layout: Layout,
+    make_card: MakeCard,
+    model: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It isn't even read to its end."""
+    monkeypatch.setattr("models.bundle.BLOB_LIMIT_BYTES", 100)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model)
+    card = make_card(model)
+
+    assert "TOO_LARGE" == reason_of(
+        lambda: bundle.write(layout, card, {card.variants[0].digest: path}, GOLDEN)
+    )
+    assert () == layout.entries()
+
+
 def test_names_may_differ_between_card_and_file(
     layout: Layout, make_card: MakeCard, model: bytes
 ) -> None:

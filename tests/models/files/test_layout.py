@@ -411,6 +411,43 @@ def test_a_manifest_comes_back_as_it_was_written(layout: Layout) -> None:
     assert "TOO_LARGE" == caught.value.reason
 
 
+def test_an_index_that_is_full_stays_as_it_is(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be larger than a reader accepts."""
+    one, two = artifact(layout, b"one", name="one:1.0.0"), artifact(layout, b"two")
+    layout.record(one)
+    monkeypatch.setattr("models.layout.INDEX_LIMIT_BYTES", 400)
+    with pytest.raises(RefusedError, match="is full"):
+        layout.record(two)
+
+    assert (one,) == layout.entries()
+
+
+def test_a_download_without_end_is_given_up(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit of a blob, before its whole is hashed."""
+    monkeypatch.setattr("models.layout.BLOB_LIMIT_BYTES", 3)
+    partial = layout.ingest_path(digest_of(b"long"))
+    partial.write_bytes(b"long")
+    with pytest.raises(CorruptError, match="more than 3 bytes"):
+        layout.adopt(digest_of(b"long"), partial)
+
+    assert not partial.exists()
+
+
+def test_what_is_not_there_has_no_size_and_no_index(layout: Layout) -> None:
+    """Each said by name."""
+    with pytest.raises(RefusedError) as caught:
+        layout.size_bytes(digest_of(b"gone"))
+    assert "NOT_FOUND" == caught.value.reason
+    layout.forget(digest_of(b"gone"))
+    (layout.path / "index.json").unlink()
+    with pytest.raises(RefusedError, match=r"has no index\.json"):
+        layout.entries()
+
+
 @pytest.fixture
 def torn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Make every rename fail, as a process killed just before it."""

@@ -113,15 +113,153 @@ def test_a_tensor_without_a_name_gets_one(make_model: Make) -> None:
     assert ["input_0"] == [each.name for each in tflite.read(make_model(change)).inputs]
 
 
+def _through_dequantize(element: int) -> Callable[[schema.ModelT], None]:
+    """Return what stores the kernel as `element` and turns it into floats in a step of its own."""
+
+    def change(model: schema.ModelT) -> None:
+        graph = model.subgraphs[0]
+        code = schema.OperatorCodeT()
+        code.deprecatedBuiltinCode = code.builtinCode = schema.BuiltinOperator.DEQUANTIZE
+        model.operatorCodes.append(code)
+        kernel = graph.tensors[1]
+        if element == schema.TensorType.FLOAT16:
+            model.buffers[1].data = np.zeros(64, dtype=np.uint8)
+            kernel.type, kernel.quantization = element, None
+        floats = schema.TensorT()
+        floats.name, floats.shape, floats.type = "floats", kernel.shape, schema.TensorType.FLOAT32
+        graph.tensors.append(floats)
+        step = schema.OperatorT()
+        step.opcodeIndex, step.inputs, step.outputs = 2, [1], [5]
+        graph.operators.insert(0, step)
+        graph.operators[1].inputs = [0, 5]
+
+    return change
+
+
+def _typed(outside: int, kernel: int) -> Callable[[schema.ModelT], None]:
+    """Return what gives activations and kernel other element types."""
+
+    def change(model: schema.ModelT) -> None:
+        for number, tensor in enumerate(model.subgraphs[0].tensors):
+            if number == 1:
+                tensor.type, tensor.quantization = kernel, None
+                bits = {"FLOAT32": 32, "INT4": 4}.get(_name(kernel), 8)
+                model.buffers[1].data = np.zeros(4 * bits, dtype=np.uint8)
+            elif number != 3:
+                tensor.type, tensor.quantization = outside, None
+
+    return change
+
+
+def _name(element: int) -> str:
+    return next(name for name, number in vars(schema.TensorType).items() if number == element)
+
+
+def _only_reshape(model: schema.ModelT) -> None:
+    graph = model.subgraphs[0]
+    del graph.operators[0]
+    graph.inputs, model.signatureDefs = [2], []
+
+
+@pytest.mark.parametrize(
+    ("change", "dynamic", "expected"),
+    [
+        (_typed(schema.TensorType.FLOAT32, schema.TensorType.FLOAT32), True, "float32"),
+        (_typed(schema.TensorType.INT16, schema.TensorType.INT8), False, "int16x8"),
+        (_typed(schema.TensorType.INT8, schema.TensorType.INT4), False, "int8"),
+        (_typed(schema.TensorType.INT16, schema.TensorType.FLOAT32), False, "mixed"),
+        (_through_dequantize(schema.TensorType.FLOAT16), True, "float16"),
+        (_through_dequantize(schema.TensorType.INT8), True, "dynamic-range"),
+        (_only_reshape, False, "int8"),
+        (_only_reshape, True, "float32"),
+        (lambda model: _only_reshape(model) or _typed(7, 9)(model), False, "mixed"),
+    ],
+)
+def test_the_format_is_how_it_computes(
+    make_model: Make, change: Callable[[schema.ModelT], None], *, dynamic: bool, expected: str
+) -> None:
+    """By what its kernels are stored as and meet; without kernels, by what it works on."""
+    assert expected == tflite.read(make_model(change, dynamic=dynamic)).format
+
+
+def test_weights_made_float_on_the_way_are_right_everywhere(make_model: Make) -> None:
+    """Only weights that a step takes as they are stored are read with the wrong scale."""
+    change = _through_dequantize(schema.TensorType.INT8)
+
+    assert () == tflite.read(make_model(change, dynamic=True)).avoid_runtimes
+
+
+def test_a_sparse_constant_is_shorter_than_its_shape(make_model: Make) -> None:
+    """Its own index says where the values go; it is followed to its end like the rest."""
+
+    def change(model: schema.ModelT) -> None:
+        sparsity, dimension = schema.SparsityParametersT(), schema.DimensionMetadataT()
+        sparsity.traversalOrder, sparsity.dimMetadata = [0, 1], [dimension]
+        dimension.arraySegmentsType = schema.SparseIndexVector.Int32Vector
+        dimension.arraySegments = schema.Int32VectorT()
+        dimension.arraySegments.values = [0, 4]
+        model.subgraphs[0].tensors[1].sparsity = sparsity
+        model.buffers[1].data = np.zeros(5, dtype=np.uint8)
+
+    raw = make_model(change)
+
+    assert 5 in [span.length for span in tflite.read(raw).weights]
+    for length in range(len(raw)):
+        with pytest.raises(RefusedError):
+            tflite.read(raw[:length])
+
+
+def test_a_blockwise_quantized_constant_is_followed(make_model: Make) -> None:
+    """Its scales are a tensor of their own."""
+
+    def change(model: schema.ModelT) -> None:
+        quantization = schema.QuantizationParametersT()
+        quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
+        quantization.details = schema.BlockwiseQuantizationT()
+        model.subgraphs[0].tensors[1].quantization = quantization
+
+    assert "int8" == tflite.read(make_model(change)).format
+
+
+def test_graphs_that_run_each_other_are_read(make_model: Make) -> None:
+    """And a step that runs a graph there isn't is refused."""
+
+    def calling(number: int) -> Callable[[schema.ModelT], None]:
+        def change(model: schema.ModelT) -> None:
+            inner = schema.SubGraphT()
+            inner.tensors, inner.inputs, inner.outputs, inner.operators = [], [], [], []
+            model.subgraphs.append(inner)
+            code = schema.OperatorCodeT()
+            code.deprecatedBuiltinCode = 127
+            code.builtinCode = schema.BuiltinOperator.CALL_ONCE
+            model.operatorCodes.append(code)
+            step = schema.OperatorT()
+            step.opcodeIndex, step.inputs, step.outputs = 2, [], []
+            step.builtinOptionsType = schema.BuiltinOptions.CallOnceOptions
+            step.builtinOptions = schema.CallOnceOptionsT()
+            step.builtinOptions.initSubgraphIndex = number
+            model.subgraphs[0].operators.insert(0, step)
+
+        return change
+
+    assert "CALL_ONCE" in {each.name for each in tflite.read(make_model(calling(1))).operators}
+    with pytest.raises(RefusedError, match="runs graph 2 of 2"):
+        tflite.read(make_model(calling(2)))
+
+
 def test_a_custom_operator_is_read_and_named(make_model: Make) -> None:
     """Whether anything can run it is fit's and the self-test's to say."""
 
     def change(model: schema.ModelT) -> None:
-        code = model.operatorCodes[1]
+        code = model.operatorCodes[0]
         code.deprecatedBuiltinCode = code.builtinCode = schema.BuiltinOperator.CUSTOM
         code.customCode = "edgetpu-custom-op"
 
-    assert ("edgetpu-custom-op",) == tflite.read(make_model(change)).custom_operators
+    raw = make_model(change)
+
+    assert ("edgetpu-custom-op",) == tflite.read(raw).custom_operators
+    with pytest.raises(RefusedError, match="its last bytes are missing"):
+        tflite.read(raw[:-1])
 
 
 def test_bytes_appended_to_a_model_are_let_be(model: bytes) -> None:
