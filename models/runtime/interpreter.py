@@ -97,6 +97,7 @@ class Loaded:
             inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
             self.inputs = tuple(_slot(detail) for detail in inputs)
             self.outputs = tuple(_slot(detail) for detail in outputs)
+            self._varying = [_signature(detail) for detail in inputs]
             self._places = [int(detail["index"]) for detail in inputs]
             self._answers = [int(detail["index"]) for detail in outputs]
         except Exception as error:
@@ -119,15 +120,16 @@ class Loaded:
             raise RefusedError(
                 "LOAD_FAILED", f"{len(inputs)} inputs were given; the model has {len(self.inputs)}"
             )
-        for slot, array in zip(self.inputs, inputs, strict=True):
-            if array.dtype != slot.dtype or array.shape != slot.shape:
+        for slot, varying, array in zip(self.inputs, self._varying, inputs, strict=True):
+            if array.dtype != slot.dtype or not _fits(array.shape, varying):
                 raise RefusedError(
                     "LOAD_FAILED",
-                    f"input {slot.name} is {slot.dtype} {list(slot.shape)}; "
+                    f"input {slot.name} is {slot.dtype} {list(varying)}; "
                     f"{array.dtype} {list(array.shape)} was given",
                 )
         self._fresh = False
         try:
+            self._allocate(inputs)
             for place, array in zip(self._places, inputs, strict=True):
                 self._interpreter.set_tensor(place, array)
             self._interpreter.invoke()
@@ -138,6 +140,16 @@ class Loaded:
                 f"{DISTRIBUTIONS[self.library]} {self.version} failed on these inputs: "
                 f"{_said(error)}",
             ) from error
+
+    def _allocate(self, inputs: Sequence[Array]) -> None:
+        """Allocate for these shapes where a dimension may vary and now does."""
+        if all(slot.shape == array.shape for slot, array in zip(self.inputs, inputs, strict=True)):
+            return
+        for place, array in zip(self._places, inputs, strict=True):
+            self._interpreter.resize_tensor_input(place, array.shape, strict=True)
+        self._interpreter.allocate_tensors()
+        self.inputs = tuple(_slot(detail) for detail in self._interpreter.get_input_details())
+        self.outputs = tuple(_slot(detail) for detail in self._interpreter.get_output_details())
 
     def reset(self) -> None:
         """Forget all state, as if just loaded. Idempotent."""
@@ -164,6 +176,19 @@ def _slot(detail: dict[str, Any]) -> Slot:
         name=str(detail["name"]),
         dtype=np.dtype(detail["dtype"]),
         shape=tuple(int(size) for size in detail["shape"]),
+    )
+
+
+def _signature(detail: dict[str, Any]) -> tuple[int, ...]:
+    """Return the shape with -1 where it may vary; old files say nothing of that."""
+    named = tuple(int(size) for size in detail["shape_signature"])
+    return named or tuple(int(size) for size in detail["shape"])
+
+
+def _fits(shape: tuple[int, ...], varying: tuple[int, ...]) -> bool:
+    """Return whether a shape is allowed. Sizes below 1 never are: one runtime divides by them."""
+    return len(shape) == len(varying) and all(
+        size > 0 and own in (-1, size) for own, size in zip(varying, shape, strict=True)
     )
 
 

@@ -72,6 +72,9 @@ class Package:
         given, answered = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
         def ask(array: Array) -> Array:
+            if array.shape != tuple(interpreter.get_input_details()[0]["shape"]):
+                interpreter.resize_tensor_input(given["index"], array.shape)
+                interpreter.allocate_tensors()
             interpreter.set_tensor(given["index"], array)
             interpreter.invoke()
             answer: Array = interpreter.get_tensor(answered["index"])
@@ -86,9 +89,7 @@ class Package:
         return [rng.integers(-128, 128, shape_of(tensor)).astype(np.int8) for _ in range(count)]
 
 
-def dense_net(
-    widths: tuple[int, ...], *, seed: int = 7, signature: tuple[int, ...] | None = None
-) -> bytes:
+def dense_net(widths: tuple[int, ...], *, seed: int = 7, varies: bool = False) -> bytes:
     """Return a float `.tflite` of fully connected layers with random weights."""
     rng = np.random.default_rng(seed)
     model = schema.ModelT()
@@ -104,7 +105,7 @@ def dense_net(
             buffer.data = np.frombuffer(content.astype(np.float32).tobytes(), np.uint8)
             model.buffers.append(buffer)
             made.buffer = len(model.buffers) - 1
-        elif signature is not None:
+        elif varies:
             made.shapeSignature = [-1, *shape[1:]]
         graph.tensors.append(made)
         return len(graph.tensors) - 1

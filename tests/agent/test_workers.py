@@ -24,9 +24,10 @@ from agent.workers import frames
 from agent.workers.frames import AnswerFrame, RequestFrame
 from agent.workers.pool import QUEUE_LIMIT, Worker, WorkerError, WorkerGoneError, start_worker
 from agent.workers.values import Encoding, Launch
+from models.card import Tensor
 from models.card_codec import render
-from models.values import digest_of
-from tests.agent.packages import Array, Package, largest_buffer
+from models.values import Datatype, digest_of
+from tests.agent.packages import Array, Package, dense_net, largest_buffer, packaged
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -98,6 +99,27 @@ async def test_a_stateful_model_begins_fresh(jarvis: Package) -> None:
     async with ready(jarvis.launch()) as worker:
         for array in jarvis.inputs(10, seed=4):
             answer = await worker.infer(array.tobytes(), 0)
+            assert raw(array).tobytes() == answer.body[answer.json_length :]
+
+
+async def test_a_dimension_that_varies_is_the_client_s_to_choose(tmp_path: Path) -> None:
+    """Three rows, then one, then five: each answered as the raw interpreter does."""
+    package = packaged(
+        dense_net((8, 4), varies=True),
+        tmp_path / "rows",
+        inputs=(Tensor(name="x", datatype=Datatype.FP32, shape=(-1, 8)),),
+        outputs=(Tensor(name="y", datatype=Datatype.FP32, shape=(-1, 4)),),
+        largest=1e-4,
+    )
+    rng = np.random.default_rng(5)
+    raw = package.raw()
+    async with ready(package.launch()) as worker:
+        for rows in (3, 1, 5, 5):
+            array = rng.normal(0, 1, (rows, 8)).astype(np.float32)
+            answer = await worker.infer(array.tobytes(), 0)
+            header = json.loads(answer.body[: answer.json_length])
+
+            assert [rows, 4] == header["outputs"][0]["shape"]
             assert raw(array).tobytes() == answer.body[answer.json_length :]
 
 
