@@ -1,9 +1,9 @@
 """The centre's link: documents of devices into the inbox, what the store wants into the broker.
 
 Rules.
-- A message is confirmed to the broker after the inbox has committed its batch
-  and what that acknowledges (`acked`) is on the broker. A crash anywhere before
-  brings the same messages again, and committing them again changes nothing.
+- A message is confirmed to the broker after the inbox has committed its batch. A
+  crash anywhere before brings the same messages again; committing them again
+  changes nothing and acknowledges them again.
 - Publishing is level-triggered: everything above the position that the broker's
   own retained marker names. A marker that is missing, of another store, or ahead
   of the store means that the broker has lost its memory (or the store has), and
@@ -11,7 +11,7 @@ Rules.
 - The stream comes through a shared subscription where the broker `shares`, so that
   replicas can divide the work. Those bring no retained documents, so at start, and
   whenever the broker has lost our session, `reported` and `presence` are also read
-  once through an ordinary subscription.
+  once through an ordinary subscription. (An ordinary stream brings them by itself.)
 - Nothing that a device sends can end the link: what can't be read is refused,
   counted and confirmed.
 - One replica publishes. Two would be correct (the same bytes), only wasteful.
@@ -91,6 +91,7 @@ class Link:
         self._tls = tls
         self._inbox = inbox
         self._outgoing = outgoing
+        self._shared = shared
         self._stream = [
             f"$share/centre/{name}" if shared else name
             for name in (every_device(fleet, kind) for kind in DEVICE_WRITES)
@@ -172,7 +173,7 @@ class Link:
                 tasks.create_task(connection.upkeep(), name="link-upkeep")
                 tasks.create_task(self._ingest(connection), name="link-ingest")
                 tasks.create_task(self._publish(connection), name="link-publish")
-                if not (had_session and self._has_read_retained):
+                if self._shared and not (had_session and self._has_read_retained):
                     tasks.create_task(self._read_retained(connection), name="link-retained")
         finally:
             self._connection = None
@@ -207,7 +208,7 @@ class Link:
             messages = await backlog.take(self._pace.batch_limit, self._pace.batch_wait_s)
             batch = [document for message in messages if (document := self._admit(message))]
             acks = await self._commit(batch) if batch else ()
-            await self._tell_acked(connection, acks)
+            self._tell_acked(connection, acks)
             for message in messages:
                 connection.ack(message)
 
@@ -247,17 +248,19 @@ class Link:
                 self._committed += len(batch)
                 return acks
 
-    async def _tell_acked(self, connection: Connection, acks: Sequence[v1.Acked]) -> None:
+    def _tell_acked(self, connection: Connection, acks: Sequence[v1.Acked]) -> None:
+        """Send what is acknowledged, without waiting for the broker's word.
+
+        One that is lost is due again: the device says its events until it is told.
+        And waiting would stop rumqttd for good: with its window of unconfirmed
+        messages full, it doesn't even send us its confirmations.
+        """
         latest = {(acked.device, acked.ledger): acked for acked in acks}
-        sent = [
-            connection.publish(
-                str(Topic(self._fleet, acked.device, Kind.ACKED)), encode(acked), retain=True
-            )
-            for acked in latest.values()
-        ]
-        # A refusal here loses nothing: the device says its events again until it is told.
-        for future in sent:
-            await future
+        for acked in latest.values():
+            topic = Topic(self._fleet, acked.device, Kind.ACKED)
+            _ = connection.publish(str(topic), encode(acked), retain=True)
+        if connection.unanswered > self._pace.backlog_limit:
+            raise BrokenError("the broker confirms nothing that it is told")
 
     async def _read_retained(self, connection: Connection) -> None:
         kinds = (Kind.REPORTED, Kind.SITE_REPORTED, Kind.PRESENCE)

@@ -148,6 +148,11 @@ class Connection:
         sent = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         return self._awaiting("publish", sent.mid)
 
+    @property
+    def unanswered(self) -> int:
+        """How much was sent that the broker hasn't confirmed."""
+        return len(self._waiting)
+
     def ack(self, message: MQTTMessage) -> None:
         """Confirm one message of this connection."""
         if not self._ended.done():
