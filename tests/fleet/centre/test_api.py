@@ -1,0 +1,384 @@
+"""The API over real sockets: who may ask, what is refused and how; its reference is true."""
+
+import asyncio
+import datetime as dt
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from openapi_spec_validator import validate
+
+from agent.wire import codec, v1
+from agent.wire.limits import JOIN_LIMIT_BYTES
+from fleet.api import bounds
+from fleet.api.access import Access
+from fleet.api.app import bounded, create
+from fleet.api.listener import AddressInUseError, Listener, bind, server_context
+from fleet.api.parts import Content, Parts
+from fleet.api.reference import render
+from fleet.execute import Executor
+from fleet.identity import authority as identity
+from fleet.identity.authority import Authority
+from fleet.identity.join import Reachable
+from fleet.identity.places import Home
+from fleet.store import devices
+from fleet.store.engine import Store
+from models.keys import SigningKey, load_public
+from models.layout import Layout
+from tests.fleet.centre.parties import add_token, ask, request_of, write_key
+
+TOKEN = "t" * 43
+NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A centre's API on two ports."""
+
+    url: str
+    plain: str
+    home: Home
+    authority: Authority
+    store: Store
+
+    def client(self, certificate: tuple[Path, Path] | None = None) -> httpx.AsyncClient:
+        context = ssl.create_default_context(cafile=str(self.home.ca))
+        if certificate is not None:
+            context.load_cert_chain(*certificate)
+        return httpx.AsyncClient(base_url=self.url, verify=context, trust_env=False)
+
+
+@asynccontextmanager
+async def serving(home: Home, authority: Authority, store: Store) -> AsyncIterator[Served]:
+    executor = Executor(
+        fleet=authority.fleet,
+        store=store,
+        key=SigningKey.load(home.desired_key),
+        clock=lambda: NOW,
+        changed=lambda: None,
+    )
+    app = create(
+        Parts(
+            access=Access(TOKEN),
+            authority=authority,
+            store=store,
+            content=Content(
+                layout=Layout.create(home.registry), keys=[load_public(home.bundle_public)]
+            ),
+            executor=executor,
+            reachable=Reachable(broker_url="mqtts://c:8883", registry_url="https://c:8443"),
+            clock=lambda: NOW,
+        )
+    )
+    with bind("127.0.0.1", 0) as tls, bind("127.0.0.1", 0) as plain:
+        listeners = [
+            (Listener(bounded(app), server_context(home)), tls),
+            (Listener(bounded(app)), plain),
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            for number, (listener, bound) in enumerate(listeners):
+                tasks.create_task(listener.serve(sockets=[bound]), name=f"listener {number}")
+            for listener, _ in listeners:
+                await listener.ready.wait()
+            yield Served(
+                url=f"https://127.0.0.1:{tls.getsockname()[1]}",
+                plain=f"http://127.0.0.1:{plain.getsockname()[1]}",
+                home=home,
+                authority=authority,
+                store=store,
+            )
+            for listener, _ in listeners:
+                listener.should_exit = True
+
+
+@pytest.fixture
+async def served(home: Home, authority: Authority, store: Store) -> AsyncIterator[Served]:
+    async with serving(home, authority, store) as centre:
+        yield centre
+
+
+def certify(authority: Authority, folder: Path, device: str) -> tuple[Path, Path]:
+    """Return a device's certificate and key as files. They are valid today, so issued today."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issued = authority.issue(request_of(key), device, now=dt.datetime.now(dt.UTC))  # noqa: TID251  # TLS reads the clock
+    paths = folder / f"{device}.pem", folder / f"{device}.key"
+    paths[0].write_text(issued.certificate)
+    write_key(paths[1], key)
+    return paths
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Return an authority whose certificates are valid today."""
+    today = dt.datetime.now(dt.UTC)  # noqa: TID251  # TLS reads the clock
+    identity.init(tmp_path / "home", fleet="harbour", hosts=[], now=today)
+    return Authority.load(tmp_path / "home")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def store(authority: Authority, home: Home) -> Iterator[Store]:
+    assert authority.fleet
+    opened = Store.open(home.store)
+    yield opened
+    opened.close()
+
+
+async def test_a_device_is_known_by_its_certificate(served: Served, tmp_path: Path) -> None:
+    """With one it may pull; without one it may not, and is asked for credentials."""
+    mine = certify(served.authority, tmp_path, "d-mine")
+    async with served.client(mine) as device, served.client() as stranger:
+        allowed = await device.get("/v2/")
+        refused = await stranger.get("/v2/")
+
+    assert (200, 401) == (allowed.status_code, refused.status_code)
+    assert "www-authenticate" in refused.headers
+
+
+async def test_a_certificate_of_another_authority_gets_no_connection(
+    served: Served, tmp_path: Path
+) -> None:
+    """TLS itself refuses it: no request is read."""
+    today = dt.datetime.now(dt.UTC)  # noqa: TID251  # TLS reads the clock
+    identity.init(tmp_path / "foreign", fleet="harbour", hosts=[], now=today)
+    forged = certify(Authority.load(tmp_path / "foreign"), tmp_path, "d-forged")
+
+    async with served.client(forged) as device:
+        with pytest.raises(httpx.TransportError):
+            await device.get("/v2/")
+
+
+async def test_no_header_makes_a_peer(served: Served) -> None:
+    """What a request says of itself is never taken for a certificate."""
+    claims = {"peer": "d-mine", "x-client-cn": "d-mine", "x-ssl-client-s-dn": "CN=d-mine"}
+    async with httpx.AsyncClient(base_url=served.plain, trust_env=False) as client:
+        answer = await client.get("/v2/", headers=claims)
+
+    assert 401 == answer.status_code
+
+
+async def test_the_centre_s_own_certificate_is_no_device_s(served: Served, tmp_path: Path) -> None:
+    """Only names that the centre gives to devices may pull."""
+    own = certify(served.authority, tmp_path, "centre")
+    async with served.client(own) as client:
+        answer = await client.get("/v2/")
+
+    assert 401 == answer.status_code
+
+
+async def test_operators_show_a_token(served: Served, tmp_path: Path) -> None:
+    """No token, a wrong one, a device's certificate: none of them is an operator."""
+    mine = certify(served.authority, tmp_path, "d-mine")
+    wrong = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {TOKEN}x"}]
+    async with served.client(mine) as client:
+        statuses = [
+            (await client.get("/api/v1/devices", headers=headers)).status_code
+            for headers in [*wrong, OPERATOR]
+        ]
+        pulls = await client.get("/v2/", auth=("anyone", TOKEN))
+        foreign = await client.get("/v2/", auth=("anyone", "wrong"))
+
+    assert [401, 401, 401, 200] == statuses
+    assert 200 == pulls.status_code == foreign.status_code  # the certificate let both in
+    async with served.client() as client:
+        assert 200 == (await client.get("/v2/", auth=("anyone", TOKEN))).status_code
+        assert 401 == (await client.get("/v2/", auth=("anyone", "wrong"))).status_code
+
+
+async def test_a_device_joins_over_the_wire(served: Served) -> None:
+    """The CA is read first, then the token buys an identity, once."""
+    async with served.client() as client:
+        ca = await client.get("/ca")
+        made = await client.post(
+            "/api/v1/tokens", json={"site": "porto", "labels": {"room": "oven"}}, headers=OPERATOR
+        )
+        token = made.json()["token"]
+        request = codec.encode(ask(token))
+        first = await client.post("/join", content=request)
+        second = await client.post("/join", content=request)
+        answer = codec.decode(first.content, v1.JoinAnswer)
+        shown = await client.get(f"/api/v1/devices/{answer.device}", headers=OPERATOR)
+        listed = await client.get("/api/v1/tokens", headers=OPERATOR)
+
+    assert served.authority.pem == ca.text
+    assert "mqtts://c:8883" == answer.broker_url
+    assert (403, "TOKEN_USED") == (second.status_code, second.json()["reason"])
+    assert {"error", "reason", "next"} == second.json().keys()
+    assert ("porto", {"room": "oven"}) == (shown.json()["site"], shown.json()["labels"])
+    assert ["used"] == [each["state"] for each in listed.json()["tokens"]]
+    assert token not in listed.text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (b"", 400, "MALFORMED"),
+        (b"not json", 400, "MALFORMED"),
+        (b"[" * 5000, 400, "MALFORMED"),
+        (b'{"schema":"skerry.birth/v1-draft"}', 400, "UNKNOWN_SCHEMA"),
+        (b'{"schema":"skerry.join-request/v1-draft"}', 400, "MALFORMED"),
+        (b" " * (JOIN_LIMIT_BYTES + 1), 413, "TOO_LARGE"),
+    ],
+)
+async def test_a_bad_join_is_refused_with_its_reason(
+    served: Served, body: bytes, status: int, reason: str
+) -> None:
+    """Whatever is sent, nobody is added, and the answer has its three parts."""
+    async with served.client() as client:
+        answer = await client.post("/join", content=body)
+
+    assert (status, reason) == (answer.status_code, answer.json()["reason"])
+    assert answer.json()["next"]
+    with served.store.read() as connection:
+        assert [] == list(devices.every(connection))
+
+
+async def test_a_body_of_no_known_length_is_cut_at_its_limit(served: Served) -> None:
+    """A hundred megabytes in pieces end at the first piece too many."""
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(1600):
+            sent += 1 << 16
+            yield b"x" * (1 << 16)
+
+    async with served.client() as client:
+        try:
+            answer = await client.post("/join", content=endless())
+        except httpx.TransportError:
+            pass  # closed on us while we were still sending: as good
+        else:
+            assert 413 == answer.status_code
+        assert 200 == (await client.get("/healthz")).status_code
+    assert sent < 50 << 20
+
+
+async def test_an_announced_length_too_large_is_refused_unread(served: Served) -> None:
+    """The refusal comes before a byte of the body, and the connection is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(served.plain[-5:].lstrip(":")))
+    writer.write(b"POST /join HTTP/1.1\r\nhost: c\r\ncontent-length: 99999999999\r\n\r\n")
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"TOO_LARGE" in answer
+
+
+async def test_a_body_that_stops_coming_is_given_up(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody holds a connection open with half a body."""
+    monkeypatch.setattr(bounds, "PAUSE_LIMIT_S", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(served.plain[-5:].lstrip(":")))
+    writer.write(b"POST /join HTTP/1.1\r\nhost: c\r\ncontent-length: 100\r\n\r\nhalf")
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "reason"),
+    [
+        ("GET", "/nothing", 404, "NOT_FOUND"),
+        ("GET", "/api/v1/devices/nobody", 404, "NOT_FOUND"),
+        ("GET", "/api/v1/bundles/nothing:1.0.0", 404, "NOT_FOUND"),
+        ("GET", "/api/v1/rollouts/r-none", 404, "NOT_FOUND"),
+        ("DELETE", "/api/v1/devices", 405, "MALFORMED"),
+        ("POST", "/api/v1/tokens", 422, "MALFORMED"),
+    ],
+)
+async def test_every_refusal_has_the_same_shape(
+    served: Served, method: str, path: str, status: int, reason: str
+) -> None:
+    """What happened, a code, what to do next: a tool needs to know no other."""
+    async with served.client() as client:
+        answer = await client.request(method, path, headers=OPERATOR, content=b"{")
+
+    assert (status, reason) == (answer.status_code, answer.json()["reason"])
+    assert {"error", "reason", "next"} == answer.json().keys()
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"uses": 0},
+        {"valid_s": 1},
+        {"site": "No Site"},
+        {"labels": {"skerry/runtime": "mine"}},
+        {"labels": {str(number): "x" for number in range(99)}},
+    ],
+)
+async def test_a_wrong_token_is_not_made(served: Served, wish: dict[str, object]) -> None:
+    """Facts are not labels, a site has a name, a token has uses and a time."""
+    async with served.client() as client:
+        answer = await client.post("/api/v1/tokens", json=wish, headers=OPERATOR)
+        listed = await client.get("/api/v1/tokens", headers=OPERATOR)
+
+    assert 422 == answer.status_code
+    assert [] == listed.json()["tokens"]
+
+
+async def test_a_port_in_use_is_said(served: Served) -> None:
+    """A second listener is refused with where it would have been."""
+    port = int(served.url.rpartition(":")[2])
+
+    with pytest.raises(AddressInUseError, match=str(port)):
+        bind("127.0.0.1", port)
+
+
+async def test_a_token_s_site_is_made_once(served: Served) -> None:
+    """Two tokens for one site name give devices one site."""
+    sites = set()
+    async with served.client() as client:
+        for _ in range(2):
+            made = await client.post("/api/v1/tokens", json={"site": "porto"}, headers=OPERATOR)
+            joined = await client.post("/join", content=codec.encode(ask(made.json()["token"])))
+            sites.add(codec.decode(joined.content, v1.JoinAnswer).site)
+
+    assert 1 == len(sites)
+
+
+async def test_a_token_from_the_store_and_its_expiry(served: Served) -> None:
+    """An expired token is refused by its reason."""
+    token = add_token(served.store, served.authority, valid=dt.timedelta())
+    async with served.client() as client:
+        answer = await client.post("/join", content=codec.encode(ask(token)))
+
+    assert (403, "TOKEN_EXPIRED") == (answer.status_code, answer.json()["reason"])
+
+
+def test_the_reference_is_openapi_and_says_who_may_ask() -> None:
+    """Every route has its own id; every operator's route names the token and its refusal."""
+    reference = json.loads(render())
+    validate(reference)
+
+    routes = [
+        (path, method, route)
+        for path, methods in reference["paths"].items()
+        for method, route in methods.items()
+    ]
+    ids = [route["operationId"] for _, _, route in routes]
+    assert len(ids) == len(set(ids))
+    for path, method, route in routes:
+        if not path.startswith("/api/v1/") or "registry" in route["tags"]:
+            continue
+        assert [{"operatorToken": []}] == route["security"], (method, path)
+        refused = route["responses"]["401"]["content"]["application/json"]["schema"]
+        assert {"$ref": "#/components/schemas/Refusal"} == refused
