@@ -56,6 +56,7 @@ class Mosquitto:
         self._tls = tls
         self._program = program
         self._process: asyncio.subprocess.Process | None = None
+        self._ready = False
         self._last_lines: deque[str] = deque(maxlen=20)
 
     @property
@@ -71,8 +72,8 @@ class Mosquitto:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process is not None and self._process.returncode is None
+        """Whether the process runs and has accepted a connection."""
+        return self._ready and self._process is not None and self._process.returncode is None
 
     @property
     def pid(self) -> int | None:
@@ -178,6 +179,7 @@ class Mosquitto:
         host, port = self._settings.host, self._settings.port
         await asyncio.to_thread(_check_free, host, port)
         self._last_lines.clear()
+        self._ready = False
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -213,6 +215,7 @@ class Mosquitto:
             await self._drain(process)
             self._process = None
             raise BrokerError(f"Mosquitto ended with code {process.returncode}: {self._said()}")
+        self._ready = True
         log.info("broker up", url=self.url, pid=process.pid)
 
     async def _until_death(self) -> int:
