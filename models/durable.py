@@ -1,4 +1,4 @@
-"""The one way a file is written so that it survives a power cut. Blocking: call it in a thread or a child.
+"""The one way a file is written so that it survives a power cut. Blocking.
 
 Temp beside the target, write, fsync, rename, fsync the directory: whoever reads
 finds the old content or the new, never neither. Nothing else in Skerry opens a
@@ -15,7 +15,8 @@ def write(target: Path, chunks: bytes | Iterable[bytes], *, mode: int = 0o644) -
     """Put `chunks` durably at `target`, replacing what is there, or leave it untouched.
 
     Raises:
-        OSError: the disk is full, read-only or failing; `target` is as it was and no temporary file is left.
+        OSError: the disk is full, read-only or failing; `target` is as it was, and nothing
+            temporary is left.
     """
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     temporary = Path(name)
