@@ -7,7 +7,7 @@ know; the reporter only decides when.
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -21,6 +21,7 @@ from agent.wire import codec, v1
 from agent.wire.codec import WireError
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
+from agent.wire.shed import shed
 from agent.wire.topics import Kind
 
 _log = structlog.get_logger()
@@ -84,28 +85,6 @@ def _conditions(record: Record) -> Iterable[v1.Condition]:
         yield v1.Condition(type="serving", reason=Reason.INCUMBENT_KEPT, since=record.since)
 
 
-def fitted(document: v1.Reported) -> bytes:
-    """Return a report's bytes; where they would be too many, without the words that only explain.
-
-    Raises:
-        WireError: it is too large even so.
-    """
-    try:
-        return codec.encode(document)
-    except WireError as error:
-        if error.reason is not Reason.TOO_LARGE:
-            raise
-    short = tuple(
-        replace(
-            each,
-            conditions=(),
-            last_error=v1.Problem(reason=each.last_error.reason) if each.last_error else None,
-        )
-        for each in document.deployments
-    )
-    return codec.encode(replace(document, deployments=short))
-
-
 def phase_s(device: str, period_s: float) -> float:
     """Return when in its period this device speaks: spread over a fleet, the same for one."""
     share = int.from_bytes(hashlib.sha256(device.encode()).digest()[:4]) / 2**32
@@ -154,7 +133,7 @@ class Reporter:
                 last_error,
             )
             try:
-                raw = fitted(document)
+                raw = codec.encode(shed(document))
                 if raw != self._published:
                     await self._link.publish(Kind.REPORTED, raw)
                     self._published = raw
