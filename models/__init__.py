@@ -1,1 +1,4 @@
-"""What a model is: its file, its card, its bundle, whether it is trusted, and how it is built. Importing this loads nothing."""
+"""What a model is: its file, card and bundle, whether it is trusted, and how it is built.
+
+Importing this loads nothing.
+"""
