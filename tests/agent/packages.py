@@ -142,13 +142,17 @@ def dense_net(widths: tuple[int, ...], *, seed: int = 7, varies: bool = False) -
     return bytes(builder.Output())
 
 
-def quantized(content: bytes, width: int, folder: Path) -> bytes:
-    """Return the net as full int8."""
+def quantized(content: bytes, width: int, folder: Path, *, how: str = "int8") -> bytes:
+    """Return the net as full int8, or with int8 weights only (`dynamic-range`)."""
     source, target = folder / "float.tflite", folder / "int8.tflite"
     source.write_bytes(content)
     rng = np.random.default_rng(3)
     samples = [{"x": rng.normal(0, 1, (1, width)).astype(np.float32)} for _ in range(50)]
     steps = quantizer.Quantizer(str(source))
+    if how == "dynamic-range":
+        steps.load_quantization_recipe(recipe.dynamic_wi8_afp32())
+        steps.quantize().export_model(str(target))
+        return target.read_bytes()
     steps.load_quantization_recipe(recipe.static_wi8_ai8())
     with warnings.catch_warnings():  # calibration preserves all tensors, and warns that it does
         warnings.simplefilter("ignore")
