@@ -1,0 +1,350 @@
+"""The plan of a device: whatever is desired and observed, carrying it out leads there, and then nothing is left to do."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.plan import ATTEMPTS_LIMIT, Action, Plan, Step, outcome, plan
+from agent.state import Installed, Observed, Record, Serving, Trial, accepted
+from agent.wire import v1
+from agent.wire.phases import Happening, Phase
+from agent.wire.reasons import Reason
+
+AT = "2026-01-02T03:04:05Z"
+NAMES = ("cat", "digits", "word")
+
+
+def deployment(name: str = "digits", revision: int = 1, probation_s: float = 0.0) -> v1.Deployment:
+    digest = "sha256:" + f"{revision:x}".rjust(64, "0")
+    return v1.Deployment(
+        name=name,
+        revision=revision,
+        bundle=v1.BundleRef(digest=digest, name=name, version=f"1.0.{revision}"),
+        settings=v1.DeploymentSettings(probation_s=probation_s),
+    )
+
+
+def desired(*deployments: v1.Deployment) -> v1.Desired:
+    order = v1.Order(epoch=0, generation=1)
+    return v1.Desired(
+        fleet="f", target="d-1", order=order, issued_at=AT, deployments=deployments
+    )
+
+
+def installed(wanted: v1.Deployment) -> Installed:
+    return Installed(deployment=wanted, variant=wanted.bundle.digest, runtime="litert 2.3.0")
+
+
+class Simulation:
+    """Takes steps as the agent does, all of them going well, in a world of values."""
+
+    def __init__(self, observed: Observed) -> None:
+        self.records = dict(observed.records)
+        self.serving = dict(observed.serving)
+        self.trials = dict(observed.trials)
+        self.now_s = 0.0
+        self.fewest = len(self.serving)
+
+    def observed(self) -> Observed:
+        return Observed(records=self.records, serving=self.serving, trials=self.trials)
+
+    def seat(self, name: str, what: Installed) -> None:
+        self.serving[name] = Serving(revision=what.revision, digest=what.digest)
+
+    def take(self, step: Step) -> None:
+        name = step.deployment
+        record = self.records.get(name)
+        if record is None:
+            assert step.wanted is not None
+            self.records[name] = accepted(step.wanted, AT)
+            return
+        match step.action:
+            case Action.ACCEPT:
+                assert step.wanted is not None
+                self.records[name] = record.superseded(step.wanted, AT)
+                self.trials.pop(name, None)
+            case Action.FETCH:
+                for happening in (Happening.BEGUN, Happening.FETCHED, Happening.VERIFIED):
+                    expected = {
+                        Happening.BEGUN: Phase.ACCEPTED,
+                        Happening.FETCHED: Phase.FETCHING,
+                        Happening.VERIFIED: Phase.VERIFYING,
+                    }[happening]
+                    if record.phase is expected:
+                        record = record.moved(happening, AT)
+                self.records[name] = record
+            case Action.STAGE:
+                self.records[name] = record.staged(installed(record.wanted), AT)
+            case Action.TEST:
+                self.records[name] = record.moved(Happening.TESTED, AT)
+            case Action.ACTIVATE:
+                assert record.candidate is not None
+                self.seat(name, record.candidate)
+                self.records[name] = record.activated(AT)
+                self.trials[name] = Trial(revision=record.wanted.revision, since_s=self.now_s)
+            case Action.COMMIT:
+                self.records[name] = record.committed(AT)
+                self.trials.pop(name, None)
+            case Action.FAIL:
+                self.records[name] = record.moved(Happening.FAILED, AT)
+                self.trials.pop(name, None)
+            case Action.ROLL_BACK:
+                if record.previous:
+                    self.seat(name, record.previous)
+                else:
+                    self.serving.pop(name, None)
+                self.records[name] = record.restored(AT)
+            case Action.RETIRE:
+                del self.records[name]
+                self.serving.pop(name, None)
+                self.trials.pop(name, None)
+            case Action.RESTORE:
+                assert record.current is not None
+                self.seat(name, record.current)
+                if record.phase is Phase.PROBATION:
+                    self.trials[name] = Trial(revision=record.wanted.revision, since_s=self.now_s)
+
+    def converge(self, wanted: v1.Desired | None) -> list[Step]:
+        taken: list[Step] = []
+        for _ in range(60):
+            found = plan(wanted, self.observed(), self.now_s)
+            if not found.steps:
+                if found.wake_s is None:
+                    return taken
+                assert found.wake_s > self.now_s
+                self.now_s = found.wake_s
+            assert len({step.deployment for step in found.steps}) == len(found.steps)
+            for step in found.steps:
+                self.take(step)
+                taken.append(step)
+        raise AssertionError(f"no end: {taken[-8:]}")
+
+
+@st.composite
+def records(draw: st.DrawFn, name: str) -> Record:
+    """Any record that could have come about, by happenings of the table."""
+    record = accepted(deployment(name, draw(st.integers(1, 3))), AT)
+    for _ in range(draw(st.integers(0, 14))):
+        steps = [Happening.FAILED, Happening.DEFERRED, Happening.SUPERSEDED, "on"]
+        happening = draw(st.sampled_from(steps))
+        try:
+            if happening is Happening.SUPERSEDED:
+                newer = deployment(name, record.wanted.revision + 1, draw(st.sampled_from([0.0, 9.0])))
+                record = record.superseded(newer, AT)
+            elif happening == "on":
+                record = further(record)
+            else:
+                assert isinstance(happening, Happening)
+                problem = v1.Problem(reason="NOT_FOUND")
+                record = replace(record.moved(happening, AT, problem), candidate=None)
+        except Exception as error:  # noqa: BLE001  # the table says no: try another
+            assert type(error).__name__ == "IllegalHappeningError"
+    return record
+
+
+def further(record: Record) -> Record:
+    match record.phase:
+        case Phase.ACCEPTED:
+            return record.moved(Happening.BEGUN, AT)
+        case Phase.FETCHING:
+            return record.moved(Happening.FETCHED, AT)
+        case Phase.VERIFYING:
+            return record.moved(Happening.VERIFIED, AT)
+        case Phase.STAGING:
+            return record.staged(installed(record.wanted), AT)
+        case Phase.TESTING:
+            return record.moved(Happening.TESTED, AT)
+        case Phase.ACTIVATING:
+            return record.activated(AT)
+        case Phase.PROBATION:
+            return record.committed(AT)
+        case Phase.ROLLING_BACK:
+            return record.restored(AT)
+        case _:
+            return record
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
+    held = {name: draw(records(name)) for name in draw(st.sets(st.sampled_from(NAMES)))}
+    serving = {
+        name: Serving(revision=record.current.revision, digest=record.current.digest)
+        for name, record in held.items()
+        if record.current and draw(st.booleans())  # after a restart nothing serves yet
+    }
+    trials = {
+        name: Trial(revision=record.wanted.revision, since_s=0.0)
+        for name, record in held.items()
+        if record.phase is Phase.PROBATION and name in serving
+    }
+    wanted = [
+        draw(
+            st.sampled_from(
+                [deployment(name, 9, draw(st.sampled_from([0.0, 5.0])))]
+                + ([held[name].wanted] if name in held else [])
+            )
+        )
+        for name in sorted(draw(st.sets(st.sampled_from(NAMES))))
+    ]
+    return desired(*wanted), Observed(records=held, serving=serving, trials=trials)
+
+
+@given(worlds())
+def test_carrying_out_the_plan_reaches_desired_and_replanning_is_empty(
+    world: tuple[v1.Desired, Observed],
+) -> None:
+    """From any state a device can be in, to any document: it ends, and then there is nothing to do."""
+    wanted, observed = world
+    simulation = Simulation(observed)
+    simulation.converge(wanted)
+    assert plan(wanted, simulation.observed(), simulation.now_s) == Plan()
+    assert set(simulation.records) == {each.name for each in wanted.deployments}
+    for each in wanted.deployments:
+        record = simulation.records[each.name]
+        assert record.wanted == each
+        assert record.settled
+        if record.phase is Phase.COMMITTED:
+            assert simulation.serving[each.name] == Serving(
+                revision=each.revision, digest=each.bundle.digest
+            )
+
+
+@given(worlds())
+def test_what_serves_goes_on_serving(world: tuple[v1.Desired, Observed]) -> None:
+    """No step but a retirement leaves a name with nobody where somebody was, unless nothing ever was good."""
+    wanted, observed = world
+    simulation = Simulation(observed)
+    names = {each.name for each in wanted.deployments}
+    served = set(simulation.serving) & names
+    good = {name for name in served if observed.records[name].proven or observed.records[name].previous}
+    for _ in range(60):
+        found = plan(wanted, simulation.observed(), simulation.now_s)
+        for step in found.steps:
+            simulation.take(step)
+            assert good <= set(simulation.serving), step
+        if not found.steps:
+            if found.wake_s is None:
+                break
+            simulation.now_s = found.wake_s
+
+
+@given(worlds())
+def test_with_no_desired_document_nothing_is_accepted_or_retired(
+    world: tuple[v1.Desired, Observed],
+) -> None:
+    """A device that lost its document, or never had one, keeps what it has."""
+    _, observed = world
+    simulation = Simulation(observed)
+    steps = simulation.converge(None)
+    assert not {Action.ACCEPT, Action.RETIRE} & {step.action for step in steps}
+    assert set(observed.records) == set(simulation.records)
+
+
+@given(worlds(), worlds())
+def test_deployments_do_not_look_at_each_other(
+    one: tuple[v1.Desired, Observed], other: tuple[v1.Desired, Observed]
+) -> None:
+    """The step of a deployment is the same whatever stands beside it."""
+    wanted, observed = one
+    for each in wanted.deployments:
+        alone = plan(
+            desired(each),
+            Observed(
+                records={n: r for n, r in observed.records.items() if n == each.name},
+                serving=observed.serving,
+                trials=observed.trials,
+            ),
+            0.0,
+        )
+        together = plan(wanted, observed, 0.0)
+        assert [s for s in together.steps if s.deployment == each.name] == list(alone.steps)
+
+
+def committed(revision: int = 1, probation_s: float = 0.0) -> Record:
+    record = accepted(deployment(revision=revision, probation_s=probation_s), AT)
+    while record.phase is not Phase.COMMITTED:
+        record = further(record)
+    return record
+
+
+def seated(record: Record) -> dict[str, Serving]:
+    assert record.current is not None
+    return {"digits": Serving(revision=record.current.revision, digest=record.current.digest)}
+
+
+def test_a_newer_generation_that_leaves_a_revision_alone_changes_nothing() -> None:
+    """The generation orders documents; it says nothing about deployments."""
+    record = committed()
+    observed = Observed(records={"digits": record}, serving=seated(record))
+    newer = replace(desired(deployment()), order=v1.Order(epoch=0, generation=99))
+    assert plan(newer, observed, 0.0) == Plan()
+
+
+def test_the_incumbent_is_started_before_the_candidate_goes_on() -> None:
+    """After a restart, what served comes first; while it can't be started, the candidate goes on."""
+    record = committed().superseded(deployment(revision=2), AT)
+    wanted = desired(deployment(revision=2))
+    down = Observed(records={"digits": record})
+    assert [step.action for step in plan(wanted, down, 0.0).steps] == [Action.RESTORE]
+    waiting = replace(down, restore_waits={"digits": 10.0})
+    assert [step.action for step in plan(wanted, waiting, 0.0).steps] == [Action.FETCH]
+    assert plan(wanted, replace(waiting, waits={"digits": 20.0}), 0.0) == Plan(wake_s=10.0)
+
+
+@pytest.mark.parametrize(
+    ("trial", "action"),
+    [
+        (Trial(revision=2, since_s=0.0), None),
+        (Trial(revision=2, since_s=0.0, crashes=1, requests=100, errors=5), None),
+        (Trial(revision=2, since_s=0.0, crashes=2), Action.FAIL),
+        (Trial(revision=2, since_s=0.0, requests=20, errors=2), Action.FAIL),
+        (Trial(revision=2, since_s=0.0, requests=19, errors=19), None),
+        (Trial(revision=2, since_s=-60.0), Action.COMMIT),
+        (Trial(revision=2, since_s=-60.0, crashes=2), Action.FAIL),
+        (Trial(revision=1, since_s=-60.0), None),
+        (None, None),
+    ],
+)
+def test_probation(trial: Trial | None, action: Action | None) -> None:
+    """Judged by crashes and by errors once there are enough requests; committed when its time is over."""
+    record = committed().superseded(deployment(revision=2, probation_s=60.0), AT)
+    while record.phase is not Phase.PROBATION:
+        record = further(record)
+    observed = Observed(
+        records={"digits": record}, serving=seated(record), trials={"digits": trial} if trial else {}
+    )
+    found = plan(desired(record.wanted), observed, 0.0)
+    assert [step.action for step in found.steps] == ([action] if action else [])
+
+
+def test_a_failed_probation_returns_to_what_was_committed() -> None:
+    """Not to a candidate that was itself on trial."""
+    first = committed()
+    second = first.superseded(deployment(revision=2, probation_s=60.0), AT)
+    while second.phase is not Phase.PROBATION:
+        second = further(second)
+    third = second.superseded(deployment(revision=3, probation_s=60.0), AT)
+    while third.phase is not Phase.PROBATION:
+        third = further(third)
+    back = third.moved(Happening.FAILED, AT).restored(AT)
+    assert back.current == first.current
+    assert back.proven
+    assert back.phase is Phase.ROLLED_BACK
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_ends_in_time_or_waits(reason: Reason) -> None:
+    """What passes is tried for ever; what may pass a few times; the rest ends the candidate."""
+    first, last = outcome(reason, 1), outcome(reason, ATTEMPTS_LIMIT)
+    assert {first, last} <= {Happening.DEFERRED, Happening.FAILED}
+    assert not (first is Happening.FAILED and last is Happening.DEFERRED)
+
+
+def test_what_the_world_does_is_never_the_candidates_end() -> None:
+    """Network and disk come back; golden vectors that were missed do not."""
+    for reason in ("REGISTRY_UNREACHABLE", "DISK_FULL", "TIMED_OUT", "NOT_FOUND"):
+        assert outcome(reason, 10_000) is Happening.DEFERRED
+    for reason in ("GOLDEN_MISMATCH", "SIGNATURE_INVALID", "NO_VARIANT_FITS", "A_NEW_CODE"):
+        assert outcome(reason, 1) is Happening.FAILED

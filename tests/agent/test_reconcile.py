@@ -1,0 +1,428 @@
+"""The loop of a device, with a real ledger, and a supply and a floor that do what the test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agent.errors import StepError
+from agent.ledger import Ledger, open_ledger
+from agent.meter import Meter
+from agent.ports import Tally
+from agent.reconcile import Reconciler
+from agent.state import Installed, Serving
+from agent.wire import codec, v1
+from agent.wire.phases import Happening, Phase
+
+AT = "2026-01-02T03:04:05Z"
+
+
+def deployment(name: str = "digits", revision: int = 1, probation_s: float = 0.0) -> v1.Deployment:
+    digest = "sha256:" + f"{revision:x}".rjust(64, "0")
+    return v1.Deployment(
+        name=name,
+        revision=revision,
+        bundle=v1.BundleRef(digest=digest, name=name, version=f"1.0.{revision}"),
+        settings=v1.DeploymentSettings(probation_s=probation_s),
+    )
+
+
+def desired(generation: int, *deployments: v1.Deployment) -> v1.Desired:
+    order = v1.Order(epoch=0, generation=generation)
+    return v1.Desired(
+        fleet="f", target="d-1", order=order, issued_at=AT, deployments=deployments
+    )
+
+
+@dataclass
+class World:
+    """A supply, a floor and a counter. `wrong` says what fails: by step and revision, a reason or a wait."""
+
+    wrong: dict[tuple[str, int], str | asyncio.Event] = field(default_factory=dict)
+    did: list[str] = field(default_factory=list)
+    seats: dict[str, Serving] = field(default_factory=dict)
+    counts: list[Tally] = field(default_factory=list)
+    kept: frozenset[str] = frozenset()
+
+    async def _do(self, what: str, one: v1.Deployment | v1.BundleRef, revision: int) -> None:
+        self.did.append(f"{what} {one.name} {revision}")
+        await asyncio.sleep(0)
+        wrong = self.wrong.get((what, revision))
+        if isinstance(wrong, asyncio.Event):
+            await wrong.wait()
+        elif wrong is not None:
+            raise StepError(wrong, f"{what} went wrong")
+
+    async def fetch(
+        self, bundle: v1.BundleRef, progress: Callable[[Happening], Awaitable[None]]
+    ) -> None:
+        await self._do("fetch", bundle, int(bundle.digest.removeprefix("sha256:"), 16))
+        await progress(Happening.FETCHED)
+
+    async def stage(self, wanted: v1.Deployment) -> Installed:
+        await self._do("stage", wanted, wanted.revision)
+        return Installed(deployment=wanted, variant=wanted.bundle.digest, runtime="litert 2.3.0")
+
+    async def collect(self, keep: Collection[str]) -> None:
+        self.kept = frozenset(keep)
+
+    def serving(self) -> Mapping[str, Serving]:
+        return dict(self.seats)
+
+    async def test(self, candidate: Installed) -> None:
+        await self._do("test", candidate.deployment, candidate.revision)
+
+    async def activate(self, installed: Installed) -> None:
+        await self._do("activate", installed.deployment, installed.revision)
+        self.seats[installed.deployment.name] = Serving(
+            revision=installed.revision, digest=installed.digest
+        )
+
+    async def close(self, name: str) -> None:
+        self.seats.pop(name, None)
+
+    def take(self) -> Sequence[Tally]:
+        taken, self.counts = self.counts, []
+        return taken
+
+
+class Device:
+    """A reconciler on a ledger that outlives it."""
+
+    def __init__(self, path: Path, world: World) -> None:
+        self.path, self.world = path, world
+        self.desired: v1.Desired | None = None
+        self.ledger: Ledger = open_ledger(path, fleet="f", device="d-1")
+        self.meter = Meter(world)
+        self.news = asyncio.Event()
+
+    def want(self, generation: int, *deployments: v1.Deployment) -> None:
+        self.desired = desired(generation, *deployments)
+        self.reconciler.wake()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        self.reconciler = Reconciler(
+            self.ledger,
+            self.world,
+            self.world,
+            self.meter,
+            desired=lambda: self.desired,
+            clock=lambda: AT,
+            changed=self.news.set,
+        )
+        await self.reconciler.boot()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.reconciler.run(), name="reconcile")
+            yield
+            task.cancel()
+
+    async def reaches(self, name: str, phase: Phase, revision: int = 1) -> None:
+        async with asyncio.timeout(3600):
+            while True:
+                record = self.ledger.records.get(name)
+                if record and record.phase is phase and record.wanted.revision == revision:
+                    return
+                self.news.clear()
+                await self.news.wait()
+
+    def told(self) -> list[tuple[str | None, int | None, str | None]]:
+        """Phase, revision and reason of what the centre will hear."""
+        events = [codec.decode(each.body, v1.Event) for each in self.ledger.pending()]
+        return [(each.phase, each.revision, each.reason) for each in events]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def device(tmp_path: Path, world: World) -> AsyncIterator[Device]:
+    made = Device(tmp_path / "ledger.db", world)
+    yield made
+    made.ledger.close()
+
+
+async def test_a_deployment_comes_to_serve(device: Device, world: World) -> None:
+    """Every step once, in order; every phase told; the store keeps what is needed."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+    assert world.did == ["fetch digits 1", "stage digits 1", "test digits 1", "activate digits 1"]
+    phases = [phase for phase, _, _ in device.told()]
+    assert phases == [
+        "accepted", "fetching", "verifying", "staging", "testing", "activating", "probation", "committed",
+    ]  # fmt: skip
+    assert world.kept == {deployment().bundle.digest}
+
+
+@pytest.mark.parametrize("step", ["fetch", "stage", "test", "activate"])
+async def test_a_bad_candidate_is_refused_and_the_incumbent_kept(
+    device: Device, world: World, step: str
+) -> None:
+    """Whichever step finds it out: what served serves, and the centre hears why."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        world.wrong[(step, 2)] = "GOLDEN_MISMATCH"
+        device.want(2, deployment(revision=2))
+        await device.reaches("digits", Phase.REFUSED, 2)
+        await asyncio.sleep(0.05)
+    record = device.ledger.records["digits"]
+    assert record.current is not None
+    assert record.current.revision == 1
+    assert world.seats["digits"].revision == 1
+    assert device.told()[-1] == ("refused", 2, "GOLDEN_MISMATCH")
+    assert world.did.count(f"{step} digits 2") == 1
+
+
+@pytest.mark.looptime
+async def test_what_passes_is_tried_again_and_told_once(device: Device, world: World) -> None:
+    """A device that is offline for a day goes on trying, and fills neither outbox nor log of the centre."""
+    world.wrong[("fetch", 1)] = "REGISTRY_UNREACHABLE"
+    async with device.running():
+        device.want(1, deployment())
+        await asyncio.sleep(86400)
+        tried = len(world.did)
+        told = device.told()
+        del world.wrong[("fetch", 1)]
+        await device.reaches("digits", Phase.COMMITTED)
+    assert 280 < tried < 1500
+    assert told == [
+        ("accepted", 1, None),
+        ("fetching", 1, None),
+        ("accepted", 1, "REGISTRY_UNREACHABLE"),
+    ]
+    assert device.told()[-1] == ("committed", 1, None)
+
+
+@pytest.mark.looptime
+async def test_a_worker_that_hangs_is_given_a_few_tries(device: Device, world: World) -> None:
+    """A busy machine is no bad model; three times is."""
+    world.wrong[("test", 1)] = "WORKER_STUCK"
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.REFUSED)
+    assert world.did.count("test digits 1") == 3
+
+
+async def test_two_deployments_change_independently(device: Device, world: World) -> None:
+    """One that hangs in its fetch holds up nobody, and a new generation leaves the other untouched."""
+    world.wrong[("fetch", 2)] = asyncio.Event()
+    async with device.running():
+        device.want(1, deployment("cat", 2), deployment("digits", 1))
+        await device.reaches("digits", Phase.COMMITTED)
+        did = [each for each in world.did if "digits" in each]
+        told = [each for each in device.told() if each[1] == 1]
+        device.want(2, deployment("cat", 3), deployment("digits", 1))
+        await device.reaches("cat", Phase.COMMITTED, 3)
+        assert did == [each for each in world.did if "digits" in each]
+        assert told == [each for each in device.told() if each[1] == 1]
+        device.want(3, deployment("cat", 3), deployment("digits", 4))
+        await device.reaches("digits", Phase.COMMITTED, 4)
+    assert {"cat": 3, "digits": 4} == {name: seat.revision for name, seat in world.seats.items()}
+    assert ("retired", 2, "SUPERSEDED") in device.told()
+
+
+async def test_a_newer_revision_waits_for_nobody(device: Device, world: World) -> None:
+    """A fetch that would last for hours ends when something else is wanted."""
+    world.wrong[("fetch", 1)] = asyncio.Event()
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.FETCHING)
+        device.want(2, deployment(revision=2))
+        await device.reaches("digits", Phase.COMMITTED, 2)
+    assert world.seats["digits"].revision == 2
+
+
+async def test_a_removed_deployment_is_closed_and_forgotten(device: Device, world: World) -> None:
+    """Even one that is still being fetched."""
+    world.wrong[("fetch", 2)] = asyncio.Event()
+    async with device.running():
+        device.want(1, deployment(), deployment("cat", 2))
+        await device.reaches("digits", Phase.COMMITTED)
+        device.want(2)
+        while device.ledger.records:
+            device.news.clear()
+            await device.news.wait()
+        await asyncio.sleep(0.05)
+    assert {} == world.seats
+    assert frozenset() == world.kept
+    assert ("retired", 1, "REMOVED") in device.told()
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("trouble", ["crashes", "errors"])
+async def test_a_failed_probation_rolls_back_with_no_centre(
+    device: Device, world: World, trouble: str
+) -> None:
+    """By itself, to what was committed, and it stays there."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        device.want(2, deployment(revision=2, probation_s=600))
+        await device.reaches("digits", Phase.PROBATION, 2)
+        assert world.seats["digits"].revision == 2
+        if trouble == "crashes":
+            device.meter.crashed("digits", 2)
+            device.meter.crashed("digits", 2)
+        else:
+            world.counts.append(
+                Tally(
+                    deployment="digits", revision=2, digest="", requests=50, errors=9, restarts=0,
+                    latency=v1.LatencySketch(),
+                )
+            )  # fmt: skip
+        await device.reaches("digits", Phase.ROLLED_BACK, 2)
+        await asyncio.sleep(1000)
+    assert world.seats["digits"].revision == 1
+    assert device.ledger.records["digits"].proven
+    assert device.told()[-1][0::2] == ("rolled-back", "PROBATION_FAILED")
+
+
+@pytest.mark.looptime
+async def test_a_quiet_probation_ends_in_time(device: Device, world: World) -> None:
+    """It lasts as long as was said, and then the revision is committed."""
+    async with device.running():
+        device.want(1, deployment(probation_s=600))
+        await device.reaches("digits", Phase.PROBATION)
+        began = asyncio.get_running_loop().time()
+        await device.reaches("digits", Phase.COMMITTED)
+        assert 600 <= asyncio.get_running_loop().time() - began < 602
+
+
+@pytest.mark.looptime
+async def test_a_first_revision_that_fails_leaves_nothing(device: Device, world: World) -> None:
+    """Where nothing was before, a rollback ends with nothing, and says so."""
+    async with device.running():
+        device.want(1, deployment(probation_s=600))
+        await device.reaches("digits", Phase.PROBATION)
+        device.meter.crashed("digits", 1)
+        device.meter.crashed("digits", 1)
+        device.reconciler.wake()
+        await device.reaches("digits", Phase.ROLLED_BACK)
+    assert {} == world.seats
+    assert device.ledger.records["digits"].current is None
+
+
+async def test_what_served_is_started_again_before_anything_else(
+    device: Device, world: World
+) -> None:
+    """After a restart, with no document and no network: one step, and it serves."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+    world.did.clear()
+    world.seats.clear()
+    async with device.running():
+        assert world.did == ["activate digits 1"]
+        assert world.seats["digits"].revision == 1
+        await asyncio.sleep(0.05)
+    assert world.did == ["activate digits 1"]
+
+
+@pytest.mark.parametrize("phase", ["fetch", "stage", "test", "activate"])
+async def test_a_restart_in_any_step_goes_on(device: Device, world: World, phase: str) -> None:
+    """The incumbent first, then the candidate from the step it was in."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        world.wrong[(phase, 2)] = asyncio.Event()
+        device.want(2, deployment(revision=2))
+        while f"{phase} digits 2" not in world.did:
+            await asyncio.sleep(0.005)
+    assert world.seats["digits"].revision == 1
+    world.wrong.clear()
+    world.seats.clear()
+    world.did.clear()
+    async with device.running():
+        assert world.did[0] == "activate digits 1"
+        await device.reaches("digits", Phase.COMMITTED, 2)
+    assert world.did[1] == f"{phase} digits 2"
+
+
+@pytest.mark.looptime
+async def test_what_cannot_be_started_again_gives_way_to_what_was_before(
+    device: Device, world: World
+) -> None:
+    """A device whose model no longer starts serves the one before it, and goes on trying."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        device.want(2, deployment(revision=2))
+        await device.reaches("digits", Phase.COMMITTED, 2)
+    world.seats.clear()
+    world.wrong[("activate", 2)] = "LOAD_FAILED"
+    async with device.running():
+        assert world.seats["digits"].revision == 1
+        await asyncio.sleep(3600)
+        assert world.seats["digits"].revision == 1
+        world.wrong.clear()
+        await asyncio.sleep(600)
+        assert world.seats["digits"].revision == 2
+    assert device.ledger.records["digits"].phase is Phase.COMMITTED
+
+
+async def test_a_blob_that_rotted_is_fetched_again(device: Device, world: World) -> None:
+    """What served and is no longer what it was on disk is mended from the registry."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+    world.seats.clear()
+    world.did.clear()
+    world.wrong[("activate", 1)] = "DIGEST_MISMATCH"
+
+    async def mended(
+        _bundle: v1.BundleRef, _progress: Callable[[Happening], Awaitable[None]]
+    ) -> None:
+        world.did.append("mended")
+        world.wrong.clear()
+
+    world.fetch = mended  # type: ignore[method-assign]
+    async with device.running():
+        assert world.did == ["activate digits 1", "mended", "activate digits 1"]
+    assert world.seats["digits"].revision == 1
+
+
+@pytest.mark.looptime
+async def test_a_ledger_that_cannot_be_written_changes_nothing_that_serves(
+    device: Device, world: World
+) -> None:
+    """Full disk: the device goes on serving, and goes on when there is room, without a storm of tries."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        pages = device.ledger._database.execute("PRAGMA page_count").fetchone()[0]
+        device.ledger._database.execute(f"PRAGMA max_page_count={pages}")
+        long = [deployment(f"n{index}-{'x' * 50}", 9) for index in range(15)]
+        device.want(2, deployment(), *long)
+        await asyncio.sleep(600)
+        stuck = 15 - len(device.ledger.records) + 1
+        assert stuck > 0
+        assert world.seats["digits"].revision == 1
+        device.ledger._database.execute("PRAGMA max_page_count=1000000")
+        for each in long:
+            await device.reaches(each.name, Phase.COMMITTED, 9)
+    assert len(world.seats) == 16
+
+
+async def test_a_defect_of_ours_stops_neither_the_loop_nor_others(
+    device: Device, world: World
+) -> None:
+    """It is told as INTERNAL and tried again; the other deployment goes on."""
+
+    async def broken(_: Installed) -> None:
+        raise ZeroDivisionError("a bug")
+
+    honest, world.test = world.test, broken  # type: ignore[method-assign]
+    async with device.running():
+        device.want(1, deployment())
+        while ("accepted", 1, "INTERNAL") not in device.told():
+            await asyncio.sleep(0.01)
+        world.test = honest  # type: ignore[method-assign]
+        device.want(2, deployment(), deployment("cat", 2))
+        await device.reaches("cat", Phase.COMMITTED, 2)
