@@ -18,6 +18,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fleet.identity.places import Home
 
+HEADERS_LIMIT_BYTES = 64 * 1024
+"""A request's line and headers: a bearer token and some names need far less."""
+
+HEADERS_LIMIT_S = 20.0
+"""How long they may take, and how long a new connection may say nothing."""
+
 _GRACE_S = 5
 _BACKLOG = 512
 
@@ -64,9 +70,17 @@ def server_context(home: Home) -> ssl.SSLContext:
 
 
 class PeerProtocol(HttpToolsProtocol):
-    """uvicorn's protocol that also says whose certificate the connection showed."""
+    """uvicorn's protocol that also says whose certificate was shown, and bounds headers.
+
+    `fleet.api.bounds` holds bodies to their size and time; what comes before a
+    body is held here: so many bytes, so many seconds from the connection or from
+    the first byte of a further request.
+    """
 
     _peer: str | None = None
+    _header_bytes = 0
+    _in_headers = True
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(  # type: ignore[override]  # uvicorn's own narrows it like this
         self, transport: asyncio.Transport
@@ -74,6 +88,20 @@ class PeerProtocol(HttpToolsProtocol):
         """Remember whose certificate was shown and verified, if any."""
         super().connection_made(transport)
         self._peer = _common_name(transport.get_extra_info("peercert"))
+        self._deadline = self.loop.call_later(HEADERS_LIMIT_S, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline with the connection."""
+        self._in_time()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes before a body."""
+        if self._in_headers:
+            self._header_bytes += len(data)
+        super().data_received(data)
+        if self._in_headers and self._header_bytes > HEADERS_LIMIT_BYTES:
+            self.transport.abort()
 
     def on_message_begin(self) -> None:
         """Begin a request, with the peer in its state."""
@@ -81,6 +109,24 @@ class PeerProtocol(HttpToolsProtocol):
         state: dict[str, Any] = dict(self.scope.get("state", {}))
         state["peer"] = self._peer
         self.scope["state"] = state
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEADERS_LIMIT_S, self.transport.close)
+
+    def on_headers_complete(self) -> None:
+        """Take the headers as come in time and size."""
+        self._in_headers = False
+        self._in_time()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Expect the headers of the next request."""
+        self._in_headers, self._header_bytes = True, 0
+        super().on_message_complete()
+
+    def _in_time(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class Listener(Server):

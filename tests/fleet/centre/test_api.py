@@ -1,6 +1,7 @@
 """The API over real sockets: who may ask, what is refused and how; its reference is true."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import ssl
@@ -16,7 +17,7 @@ from openapi_spec_validator import validate
 
 from agent.wire import codec, v1
 from agent.wire.limits import JOIN_LIMIT_BYTES
-from fleet.api import bounds
+from fleet.api import bounds, listener
 from fleet.api.access import Access
 from fleet.api.app import bounded, create
 from fleet.api.listener import AddressInUseError, Listener, bind, server_context
@@ -83,10 +84,10 @@ async def serving(home: Home, authority: Authority, store: Store) -> AsyncIterat
             (Listener(bounded(app)), plain),
         ]
         async with asyncio.TaskGroup() as tasks:
-            for number, (listener, bound) in enumerate(listeners):
-                tasks.create_task(listener.serve(sockets=[bound]), name=f"listener {number}")
-            for listener, _ in listeners:
-                await listener.ready.wait()
+            for number, (each, bound) in enumerate(listeners):
+                tasks.create_task(each.serve(sockets=[bound]), name=f"listener {number}")
+            for each, _ in listeners:
+                await each.ready.wait()
             yield Served(
                 url=f"https://127.0.0.1:{tls.getsockname()[1]}",
                 plain=f"http://127.0.0.1:{plain.getsockname()[1]}",
@@ -94,8 +95,8 @@ async def serving(home: Home, authority: Authority, store: Store) -> AsyncIterat
                 authority=authority,
                 store=store,
             )
-            for listener, _ in listeners:
-                listener.should_exit = True
+            for each, _ in listeners:
+                each.should_exit = True
 
 
 @pytest.fixture
@@ -267,7 +268,9 @@ async def test_a_body_of_no_known_length_is_cut_at_its_limit(served: Served) -> 
 
 async def test_an_announced_length_too_large_is_refused_unread(served: Served) -> None:
     """The refusal comes before a byte of the body, and the connection is closed."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(served.plain[-5:].lstrip(":")))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", int(served.plain.rpartition(":")[2])
+    )
     writer.write(b"POST /join HTTP/1.1\r\nhost: c\r\ncontent-length: 99999999999\r\n\r\n")
     async with asyncio.timeout(5):
         answer = await reader.read()
@@ -283,7 +286,9 @@ async def test_a_body_that_stops_coming_is_given_up(
 ) -> None:
     """Nobody holds a connection open with half a body."""
     monkeypatch.setattr(bounds, "PAUSE_LIMIT_S", 0.2)
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(served.plain[-5:].lstrip(":")))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", int(served.plain.rpartition(":")[2])
+    )
     writer.write(b"POST /join HTTP/1.1\r\nhost: c\r\ncontent-length: 100\r\n\r\nhalf")
     async with asyncio.timeout(5):
         answer = await reader.read()
@@ -291,6 +296,44 @@ async def test_a_body_that_stops_coming_is_given_up(
     await writer.wait_closed()
 
     assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_who_says_nothing_is_not_waited_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection without a request, and one with half a request, are both closed."""
+    monkeypatch.setattr(listener, "HEADERS_LIMIT_S", 0.2)
+    port = int(served.plain.rpartition(":")[2])
+    for said in (b"", b"GET /healthz HTTP/1.1\r\nhost:"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        async with asyncio.timeout(5):
+            assert b"" == await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_headers_without_end_are_cut_off(served: Served) -> None:
+    """Headers are not kept beyond their limit, however they come; a usual request still works."""
+    port = int(served.plain.rpartition(":")[2])
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\n")
+    sent = 0
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError):
+            while sent < 64 << 20:
+                writer.write(b"x: " + b"y" * 4096 + b"\r\n")
+                sent += 4096
+                await writer.drain()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+    assert sent < 32 << 20
+    async with httpx.AsyncClient(base_url=served.plain, trust_env=False) as client:
+        for _ in range(40):  # kept alive: each request has a limit of its own
+            answer = await client.get("/healthz", headers={"x": "y" * 4096})
+            assert 200 == answer.status_code
 
 
 @pytest.mark.parametrize(
