@@ -1,4 +1,4 @@
-"""`pack`: from `.tflite` files to a bundle in a layout, measured, with golden vectors. Blocking.
+"""`pack`: from `.tflite` files to a bundle, measured, with golden vectors. Blocking.
 
 The order is the safety: `models.tflite.read` refuses a damaged or hostile file
 before any runtime sees it; only then is it loaded, in a child with limits;
@@ -55,37 +55,49 @@ class About:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
-    """A bundle that was packed, and what a person should hear about it."""
+class Prepared:
+    """All of a bundle before it is written, and what a person should hear about it.
 
-    bundle: Bundle
+    `copies` is how many harmed copies its golden vectors were tried on.
+    """
+
+    card: Card
+    files: Mapping[Digest, bytes]
+    golden: bytes
     copies: int
     warnings: tuple[str, ...]
+
+    def write(self, layout: Layout) -> Bundle:
+        """Write the bundle into a layout under its `name:version`.
+
+        Raises:
+            RefusedError: as `models.bundle.write`.
+            TransientError: DISK_FULL.
+        """
+        return bundles.write(layout, self.card, self.files, self.golden)
 
 
 def pack(
     files: Sequence[bytes],
     ref: ModelRef,
-    layout: Layout,
     *,
     about: About | None = None,
     rows: bytes | None = None,
     also: Sequence[str] = (),
-) -> Packed:
-    """Pack one model into `layout` under its `name:version`.
+) -> Prepared:
+    """Read, run and measure one model's files, and return the bundle to write.
 
     Args:
         files: its variants, all of one signature; the first is the reference.
         ref: its name and version.
-        layout: where to.
         about: what the files can't say.
         rows: an `.npz` of the engineer's own inputs; half of the golden vectors come from it.
         also: other Python interpreters with numpy and a runtime, to measure the tolerance on, too.
 
     Raises:
         RefusedError: MODEL_MALFORMED, MODEL_TOO_LARGE, MODEL_UNSUPPORTED before any runtime saw it;
-            LOAD_FAILED, OUT_OF_MEMORY, RUNTIME_…; ACCURACY_BUDGET; nothing was written.
-        TransientError: TIMED_OUT or DISK_FULL.
+            LOAD_FAILED, OUT_OF_MEMORY, RUNTIME_…; ACCURACY_BUDGET.
+        TransientError: TIMED_OUT.
     """
     about = about or About()
     if not files:
@@ -96,7 +108,6 @@ def pack(
     first = read[0]
     decision = _decision(first, about)
     vectors = golden_vectors(files, read, decision, rows, also)
-    contents = {file.digest: content for file, content in zip(read, files, strict=True)}
     card = Card(
         ref=ref,
         task=about.task or (REGRESSION if decision is None else CLASSIFICATION),
@@ -112,8 +123,13 @@ def pack(
         stateful=first.stateful,
         description=about.description or first.description,
     )
-    written = bundles.write(layout, card, contents, vectors.blob)
-    return Packed(bundle=written, copies=vectors.copies, warnings=vectors.warnings)
+    return Prepared(
+        card=card,
+        files={file.digest: content for file, content in zip(read, files, strict=True)},
+        golden=vectors.blob,
+        copies=vectors.copies,
+        warnings=vectors.warnings,
+    )
 
 
 def _check_one_signature(read: Sequence[TfliteFile]) -> None:

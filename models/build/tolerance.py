@@ -67,11 +67,12 @@ def tolerance(
         unit: one step of the output.
         largest: the largest error of each opinion.
         mean: the mean error of each opinion.
-        pool_mean: the mean noise over all candidates, of which the chosen are the quiet ones.
+        pool_mean: the mean noise over all candidates: another machine may be no quieter on the
+            chosen ones.
         decides: its largest element is what counts.
     """
     least = LARGEST_UNITS if decides else VALUE_UNITS
     return Tolerance(
         largest=max(least * unit, FACTOR * max(largest)),
-        mean=max(MEAN_UNITS * unit, FACTOR * max(mean), pool_mean / 2),
+        mean=max(MEAN_UNITS * unit, FACTOR * max(mean), pool_mean),
     )
