@@ -1,4 +1,4 @@
-"""Serving on tflite-runtime: another Python, a checkout that is not installed, the older runtime."""
+"""Serving on tflite-runtime: another Python, a checkout that is not installed, an older runtime."""
 
 import json
 import subprocess
