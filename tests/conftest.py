@@ -78,6 +78,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             if isinstance(report, pytest.TestReport):
                 suite = "/".join(Path(report.location[0]).parts[:2])
                 spent[suite] = spent.get(suite, 0.0) + report.duration
+    if not spent:
+        return
     terminalreporter.section("minutes per suite")
     for suite, seconds in sorted(spent.items(), key=lambda each: -each[1]):
         terminalreporter.line(f"{seconds / 60:6.2f}  {suite}")
