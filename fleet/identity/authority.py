@@ -169,6 +169,25 @@ class Authority:
         )
 
 
+def server_names(home: Home) -> frozenset[str]:
+    """Return the names and addresses the server certificate is good for.
+
+    Raises:
+        TrustMissingError: there is no readable certificate.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(home.server.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+        raise TrustMissingError(f"no usable certificate in {home.server}") from error
+    return frozenset(
+        [
+            *names.get_values_for_type(x509.DNSName),
+            *map(str, names.get_values_for_type(x509.IPAddress)),
+        ]
+    )
+
+
 def _key_of(csr_pem: str) -> _PublicKey:
     try:
         request = x509.load_pem_x509_csr(csr_pem.encode())
