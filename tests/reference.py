@@ -13,6 +13,7 @@ from agent.wire.codec import SCHEMAS, encode, json_schema
 from agent.wire.phases import PHASES, SERVING, SETTLED, Happening, Phase
 from agent.wire.reasons import Reason
 from fleet import sentences
+from fleet.api.reference import render as openapi
 from tests.contract.samples import SAMPLES
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +36,12 @@ def pages() -> dict[Path, str]:
         + "\n"
         for schema, cls in SCHEMAS.items()
     }
-    return {**schemas, REFERENCE / "phases.md": phases(), REFERENCE / "reasons.md": reasons()}
+    return {
+        **schemas,
+        REFERENCE / "phases.md": phases(),
+        REFERENCE / "reasons.md": reasons(),
+        REFERENCE / "openapi.json": openapi(),
+    }
 
 
 def golden() -> dict[Path, bytes]:

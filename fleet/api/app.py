@@ -26,9 +26,32 @@ _TAGS = [
     {"name": "joining", "description": "How devices get in."},
     {"name": "devices", "description": "Devices and what is known of them."},
     {"name": "bundles", "description": "Models in the registry."},
+    {"name": "registry", "description": "Publishing bundles: blobs first, then the bundle."},
     {"name": "rollouts", "description": "Bringing a bundle to devices."},
     {"name": "centre", "description": "The centre itself."},
 ]
+
+
+_REGISTRY_REFUSAL = {
+    "title": "RegistryRefusal",
+    "description": "The error body of the OCI distribution specification.",
+    "type": "object",
+    "required": ["errors"],
+    "properties": {
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": {"type": "string", "description": "A reason code."},
+                    "message": {"type": "string"},
+                    "detail": {},
+                },
+            },
+        }
+    },
+}
 
 
 class Healthy(BaseModel):
@@ -98,5 +121,26 @@ def _reference(app: FastAPI) -> dict[str, Any]:
         schemas = schema["components"]["schemas"]
         schemas.update(asked.pop("$defs", {}))
         schemas["JoinRequest"] = asked
+        schemas["RegistryRefusal"] = _REGISTRY_REFUSAL
+        for methods in schema["paths"].values():
+            for route in methods.values():
+                if "registry" in route.get("tags", ()):
+                    _describe_refusals(route)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _describe_refusals(route: dict[str, Any]) -> None:
+    """Say of a registry route what it answers where it refuses: it reads and answers by hand."""
+    refused = {"$ref": "#/components/schemas/RegistryRefusal"}
+    route["security"] = [{"operatorToken": []}]
+    route["responses"] = {
+        status: answer for status, answer in route["responses"].items() if status < "300"
+    } | {
+        "default": {
+            "description": "Refused, with a reason code.",
+            "content": {"application/json": {"schema": refused}},
+        }
+    }

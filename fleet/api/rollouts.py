@@ -5,12 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field, JsonValue
+from starlette.concurrency import run_in_threadpool
 
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
-from fleet.execute import progress_of
+from fleet.execute import Started, progress_of
 from fleet.plan import Exclusion, Plan, PlanError, Step
 from fleet.policy import ALL_AT_ONCE, RolloutRequest
 from fleet.rollout import Progress, Rollout, RolloutWave
@@ -100,11 +101,10 @@ def routes(parts: Parts, operator: object) -> APIRouter:
         status_code=201,
         responses=answers(401, 404, 409, body=True),
     )
-    def start(wish: StartWish, actor: Annotated[str, Depends(operator)]) -> RolloutStarted:
+    async def start(wish: StartWish, actor: Annotated[str, Depends(operator)]) -> RolloutStarted:
         """Start a rollout; the devices are asked at once, and come when they come."""
-        started = parts.executor.start(
-            _request(parts, wish), if_plan=wish.if_plan, actor=actor, reason=wish.reason
-        )
+        started = await run_in_threadpool(_start, parts, wish, actor)
+        parts.executor.wake()
         return RolloutStarted(id=started.id, plan=_shown(started.plan))
 
     @router.get("", operation_id="listRollouts", responses=answers(401))
@@ -128,6 +128,12 @@ def routes(parts: Parts, operator: object) -> APIRouter:
         )
 
     return router
+
+
+def _start(parts: Parts, wish: StartWish, actor: str) -> Started:
+    return parts.executor.start(
+        _request(parts, wish), if_plan=wish.if_plan, actor=actor, reason=wish.reason
+    )
 
 
 def _request(parts: Parts, wish: RolloutWish) -> RolloutRequest:

@@ -97,6 +97,7 @@ def publish_router(
         "/api/v1/blobs/{digest}",
         publishing.head_blob,
         methods=["HEAD"],
+        operation_id="findBlob",
         summary="Is this blob here?",
         response_class=Response,
     )
@@ -105,6 +106,7 @@ def publish_router(
         publishing.put_blob,
         methods=["PUT"],
         status_code=201,
+        operation_id="putBlob",
         summary="Upload one blob of a bundle",
         response_class=Response,
         openapi_extra={"requestBody": {"required": True, "content": _OCTETS}},
@@ -114,6 +116,7 @@ def publish_router(
         publishing.post_bundle,
         methods=["POST"],
         status_code=201,
+        operation_id="publishBundle",
         summary="Verify an uploaded bundle and record it",
         response_model=PublishAnswer,
         openapi_extra={"requestBody": {"required": True, "content": _REQUEST}},

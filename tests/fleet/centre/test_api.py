@@ -23,16 +23,19 @@ from fleet.api.app import bounded, create
 from fleet.api.listener import AddressInUseError, Listener, bind, server_context
 from fleet.api.parts import Content, Parts
 from fleet.api.reference import render
+from fleet.clock import written
 from fleet.execute import Executor
 from fleet.identity import authority as identity
 from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
-from fleet.store import devices
+from fleet.store import bundles, devices
 from fleet.store.engine import Store
+from models import card_codec
 from models.keys import SigningKey, load_public
 from models.layout import Layout
-from tests.fleet.centre.parties import add_token, ask, request_of, write_key
+from tests.fleet.centre.parties import add_devices, add_token, ask, request_of, write_key
+from tests.fleet.deciding.paper import Paper
 
 TOKEN = "t" * 43
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
@@ -86,6 +89,7 @@ async def serving(home: Home, authority: Authority, store: Store) -> AsyncIterat
         async with asyncio.TaskGroup() as tasks:
             for number, (each, bound) in enumerate(listeners):
                 tasks.create_task(each.serve(sockets=[bound]), name=f"listener {number}")
+            working = tasks.create_task(executor.run(), name="executor")
             for each, _ in listeners:
                 await each.ready.wait()
             yield Served(
@@ -95,6 +99,7 @@ async def serving(home: Home, authority: Authority, store: Store) -> AsyncIterat
                 authority=authority,
                 store=store,
             )
+            working.cancel()
             for each, _ in listeners:
                 each.should_exit = True
 
@@ -419,9 +424,59 @@ def test_the_reference_is_openapi_and_says_who_may_ask() -> None:
     ]
     ids = [route["operationId"] for _, _, route in routes]
     assert len(ids) == len(set(ids))
+    assert all(name.isalpha() for name in ids)
     for path, method, route in routes:
-        if not path.startswith("/api/v1/") or "registry" in route["tags"]:
+        if not path.startswith("/api/v1/"):
             continue
+        answers = route["responses"]
+        refused = answers.get("401", answers.get("default"))["content"]["application/json"]
+        name = "RegistryRefusal" if "registry" in route["tags"] else "Refusal"
         assert [{"operatorToken": []}] == route["security"], (method, path)
-        refused = route["responses"]["401"]["content"]["application/json"]["schema"]
-        assert {"$ref": "#/components/schemas/Refusal"} == refused
+        assert {"$ref": f"#/components/schemas/{name}"} == refused["schema"]
+
+
+async def test_a_rollout_is_not_left_to_the_next_round(served: Served) -> None:
+    """Started over the API, its documents are written at once, not when a period is over."""
+    paper = Paper()
+    ref = paper.bundle()
+    add_devices(served.store, ["d-one"])
+    with served.store.write() as connection:
+        bundles.add(
+            connection,
+            bundles.PublishedBundle(
+                digest=ref.digest,
+                name=ref.name,
+                version=ref.version,
+                card=card_codec.render(paper.card(ref)),
+                published_at=written(NOW),
+            ),
+        )
+    wish = {"bundle": "digits:1.0.0", "deployment": "digits", "selector": ""}
+    async with served.client() as client:
+        client.headers.update(OPERATOR)
+        await asyncio.sleep(0.3)  # the executor's first look is over
+        plan = (await client.post("/api/v1/rollouts/plan", json=wish)).json()
+        started = await client.post(
+            "/api/v1/rollouts", json={**wish, "if_plan": plan["digest"], "reason": "try"}
+        )
+        async with asyncio.timeout(3):
+            while True:
+                shown = (await client.get("/api/v1/devices/d-one")).json()
+                if shown["desired"] is not None:
+                    break
+                await asyncio.sleep(0.05)
+        again = await client.post("/api/v1/rollouts", json=wish)
+        rollout = (await client.get(f"/api/v1/rollouts/{started.json()['id']}")).json()
+        bundle = (await client.get("/api/v1/bundles/digits")).json()
+        listed = (await client.get("/api/v1/bundles")).json()
+        wrong = await client.post("/api/v1/rollouts/plan", json={**wish, "selector": "a in ("})
+
+    assert 201 == started.status_code
+    assert "digits:1.0.0" == ":".join(
+        shown["desired"]["deployments"][0]["bundle"][part] for part in ("name", "version")
+    )
+    assert (409, "NO_CHANGE") == (again.status_code, again.json()["reason"])
+    assert ("running", ["d-one"]) == (rollout["state"], rollout["set_aside"])
+    assert ref.digest == bundle["digest"] == listed["bundles"][0]["digest"]
+    assert "int8" == bundle["card"]["variants"][0]["format"]
+    assert (422, "MALFORMED") == (wrong.status_code, wrong.json()["reason"])
