@@ -12,11 +12,13 @@ import psutil
 import pytest
 
 from fleet.broker import mosquitto
+from fleet.broker.address import Address
 from fleet.broker.embedded import Embedded
 from fleet.broker.mosquitto import Mosquitto
 from fleet.broker.settings import BrokerSettings, TlsFiles
 from fleet.ports import Broker, BrokerError
 from tests.conformance.conftest import KINDS, free_port
+from tests.conformance.peer import Peer
 from tests.conformance.trust import TestAuthority
 
 REAL = pytest.mark.real("mosquitto")
@@ -101,11 +103,25 @@ async def test_it_is_restarted_when_it_dies(broker: Mosquitto) -> None:
 
 @REAL
 async def test_it_remembers_over_a_stop(tmp_path: Path) -> None:
-    """A clean stop saves what it holds."""
-    broker = make("mosquitto", tmp_path, free_port())
+    """A clean stop saves what is retained; the next start has it."""
+    settings = BrokerSettings(fleet="f", home=tmp_path / "broker", port=free_port())
+    authority, program = TestAuthority(tmp_path), mosquitto.find()
+    assert program is not None
+    broker = Mosquitto(settings, authority.server(), program)
     await broker.start()
+    tls = authority.context("centre")
+    centre = Peer(Address.parse(broker.centre_url), "centre", tls=tls)
+    await asyncio.to_thread(centre.connect)
+    desired = "skerry/v1/f/d-1/desired"
+    await asyncio.to_thread(centre.publish, desired, b"desired", retain=True)
+    await asyncio.to_thread(centre.leave)
     await broker.stop()
-    assert (tmp_path / "broker" / "mosquitto.db").is_file()
+    await broker.start()
+    await asyncio.to_thread(centre.connect)
+    await asyncio.to_thread(centre.subscribe, desired)
+    await asyncio.to_thread(centre.until, lambda: centre.payloads() == [b"desired"])
+    await asyncio.to_thread(centre.leave)
+    await broker.stop()
 
 
 @REAL
