@@ -81,12 +81,12 @@ def promises_nothing(root: Path) -> list[str]:
 
 
 def too_many_collaborators(root: Path) -> list[str]:
-    """Name the constructors with more than seven parameters; frozen values may have more."""
+    """Name the constructors with more than seven collaborators: plain values aren't counted."""
     return [
         f"{name}: {node.name} takes {count}; at most {COLLABORATORS_LIMIT}"
         for name, tree in trees(root, *ROOMS)
         for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef) and (count := _parameters(node)) > COLLABORATORS_LIMIT
+        if isinstance(node, ast.ClassDef) and (count := _collaborators(node)) > COLLABORATORS_LIMIT
     ]
 
 
@@ -152,17 +152,22 @@ def foreign(root: Path) -> list[str]:
     return found
 
 
-def _parameters(node: ast.ClassDef) -> int:
+def _collaborators(node: ast.ClassDef) -> int:
     decorators = " ".join(ast.unparse(each) for each in node.decorator_list)
     if "dataclass" in decorators:
-        if "frozen=True" in decorators:
-            return 0
-        return sum(isinstance(each, ast.AnnAssign) and each.value is None for each in node.body)
+        fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+        frozen = "frozen=True" in decorators
+        return 0 if frozen else sum(not _plain(each.annotation) for each in fields)
     for each in node.body:
         if isinstance(each, ast.FunctionDef) and each.name == "__init__":
-            arguments = each.args
-            return len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs) - 1
+            arguments = each.args.posonlyargs + each.args.args + each.args.kwonlyargs
+            return sum(not _plain(argument.annotation) for argument in arguments[1:])
     return 0
+
+
+def _plain(annotation: ast.expr | None) -> bool:
+    words = re.findall(r"\w+", ast.unparse(annotation)) if annotation else ["unknown"]
+    return set(words) <= {"str", "int", "float", "bool", "bytes", "Path", "None"}
 
 
 def _writes(call: ast.Call) -> bool:

@@ -92,7 +92,7 @@ BROKEN: list[tuple[Callable[[Path], object], str, str]] = [
     (
         drawing.too_many_collaborators,
         "agent/run.py",
-        '"""R."""\n\n@dataclass\nclass Device:\n' + "".join(f"    {x}: int\n" for x in "abcdefgh"),
+        '"""R."""\n\n@dataclass\nclass Device:\n' + "".join(f"    {x}: A\n" for x in "abcdefgh"),
     ),
     (drawing.catch_alls, "agent/utils.py", '"""U."""\n'),
     (drawing.catch_alls, "agent/plan_helpers.py", '"""U."""\n'),
