@@ -5,6 +5,7 @@
 needed here: `skerry[build]` alone gives all of it.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -65,9 +66,28 @@ def pack(
             help="Rows of your own for the golden vectors: an .npz, an array per input.",
         ),
     ] = None,
+    evaluate_on: Annotated[
+        Path | None,
+        typer.Option(
+            "--evaluate",
+            exists=True,
+            dir_okay=False,
+            help="Labelled rows to measure the accuracy on, for the card: an .npz with `labels`.",
+        ),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="What those rows are called.")] = "",
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="The model before it was quantized: a float .tflite."
+        ),
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(help="What quantizing may cost: accuracy lost since --before.", min=0)
+    ] = 0.01,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="Another Python with numpy and a runtime, to measure tolerances on."),
+        typer.Option(help="Another Python with numpy and a runtime, to measure on."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(file_okay=False, help="The folder; by default NAME-VERSION.")
@@ -79,6 +99,7 @@ def pack(
 ) -> None:
     """Measure a model, choose its golden vectors, and write its bundle."""
     from models.build import pack as packing  # noqa: PLC0415  # only this word needs it
+    from models.build.evaluate import Dataset  # noqa: PLC0415  # as above
 
     ref = _ref(name, version)
     contents = [_content(path, BLOB_LIMIT_BYTES) for path in files]
@@ -96,6 +117,19 @@ def pack(
     folder = out or Path(f"{name}-{version}")
     for path, content in zip(files, contents, strict=True):
         _admit(path, content)
+    if before is not None and evaluate_on is None:
+        raise _usage("--before needs rows to measure both on", "add --evaluate ROWS")
+    if evaluate_on is not None:
+        from fleet.cli.model_metrics import measure  # noqa: PLC0415  # only where it is asked
+
+        measured = measure(
+            contents,
+            Dataset(name=dataset or evaluate_on.stem, npz=_content(evaluate_on, _ROWS_LIMIT_BYTES)),
+            pythons=also or (),
+            before=None if before is None else _content(before, BLOB_LIMIT_BYTES),
+            loss=budget,
+        )
+        about = replace(about, metrics=measured.metrics, budget=measured.budget)
     packed = packing.pack(
         contents,
         ref,

@@ -110,14 +110,18 @@ async def bundles(stage: Stage) -> str:
                 "BSD-3-Clause",
                 "--labels",
                 stage.models / "labels.txt",
-                "--rows",
+                "--inputs",
+                stage.models / "rows.npz",
+                "--evaluate",
                 stage.models / "rows.npz",
                 "--dataset",
                 "digits, held back",
+                "--before",
+                stage.models / "float32.tflite",
                 "--out",
                 stage.bundles / name,
                 *key,
-                *(also if form != "dynamic-range" else []),
+                *(also if form != "dynamic-range" else []),  # it is right on this machine only
             )
             tasks.create_task(stage.crew.run("bundles", argv, limit_s=_LIMIT_S), name=name)
         argv = stage.skerry(
