@@ -28,6 +28,7 @@ _EXITS = {
     404: ExitCode.NOT_FOUND,
     409: ExitCode.CONFLICT,
     422: ExitCode.REFUSED,
+    503: ExitCode.UNREACHABLE,
 }
 
 

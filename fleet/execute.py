@@ -16,8 +16,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from pydantic import TypeAdapter
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from agent.wire import codec, v1
 from agent.wire.reasons import Reason
@@ -48,6 +50,8 @@ _CHANGES = 3  # told of a plan that moved; the rest are counted
 _PERIOD_S = 5.0
 _PAUSE_S = 0.1
 _ROLLOUT = TypeAdapter(Rollout)
+
+log = structlog.get_logger("fleet.execute")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,11 @@ class Executor:
         """Pass after each wake-up and after each period, until cancelled."""
         while True:
             self._woken.clear()
-            await asyncio.to_thread(self.advance)
+            try:
+                await asyncio.to_thread(self.advance)
+            except OperationalError as error:
+                # Locked, or the disk is full: nothing was written, and the next pass is the retry.
+                log.warning("the store can't be written now", why=str(error.orig))
             try:
                 async with asyncio.timeout(_PERIOD_S):
                     await self._woken.wait()

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -68,6 +69,7 @@ def refusal(
 
 def install(app: FastAPI) -> None:
     """Have every error that a route may raise answered in this shape."""
+    _install_failures(app)
 
     @app.exception_handler(HTTPException)
     async def of_http(_: Request, error: HTTPException) -> JSONResponse:
@@ -107,3 +109,20 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ConflictError)
     async def of_conflict(_: Request, error: ConflictError) -> JSONResponse:
         return refusal(409, str(error), "CONFLICT", "use another name, or leave it as it is")
+
+
+def _install_failures(app: FastAPI) -> None:
+    """Answer what is nobody's request's fault."""
+
+    @app.exception_handler(OperationalError)
+    async def of_store(_: Request, _error: OperationalError) -> JSONResponse:
+        return refusal(
+            503,
+            "the store can't do it now",
+            "STORE_BUSY",
+            "try again; if it stays so, look at the centre's disk",
+        )
+
+    @app.exception_handler(Exception)
+    async def of_defect(_: Request, _error: Exception) -> JSONResponse:
+        return refusal(500, "a defect in the centre", "INTERNAL", "look at the centre's log")

@@ -53,6 +53,9 @@ def up(
     )
     try:
         run(options, lambda where: _tell(where, output))
+    except BaseExceptionGroup as group:
+        structlog.get_logger("fleet").critical("the centre died of a defect", exc_info=group)
+        raise
     except AddressInUseError as error:
         raise CommandError(
             str(error),

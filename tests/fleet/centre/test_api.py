@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
+import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -29,7 +30,7 @@ from fleet.identity import authority as identity
 from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
-from fleet.store import bundles, devices
+from fleet.store import bundles, devices, engine
 from fleet.store.engine import Store
 from models import card_codec
 from models.keys import SigningKey, load_public
@@ -480,3 +481,26 @@ async def test_a_rollout_is_not_left_to_the_next_round(served: Served) -> None:
     assert ref.digest == bundle["digest"] == listed["bundles"][0]["digest"]
     assert "int8" == bundle["card"]["variants"][0]["format"]
     assert (422, "MALFORMED") == (wrong.status_code, wrong.json()["reason"])
+
+
+async def test_a_store_that_is_busy_is_said_and_nothing_is_lost(
+    home: Home, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else holds the database: 503 in the usual shape, and it works again afterwards."""
+    monkeypatch.setattr(engine, "_BUSY_TIMEOUT_S", 0.1)
+    store = Store.open(home.store)
+    other = sqlite3.connect(home.store, isolation_level=None)
+    try:
+        async with serving(home, authority, store) as served, served.client() as client:
+            other.execute("BEGIN IMMEDIATE")
+            busy = await client.post("/api/v1/tokens", json={}, headers=OPERATOR)
+            read = await client.get("/api/v1/tokens", headers=OPERATOR)
+            other.execute("ROLLBACK")
+            after = await client.post("/api/v1/tokens", json={}, headers=OPERATOR)
+    finally:
+        other.close()
+        store.close()
+
+    assert (503, "STORE_BUSY") == (busy.status_code, busy.json()["reason"])
+    assert [] == read.json()["tokens"]
+    assert 201 == after.status_code
