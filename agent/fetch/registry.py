@@ -8,6 +8,7 @@ next is tried at once; one that brings nothing ends it for now.
 
 import errno
 import fcntl
+import json
 import re
 import ssl
 import time
@@ -36,6 +37,7 @@ from models.values import Digest, digest_of, short
 
 _CONNECT_LIMIT_S = 10.0
 _CHUNK_BYTES = 64 * 1024
+_ERROR_LIMIT_BYTES = 8 * 1024
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LOOPBACK = ("http://127.0.0.1", "http://[::1]", "http://localhost")
@@ -59,7 +61,7 @@ class Registry:
         self._pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=_CONNECT_LIMIT_S, read=job.stall_s),
             retries=urllib3.Retry(0, redirect=3),
-            ssl_context=_context(job.credentials),
+            ssl_context=_context(job.credentials) if job.registry_url.startswith("https") else None,
         )
 
     def manifest(self, digest: Digest) -> bytes:
@@ -207,19 +209,29 @@ class Registry:
             ) from error
         try:
             if answer.status not in {200, 206}:
-                raise _refusal(answer.status, path)
+                raise _refusal(answer, path)
             yield answer
         finally:
             answer.close()
 
 
-def _refusal(status: int, path: str) -> ModelError:
-    told = f"the registry answers {status} to {path[:100]}"
-    if status == 404:  # noqa: PLR2004  # Not Found
+def _refusal(answer: urllib3.BaseHTTPResponse, path: str) -> ModelError:
+    told = f"the registry answers {answer.status} to {path[:100]}"
+    if answer.status == 404:  # noqa: PLR2004  # Not Found
         return TransientError(Reason.NOT_FOUND, told)
-    if status in {401, 403}:
+    if answer.status in {401, 403}:
         return TransientError(Reason.REGISTRY_REFUSED, told)
+    if _code(answer) == Reason.DIGEST_MISMATCH:  # a registry that looked before it sent
+        return TransientError(Reason.DIGEST_MISMATCH, f"{told}: what it holds has changed")
     return TransientError(Reason.REGISTRY_UNREACHABLE, told)
+
+
+def _code(answer: urllib3.BaseHTTPResponse) -> str:
+    """Return the code in a registry's error body; empty where there is none."""
+    try:
+        return str(json.loads(answer.read(_ERROR_LIMIT_BYTES))["errors"][0]["code"])
+    except (HTTPError, OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
 
 
 def _continues(
@@ -254,9 +266,7 @@ def _alone(file: IO[bytes], part: Descriptor) -> None:
         ) from error
 
 
-def _context(credentials: Credentials | None) -> ssl.SSLContext | None:
-    if credentials is None:
-        return None
+def _context(credentials: Credentials) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=credentials.ca)
         context.load_cert_chain(credentials.certificate, credentials.key)
