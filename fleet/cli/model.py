@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from fleet.cli.model_screen import show_bundle, show_file
+from fleet.cli.options import CaOption, CentreOption, HomeOption, OutputOption, TokenFileOption
 from fleet.cli.screen import CommandError, ExitCode, Output, note, print_fields, print_json
 from models import bundle as bundles
 from models import tflite
@@ -21,7 +22,9 @@ from models.limits import BLOB_LIMIT_BYTES
 from models.tflite import TfliteFile
 from models.values import Digest, ModelRef, short
 
-app = typer.Typer(no_args_is_help=True, help="Models: from a file to a signed bundle.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Models: from a file to a signed bundle."
+)
 
 _ROWS_LIMIT_BYTES = 256 * 1024 * 1024
 _LABELS_LIMIT_BYTES = 1024 * 1024
@@ -35,7 +38,6 @@ LayoutArgument = Annotated[
 WhichOption = Annotated[
     str, typer.Option("--bundle", help="name:version or digest, where a folder has several.")
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How data is printed.")]
 
 
 @app.command()
@@ -268,20 +270,10 @@ def evaluate(
 def publish(
     folder: LayoutArgument,
     *,
-    to: Annotated[str, typer.Option(help="The centre's URL.")],
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="SKERRY_TOKEN_FILE", help="A file with the operator token; else --home's."
-        ),
-    ] = None,
-    ca: Annotated[
-        Path | None,
-        typer.Option(envvar="SKERRY_CA", help="The CA to know the centre by; else --home's."),
-    ] = None,
-    home: Annotated[
-        Path | None, typer.Option(envvar="SKERRY_HOME", help="A centre's folder on this machine.")
-    ] = None,
+    home: HomeOption,
+    centre: CentreOption = None,
+    token_file: TokenFileOption = None,
+    ca: CaOption = None,
     bundle: WhichOption = "",
 ) -> None:
     """Send a signed bundle to the centre's registry."""
@@ -297,8 +289,7 @@ def publish(
             f"sign it: skerry model sign {folder} --key KEY",
             ExitCode.REFUSED,
         )
-    home = home or Path.home() / ".skerry"
-    sent = upload(layout, read, url=to, token_file=token_file, ca=ca, home=home)
+    sent = upload(layout, read, url=centre, token_file=token_file, ca=ca, home=home)
     typer.echo(f"{read.ref} {digest} published, {sent} bytes sent")
 
 

@@ -38,7 +38,7 @@ def upload(
     layout: Layout,
     bundle: Bundle,
     *,
-    url: str,
+    url: str | None,
     token_file: Path | None,
     ca: Path | None,
     home: Path,
@@ -69,7 +69,7 @@ def upload(
         raise CommandError(
             f"no answer from the centre at {connection.url}",
             f"UNREACHABLE: {str(error) or type(error).__name__}",
-            "check that it runs (skerry up) and the address: --to",
+            "check that it runs (skerry up) and the address: --centre",
             ExitCode.UNREACHABLE,
         ) from error
     return sent

@@ -149,10 +149,7 @@ async def publish(stage: Stage) -> str:
     """Publish the bundles to the centre's registry; let skopeo inspect and copy one."""
     names = [*FORMS.values(), "hey-jarvis"]
     for name in names:
-        argv = stage.skerry("model", "publish", stage.bundles / name, "--to", _plain(stage))
-        await stage.crew.run(
-            "publish", [*argv, "--token-file", stage.centre_home / "operator.token"]
-        )
+        await stage.crew.run("publish", stage.skerry("model", "publish", stage.bundles / name))
     listed = json.loads(
         await stage.crew.run("publish", stage.skerry("bundle", "ls", "-o", "json"))
     )["bundles"]
