@@ -67,8 +67,8 @@ class LedgerError(Exception):
         self.reason = reason
 
 
-class _DamagedError(Exception):
-    """What is in the file is not what we wrote."""
+class LedgerDamagedError(Exception):
+    """What is in the file is not what we wrote: only starting again, with a new one, helps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def open_ledger(path: Path, *, fleet: str, device: str) -> "Ledger":
     """
     try:
         return Ledger(path, fleet=fleet, device=device)
-    except _DamagedError:
+    except LedgerDamagedError:
         aside = _move_aside(path)
     ledger = Ledger(path, fleet=fleet, device=device)
     ledger.moved_aside = aside
@@ -147,7 +147,7 @@ class Ledger:
             raise LedgerError(Reason.INTERNAL, "this file system can't hold a write-ahead log")
         run("PRAGMA synchronous=FULL")
         if run("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise _DamagedError
+            raise LedgerDamagedError
         schema = run("PRAGMA user_version").fetchone()[0]
         if schema > SCHEMA:
             raise LedgerError(
@@ -168,7 +168,7 @@ class Ledger:
                 for record in [_record_adapter().validate_json(body)]
             }
         except (KeyError, ValueError, ValidationError) as error:
-            raise _DamagedError from error
+            raise LedgerDamagedError from error
         self._bytes: int = 0
         self._count: int = 0
         self._held = {
@@ -440,6 +440,6 @@ def _translated() -> "Iterator[None]":
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _CORRUPT_CODES or not isinstance(error, sqlite3.OperationalError):
-            raise _DamagedError(str(error)) from error
+            raise LedgerDamagedError(str(error)) from error
         reason = Reason.DISK_FULL if code == sqlite3.SQLITE_FULL else Reason.INTERNAL
         raise LedgerError(reason, f"the ledger can't be written: {error}") from error

@@ -16,7 +16,7 @@ import structlog
 
 from agent.backoff import full_jitter_s
 from agent.errors import StepError
-from agent.ledger import Ledger, LedgerError
+from agent.ledger import Ledger, LedgerDamagedError, LedgerError
 from agent.meter import Meter
 from agent.plan import Action, Step, outcome, plan
 from agent.ports import Floor, Supply
@@ -158,6 +158,8 @@ class Reconciler:
                 await _STEPS[step.action](self, record, step)
         except _OvertakenError:
             await _log.ainfo("overtaken", deployment=name, action=step.action)
+        except LedgerDamagedError:
+            raise  # the agent starts again, and moves it aside
         except (StepError, LedgerError, OSError) as error:
             await self._failed(step, str(getattr(error, "reason", Reason.INTERNAL)), error)
         except Exception as error:  # noqa: BLE001  # see below

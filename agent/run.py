@@ -23,7 +23,7 @@ from agent.children.converse import converse
 from agent.errors import PersonError
 from agent.identity import Home, Identity, load
 from agent.inbox import Inbox
-from agent.ledger import Ledger, LedgerError, open_ledger
+from agent.ledger import Ledger, LedgerDamagedError, LedgerError, open_ledger
 from agent.link.mqtt import MqttLink
 from agent.meter import Meter
 from agent.outbox import Outbox
@@ -192,6 +192,14 @@ class _Device:
                     Reason.INTERNAL,
                     str(errors.exceptions[0]),
                     "choose another with --listen HOST:PORT, or stop the other program",
+                    code=1,
+                ) from errors
+            except* LedgerDamagedError as errors:
+                raise PersonError(
+                    "the agent can't go on",
+                    Reason.LEDGER_CORRUPT,
+                    str(errors.exceptions[0]),
+                    "start it again: it moves the damaged ledger aside and begins a new one",
                     code=1,
                 ) from errors
         await _log.ainfo("stopped")

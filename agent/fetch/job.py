@@ -21,7 +21,7 @@ class FetchJob:
 
     `keys` are PEM. `stall_s` without `stall_bytes` ends a connection that only
     pretends to move; `reserve_bytes` of the disk are left for others.
-    `credentials` is None only for a registry on loopback.
+    `credentials` are for TLS; a registry on loopback may do without.
     """
 
     store: str
@@ -29,7 +29,7 @@ class FetchJob:
     name: str
     digest: str
     keys: tuple[str, ...]
-    credentials: Credentials | None
+    credentials: Credentials
     stall_s: float = 30.0
     stall_bytes: int = 16 * 1024
     reserve_bytes: int = 32 * 1024 * 1024
@@ -42,11 +42,8 @@ class FetchJob:
     def from_json(cls, raw: bytes) -> "FetchJob":
         """Return the job that came through the pipe."""
         fields = json.loads(raw)
-        credentials = fields.pop("credentials")
-        return cls(
-            **{**fields, "keys": tuple(fields["keys"])},
-            credentials=Credentials(**credentials) if credentials else None,
-        )
+        keys, credentials = tuple(fields.pop("keys")), Credentials(**fields.pop("credentials"))
+        return cls(**fields, keys=keys, credentials=credentials)
 
     @property
     def store_path(self) -> Path:

@@ -33,7 +33,7 @@ class Origin:
 
     registry_url: str
     keys: tuple[str, ...]
-    credentials: Credentials | None
+    credentials: Credentials
 
 
 def read_card(layout: Layout, digest: str) -> tuple[oci.Manifest, Card]:

@@ -149,17 +149,13 @@ def test_a_full_outbox_folds_the_oldest_by_cause_and_loses_no_count(
     assert folded == {"TIMED_OUT", "DISK_FULL", "NOT_FOUND"}
 
 
-def test_more_causes_than_room_still_fits(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_causes_than_room_still_fits(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """When every event has its own cause they are folded all the same, and counted."""
     monkeypatch.setattr(ledger_module, "OUTBOX_LIMIT_BYTES", 40_000)
     for index in range(800):
         ledger.tell(note(name=f"n{index}"), at=AT)
 
     assert ledger.outbox_bytes <= 40_000
-    rows = sqlite3.connect(":memory:")  # only to show that nothing below needs the ledger's own door
-    rows.close()
     total = 0
     while ledger.depth:
         batch = events(ledger)
@@ -231,9 +227,7 @@ def test_a_failed_write_changes_nothing(path: Path) -> None:
 
     with pytest.raises(LedgerError) as caught:
         for _ in range(100):
-            ledger.put(
-                "digits", record, record.moved(Happening.BEGUN, AT), [note()] * 200, at=AT
-            )
+            ledger.put("digits", record, record.moved(Happening.BEGUN, AT), [note()] * 200, at=AT)
 
     assert caught.value.reason == "DISK_FULL"
     assert before == (dict(ledger.records), ledger.depth)

@@ -195,7 +195,11 @@ def mosquitto(folder: Path, *, tls: bool) -> Iterator[tuple[int, int, ssl.SSLCon
         pytest.skip("mosquitto is not installed (Debian: apt-get install mosquitto)")
     port, centre_port = free_port(), free_port()
     context = make_certificates(folder) if tls else None
-    lines = ["per_listener_settings true", f"listener {centre_port} 127.0.0.1", "allow_anonymous true"]
+    lines = [
+        "per_listener_settings true",
+        f"listener {centre_port} 127.0.0.1",
+        "allow_anonymous true",
+    ]
     lines.append(f"listener {port} 127.0.0.1")
     if tls:
         lines += [f"cafile {folder}/ca.pem", f"certfile {folder}/server.pem"]
@@ -224,7 +228,12 @@ def mosquitto(folder: Path, *, tls: bool) -> Iterator[tuple[int, int, ssl.SSLCon
         process.wait(10)
 
 
-@pytest.fixture(params=["memory", *(pytest.param(each, marks=pytest.mark.real("mosquitto")) for each in ("plain", "tls"))])
+@pytest.fixture(
+    params=[
+        "memory",
+        *(pytest.param(each, marks=pytest.mark.real("mosquitto")) for each in ("plain", "tls")),
+    ]
+)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     if request.param == "memory":
         yield MemoryWorld()
@@ -250,7 +259,9 @@ Running = Callable[[Link], AbstractAsyncContextManager[None]]
 
 
 @asynccontextmanager
-async def running(link: Link, greet: Callable[[], Awaitable[Greeting]] | None = None) -> AsyncIterator[None]:
+async def running(
+    link: Link, greet: Callable[[], Awaitable[Greeting]] | None = None
+) -> AsyncIterator[None]:
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         task = group.create_task(link.run(greet or Greeter()), name="link")
         yield

@@ -1,0 +1,349 @@
+"""Fetching, in its real child, from a registry that does everything a registry may do wrong."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.children.converse import converse
+from agent.errors import StepError
+from agent.fetch.job import Credentials, FetchJob
+from models import bundle, keys
+from models import manifest as oci
+from models.bundle import Bundle
+from models.layout import Layout
+from models.limits import MANIFEST_LIMIT_BYTES
+
+CARD = 200_000  # a card of that size makes the config the largest part
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def fetch(registry: Any, bundle_key: keys.SigningKey, store: Path) -> Callable[..., Any]:
+    async def run(of: Bundle, **changes: Any) -> list[Any]:
+        heard: list[Any] = []
+
+        async def progress(line: Any) -> None:
+            heard.append(line)
+
+        job = FetchJob(
+            **{
+                "store": str(store),
+                "registry_url": registry.url,
+                "name": of.ref.name,
+                "digest": of.digest,
+                "keys": (bundle_key.public_pem,),
+                "credentials": Credentials(key="none", certificate="none", ca="none"),
+                "reserve_bytes": 0,
+                **changes,
+            }
+        )
+        await converse("agent.fetch", job.to_json(), deadline_s=30, progress=progress)
+        return heard
+
+    return run
+
+
+def partials(store: Path) -> list[str]:
+    return sorted(path.name for path in (store / "ingest").glob("*"))
+
+
+async def refused(fetching: Any) -> str:
+    with pytest.raises(StepError) as caught:
+        await fetching
+    return caught.value.reason
+
+
+async def test_a_bundle_arrives_verified(
+    fetch: Any, publish: Any, store: Path, registry: Any
+) -> None:
+    """All of it, with its signature; asked again, nothing is fetched."""
+    made = publish()
+    assert await fetch(made) == ["fetched"]
+    assert bundle.read(Layout(store), made.digest) == made
+    assert partials(store) == []
+    registry.asked.clear()
+    assert await fetch(made) == ["fetched"]
+    assert registry.asked == []
+
+
+async def test_a_connection_that_breaks_is_resumed(
+    fetch: Any, publish: Any, store: Path, registry: Any
+) -> None:
+    """Every 64 kB the server hangs up: the next connection goes on where it stopped."""
+    made = publish(padding=CARD)
+
+    def breaks(handler: Any, content: bytes) -> bool:
+        if len(content) < CARD:
+            return False
+        wanted = handler.headers.get("Range", "")
+        handler.answer(content, int(wanted[6:-1]) if wanted else 0, send=65536)
+        return True
+
+    registry.wrong = breaks
+    await fetch(made)
+    ranges = [range_ for kind, range_ in registry.asked if range_]
+    assert ranges[:3] == ["bytes=65536-", "bytes=131072-", "bytes=196608-"]
+    assert bundle.read(Layout(store), made.digest) == made
+
+
+async def stop_halfway(fetch: Any, registry: Any, made: Bundle) -> None:
+    """Leave 65,536 bytes of the card in the store."""
+    halfway = False
+
+    def stops(handler: Any, content: bytes) -> bool:
+        nonlocal halfway
+        if len(content) < CARD:
+            return False
+        if halfway:
+            handler.send_error(503)
+        else:
+            halfway = True
+            handler.answer(content, send=65536)
+        return True
+
+    registry.wrong = stops
+    assert await refused(fetch(made)) == "REGISTRY_UNREACHABLE"
+    registry.wrong = lambda *_: False
+    registry.asked.clear()
+
+
+async def test_another_child_resumes(fetch: Any, publish: Any, store: Path, registry: Any) -> None:
+    """What was fetched before a restart is not fetched again."""
+    made = publish(padding=CARD)
+    await stop_halfway(fetch, registry, made)
+    assert [name.split(".")[1] for name in partials(store)] == ["etag", "part"]
+    await fetch(made)
+    assert ("blobs", "bytes=65536-") in registry.asked
+    assert partials(store) == []
+
+
+@pytest.mark.parametrize("wrong", ["200", "another range", "another size", "another etag", "none"])
+async def test_only_a_matching_206_is_gone_on_with(
+    fetch: Any, publish: Any, store: Path, registry: Any, wrong: str
+) -> None:
+    """Anything else starts over, and what arrives is whole."""
+    made = publish(padding=CARD)
+    await stop_halfway(fetch, registry, made)
+    if wrong == "another etag":
+        registry.etag = "two"
+
+    def lies(handler: Any, content: bytes) -> bool:
+        wanted = handler.headers.get("Range")
+        if not wanted or wrong == "another etag":
+            return False
+        if wrong == "200":
+            handler.answer(content)
+            return True
+        handler.send_response(206)
+        told = {
+            "another range": f"bytes 0-{len(content) - 1}/{len(content)}",
+            "another size": f"bytes 65536-{len(content) + 8}/{len(content) + 9}",
+        }
+        if wrong in told:
+            handler.send_header("Content-Range", told[wrong])
+        handler.send_header("ETag", registry.etag)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 100)
+        return True
+
+    registry.wrong = lies
+    await fetch(made)
+    assert bundle.read(Layout(store), made.digest) == made
+
+
+async def test_other_bytes_than_promised_are_thrown_away(
+    fetch: Any, publish: Any, store: Path, registry: Any
+) -> None:
+    """A registry that sends something else is told apart from one that sends nothing; nothing of it stays."""
+    made = publish(padding=CARD)
+
+    def lies(handler: Any, content: bytes) -> bool:
+        if len(content) < CARD:
+            return False
+        handler.answer(b"y" * len(content))
+        return True
+
+    registry.wrong = lies
+    assert await refused(fetch(made)) == "DIGEST_MISMATCH"
+    assert [name for name in partials(store) if name.endswith(".part")] == []
+    registry.wrong = lambda *_: False
+    await fetch(made)
+
+
+async def test_more_than_promised_is_not_taken(
+    fetch: Any, publish: Any, store: Path, registry: Any
+) -> None:
+    """A registry that never stops sending is stopped at the promised size."""
+    made = publish(padding=CARD)
+
+    def floods(handler: Any, content: bytes) -> bool:
+        if len(content) < CARD:
+            return False
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(1000):
+            handler.wfile.write(b"z" * 65536)
+        handler.close_connection = True
+        return True
+
+    registry.wrong = floods
+    assert await refused(fetch(made)) == "SIZE_MISMATCH"
+    assert [name for name in partials(store) if name.endswith(".part")] == []
+
+
+async def test_a_trickle_is_not_waited_for(
+    fetch: Any, publish: Any, store: Path, registry: Any
+) -> None:
+    """A connection that brings a byte now and then ends, and what it brought stays to go on from."""
+    made = publish(padding=CARD)
+
+    def trickles(handler: Any, content: bytes) -> bool:
+        if len(content) < CARD:
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        for start in range(100):
+            handler.wfile.write(content[start : start + 1])
+            handler.wfile.flush()
+            time.sleep(0.05)  # noqa: TID251  # a slow server, in a thread of its own
+        return True
+
+    registry.wrong = trickles
+    assert await refused(fetch(made, stall_s=0.5, stall_bytes=1000)) in {
+        "TIMED_OUT",
+        "REGISTRY_UNREACHABLE",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (401, "REGISTRY_REFUSED"),
+        (403, "REGISTRY_REFUSED"),
+        (500, "REGISTRY_UNREACHABLE"),
+        (429, "REGISTRY_UNREACHABLE"),
+    ],
+)
+async def test_a_registry_that_says_no(
+    fetch: Any, publish: Any, registry: Any, status: int, reason: str
+) -> None:
+    """Its answer becomes a reason; none of them is the bundle's fault."""
+    made = publish()
+    registry.wrong = lambda handler, _: handler.send_error(status) or True
+    assert await refused(fetch(made)) == reason
+
+
+async def test_no_registry_at_all(fetch: Any, publish: Any, tree: Any, store: Path) -> None:
+    """Nobody listens: put off, and the store is as it was."""
+    made = publish()
+    await fetch(made)
+    before = tree(store)
+    other = publish("2.0.0")
+    assert await refused(fetch(other, registry_url="http://127.0.0.1:9")) == "REGISTRY_UNREACHABLE"
+    assert await refused(fetch(other, registry_url="http://192.0.2.1")) == "REGISTRY_REFUSED"
+    assert tree(store) == before
+
+
+async def test_a_signature_by_a_stranger_is_no_signature(
+    fetch: Any, publish: Any, store: Path, registry: Any, tmp_path: Path
+) -> None:
+    """Whose key isn't trusted, or who didn't sign at all, is refused, and the store doesn't name the bundle."""
+    made = publish()
+    keys.generate(tmp_path / "x.key", tmp_path / "x.pub")
+    stranger = keys.load_public(tmp_path / "x.pub").pem
+    assert await refused(fetch(made, keys=(stranger,))) == "SIGNATURE_INVALID"
+    assert Layout(store).entries() == ()
+    unsigned = publish("1.1.0")
+    for signature in registry.layout.referrers(unsigned.digest):
+        registry.layout.forget(signature.digest)
+    assert await refused(fetch(unsigned)) == "SIGNATURE_MISSING"
+    assert Layout(store).entries() == ()
+    await fetch(made)
+
+
+async def test_a_part_that_rotted_is_fetched_again(
+    fetch: Any, publish: Any, store: Path, registry: Any
+) -> None:
+    """Only that part."""
+    made = publish(padding=CARD)
+    await fetch(made)
+    path = Layout(store).blob_path(made.manifest.config.digest)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    registry.asked.clear()
+    await fetch(made)
+    assert registry.asked == [("blobs", "")]
+    assert bundle.read(Layout(store), made.digest) == made
+
+
+async def test_room_is_looked_for_before_the_first_byte(
+    fetch: Any, publish: Any, store: Path, registry: Any
+) -> None:
+    """A bundle that can't fit is put off without fetching any part of it."""
+    made = publish()
+    assert await refused(fetch(made, reserve_bytes=1 << 60)) == "DISK_FULL"
+    assert [kind for kind, _ in registry.asked] == ["manifests"]
+    assert partials(store) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+async def test_a_disk_that_fills_up_is_left_as_it_was(
+    fetch: Any, publish: Any, tmp_path: Path, tree: Any
+) -> None:
+    """Somebody else takes the room meanwhile: nothing partial stays, what was there is there, and later it works."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("this machine mounts nothing")
+    try:
+        first, second = publish(), publish("2.0.0", padding=450_000)
+        await fetch(first, store=str(disk / "store"))
+        hog = disk / "hog"
+        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+        hog.write_bytes(bytes(free - 500_000))
+        before = tree(disk / "store")
+        # It says there is room (a lie that stands for a race), and writes into a full disk.
+        assert (
+            await refused(fetch(second, store=str(disk / "store"), reserve_bytes=-(1 << 40)))
+            == "DISK_FULL"
+        )
+        manifest = Layout(disk / "store").blob_path(second.digest)
+        after = tree(disk / "store")
+        left = set(after) - set(before) - {str(manifest.relative_to(disk / "store"))}
+        assert {name for name in left if name.endswith(".part")} == set()
+        assert before.items() <= after.items()
+        assert bundle.read(Layout(disk / "store"), first.digest) == first
+        hog.unlink()
+        await fetch(second, store=str(disk / "store"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+async def test_a_manifest_that_lies_about_sizes_is_refused(
+    fetch: Any, publish: Any, registry: Any, tree: Any, store: Path
+) -> None:
+    """A part larger than any may be is not begun."""
+    made = publish()
+    raw = registry.layout.read(made.digest, MANIFEST_LIMIT_BYTES)
+    size = str(made.manifest.config.size_bytes).encode()
+    forged = raw.replace(b'"size":' + size, b'"size":99999999999', 1)
+    assert forged != raw
+    digest = registry.layout.add(forged)
+    assert oci.parse(forged)
+    assert await refused(fetch(made, digest=digest)) in {"TOO_LARGE", "BUNDLE_MALFORMED"}
+    assert [kind for kind, _ in registry.asked] == ["manifests"]

@@ -1,0 +1,121 @@
+"""What must not be lost is said until the centre has it; what may be lost is said once, and fits."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.ledger import WINDOW, Ledger, open_ledger
+from agent.link.memory import MemoryBroker, MemoryLink
+from agent.outbox import AGAIN_S, Outbox
+from agent.ports import Connected, Greeting
+from agent.report import Self, phase_s, reported
+from agent.state import Installed, Note, accepted
+from agent.wire import codec, v1
+from agent.wire.limits import DOCUMENT_LIMIT_BYTES
+from agent.wire.phases import Happening, Phase
+from agent.wire.shed import shed
+from agent.wire.topics import Kind, Topic
+
+AT = "2026-01-02T03:04:05Z"
+EVENTS = str(Topic("f", "d-1", Kind.EVENT))
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+    opened = open_ledger(tmp_path / "ledger.db", fleet="f", device="d-1")
+    yield opened
+    opened.close()
+
+
+def tell(ledger: Ledger, count: int) -> None:
+    ledger.tell(*[Note(kind=v1.EventKind.BOOT)] * count, at=AT)
+
+
+def numbers(broker: MemoryBroker) -> list[int]:
+    """Return the events the broker took, in order, repetitions too."""
+    return [codec.decode(raw, v1.Event).number for topic, raw in broker.log if topic == EVENTS]
+
+
+@pytest.mark.looptime
+async def test_events_are_said_until_the_centre_has_them(ledger: Ledger) -> None:
+    """In order, a window at a time, again after a while and after a reconnection, and never after `acked`."""
+    broker = MemoryBroker()
+    link = MemoryLink(broker, fleet="f", device="d-1")
+    outbox = Outbox(ledger, link)
+    tell(ledger, WINDOW + 10)
+
+    async def greet() -> Greeting:
+        return Greeting(birth=b"birth", death=b"death")
+
+    def acknowledge(number: int) -> None:
+        ledger.acknowledge(v1.Acked(fleet="f", device="d-1", ledger=ledger.id, number=number))
+        outbox.wake()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(outbox.run(), name="outbox")]
+        await asyncio.sleep(1)
+        assert numbers(broker) == []  # no connection, and nothing lost
+        tasks.append(group.create_task(link.run(greet), name="link"))
+        assert isinstance(await link.next_event(), Connected)
+        outbox.start_over()
+        await asyncio.sleep(1)
+        window = list(range(1, WINDOW + 1))
+        assert numbers(broker) == window
+        acknowledge(40)
+        await asyncio.sleep(1)
+        assert numbers(broker) == [*window, *range(WINDOW + 1, WINDOW + 11)]
+        broker.log.clear()
+        await asyncio.sleep(AGAIN_S)
+        assert numbers(broker) == list(range(41, WINDOW + 11))  # the centre may have lost them
+        broker.log.clear()
+        acknowledge(WINDOW + 10)
+        await asyncio.sleep(3600)
+        assert numbers(broker) == []
+        tell(ledger, 1)
+        outbox.wake()
+        await asyncio.sleep(1)
+        assert numbers(broker) == [WINDOW + 11]
+        for task in tasks:
+            task.cancel()
+
+
+def big_report(name: int, message: int) -> v1.Reported:
+    """Return a report of 16 deployments, each with a candidate refused and an incumbent."""
+    records = {}
+    for index in range(16):
+        wanted = v1.Deployment(
+            name=f"{index:02}".ljust(name, "n"),
+            revision=1000,
+            bundle=v1.BundleRef(digest="sha256:" + "a" * 64, name="b" * name, version="10.10.10"),
+        )
+        serving = Installed(deployment=wanted, variant="sha256:" + "c" * 64, runtime="litert 2.3.0")
+        record = accepted(wanted, AT).moved(
+            Happening.FAILED, AT, v1.Problem(reason="GOLDEN_MISMATCH", message="m" * message)
+        )
+        records[wanted.name] = replace(record, current=serving)
+    who = Self(fleet="fleet", device="d-" + "x" * 20, agent_version="0.1.0")
+    return reported(who, 12345, v1.Order(epoch=1, generation=99), records, None)
+
+
+@pytest.mark.parametrize(("name", "message"), [(12, 0), (12, 250), (20, 250)])
+def test_a_report_of_sixteen_deployments_fits(name: int, message: int) -> None:
+    """Explanations go first, as they went as events; how far each is and what serves stay."""
+    document = big_report(name, message)
+    raw = codec.encode(shed(document))
+    assert len(raw) <= DOCUMENT_LIMIT_BYTES
+    read = codec.decode(raw, v1.Reported)
+    for each, sent in zip(document.deployments, read.deployments, strict=True):
+        assert sent.active == each.active
+        assert sent.phase is Phase.REFUSED
+
+
+def test_devices_speak_at_moments_of_their_own() -> None:
+    """Spread over the period, whatever the fleet boots by; the same after every start."""
+    moments = [phase_s(f"d-{index}", 60.0) for index in range(1000)]
+    assert moments == [phase_s(f"d-{index}", 60.0) for index in range(1000)]
+    tenths = [sum(start <= each < start + 6 for each in moments) for start in range(0, 60, 6)]
+    assert min(tenths) > 60
+    assert sum(tenths) == 1000
