@@ -12,7 +12,7 @@ from models import runtime
 from models.errors import ModelError
 
 if TYPE_CHECKING:
-    from models.runtime import Library
+    from models.values import Library
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.wire import v1
 from agent.wire.phases import SETTLED, Happening, Phase, after
+from models.values import DISTRIBUTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Machine:
     @property
     def runtime(self) -> str:
         """The runtime as reports name it."""
-        return f"{self.library} {self.library_version}"
+        return f"{DISTRIBUTIONS[self.library]} {self.library_version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 
 from models.card import Card, Variant
+from models.values import DISTRIBUTIONS
 
 _CONSTRAINT = re.compile(r"([a-z0-9-]+)(<=|<|==)([0-9.]+)\Z")
-_LIBRARIES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
 LATENCY_METRIC = "latency_p50_ms"
 """The metric, in a variant, by which two that fit are told apart."""
 
@@ -67,7 +67,7 @@ def fit(card: Card, hardware: Hardware) -> Fits | Misfits:
 
 def _against(variant: Variant, hardware: Hardware) -> Reasons:
     needs, version = variant.requirements, hardware.runtime_version
-    library = _LIBRARIES.get(hardware.runtime, hardware.runtime)
+    library = DISTRIBUTIONS.get(hardware.runtime, hardware.runtime)
     what = f"the {variant.format} variant"
     reasons = []
     if needs.memory_bytes > hardware.memory_bytes:
@@ -87,7 +87,7 @@ def _against(variant: Variant, hardware: Hardware) -> Reasons:
 
 
 def _preference(variant: Variant, hardware: Hardware) -> tuple[bool, float]:
-    library = _LIBRARIES.get(hardware.runtime, hardware.runtime)
+    library = DISTRIBUTIONS.get(hardware.runtime, hardware.runtime)
     measured = [
         metric.value
         for metric in variant.metrics

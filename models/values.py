@@ -5,9 +5,10 @@ Pure: no disk, clock, socket or log. An invalid value can't be built.
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType, Self
+from typing import Literal, NewType, Self, TypeAlias
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 # A path component of the OCI distribution specification, so that any registry can hold a bundle.
@@ -72,6 +73,13 @@ class ModelRef:
 
     def __str__(self) -> str:
         return f"{self.name}:{self.version}"
+
+
+Library: TypeAlias = Literal["litert", "tflite"]
+"""A runtime, by the name of the extra that brings it."""
+
+DISTRIBUTIONS: Mapping[str, str] = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
+"""Preferred first: `tflite-runtime` is the only one on 32-bit ARM, and older everywhere else."""
 
 
 class Datatype(StrEnum):

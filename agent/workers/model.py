@@ -13,7 +13,8 @@ import orjson
 
 from agent.workers import oip
 from agent.workers.frames import REGION_LIMIT_BYTES, AnswerFrame, RequestFrame
-from agent.workers.oip import OipError, Signature
+from agent.workers.oip import Signature
+from agent.workers.tensors import OipError
 from agent.workers.values import Launch, ReadyReport, Verdict
 from models import runtime
 from models.card import Card, Tensor
@@ -21,8 +22,8 @@ from models.card_codec import parse
 from models.errors import CorruptError, RefusedError
 from models.judge import judge
 from models.limits import BLOB_LIMIT_BYTES, CARD_LIMIT_BYTES
-from models.runtime import DISTRIBUTIONS, Library, Runner
-from models.values import Digest
+from models.runtime import Runner
+from models.values import Digest, Library
 
 _HEADROOM_BYTES = 64 * 1024
 """Names, ids and parameters around the tensors."""
@@ -124,10 +125,11 @@ def open_model(launch: Launch) -> Model:
 
 
 def _library(launch: Launch) -> Library:
-    for library in DISTRIBUTIONS:
-        if library == launch.library:
-            return library
-    raise RefusedError("RUNTIME_MISSING", f"no runtime is called {launch.library!r}")
+    match launch.library:
+        case "litert" | "tflite":
+            return launch.library
+        case other:
+            raise RefusedError("RUNTIME_MISSING", f"no runtime is called {other!r}")
 
 
 def _read(path: Path, limit_bytes: int) -> bytes:

@@ -96,7 +96,8 @@ def pack(
 
     Raises:
         RefusedError: MODEL_MALFORMED, MODEL_TOO_LARGE, MODEL_UNSUPPORTED before any runtime saw it;
-            LOAD_FAILED, OUT_OF_MEMORY, RUNTIME_…; ACCURACY_BUDGET.
+            LOAD_FAILED, OUT_OF_MEMORY, RUNTIME_…; ACCURACY_BUDGET;
+            CARD_MALFORMED: what was said about it can't be.
         TransientError: TIMED_OUT.
     """
     about = about or About()
@@ -108,21 +109,24 @@ def pack(
     first = read[0]
     decision = _decision(first, about)
     vectors = golden_vectors(files, read, decision, rows, also)
-    card = Card(
-        ref=ref,
-        task=about.task or (REGRESSION if decision is None else CLASSIFICATION),
-        inputs=first.inputs,
-        outputs=first.outputs,
-        variants=tuple(_variant(file, about, vectors.avoid) for file in read),
-        provenance=about.provenance or Provenance(source_digest=first.digest, tools=_tools()),
-        golden=vectors.golden,
-        licence=about.licence,
-        labels=about.labels,
-        preprocessing=about.preprocessing,
-        postprocessing=about.postprocessing,
-        stateful=first.stateful,
-        description=about.description or first.description,
-    )
+    try:
+        card = Card(
+            ref=ref,
+            task=about.task or (REGRESSION if decision is None else CLASSIFICATION),
+            inputs=first.inputs,
+            outputs=first.outputs,
+            variants=tuple(_variant(file, about, vectors.avoid) for file in read),
+            provenance=about.provenance or Provenance(source_digest=first.digest, tools=_tools()),
+            golden=vectors.golden,
+            licence=about.licence,
+            labels=about.labels,
+            preprocessing=about.preprocessing,
+            postprocessing=about.postprocessing,
+            stateful=first.stateful,
+            description=about.description or first.description,
+        )
+    except ValueError as error:
+        raise RefusedError("CARD_MALFORMED", f"its card can't be written: {error}") from error
     return Prepared(
         card=card,
         files={file.digest: content for file, content in zip(read, files, strict=True)},

@@ -20,8 +20,8 @@ from models.card import Quantization, Tensor
 from models.errors import ModelError, RefusedError
 from models.golden import shape_of
 from models.judge import DTYPES, distance, margins
-from models.runtime import DISTRIBUTIONS, Array, Runner, open_model
-from models.values import Datatype
+from models.runtime import Array, Runner, open_model
+from models.values import DISTRIBUTIONS, Datatype
 
 _ROWS_LIMIT = 100_000
 

@@ -9,7 +9,9 @@ golden vectors alone decide (`models.judge`).
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from models.values import Library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +22,6 @@ if TYPE_CHECKING:
     Array: TypeAlias = NDArray[Any]
 else:
     Array = Any  # the port can be imported where numpy isn't installed
-
-Library: TypeAlias = Literal["litert", "tflite"]
-
-DISTRIBUTIONS: dict[Library, str] = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
-"""Preferred first: `tflite-runtime` is the only one on 32-bit ARM, and older everywhere else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

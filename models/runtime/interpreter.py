@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from models.errors import RefusedError
-from models.runtime import DISTRIBUTIONS, Array, Library, Slot
+from models.runtime import Array, Slot
+from models.values import DISTRIBUTIONS, Library
 
 _MODULES: dict[Library, str] = {
     "litert": "ai_edge_litert.interpreter",
