@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from models import durable, manifest
+from models import manifest
 from models.errors import CorruptError, ModelError, RefusedError, TransientError
 from models.layout import Layout
 from models.limits import MANIFEST_LIMIT_BYTES
@@ -56,7 +56,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def fsync(_: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(durable.os, "fsync", fsync)
+        monkeypatch.setattr("models.durable.os.fsync", fsync)
 
     return fill
 

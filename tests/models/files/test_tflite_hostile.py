@@ -113,101 +113,107 @@ def _served(model: schema.ModelT) -> schema.SubGraphT:
     return model.subgraphs[0]
 
 
+def _set(table: object, name: str, value: object) -> object:
+    """Set one field of a table, as part of a lambda."""
+    setattr(table, name, value)
+    return table
+
+
 HOSTILE: dict[str, tuple[Change, str]] = {
     "weights in another file": (
-        lambda m: setattr(m, "externalBufferGroups", [schema.ExternalBufferGroupT()]),
+        lambda m: _set(m, "externalBufferGroups", [schema.ExternalBufferGroupT()]),
         "its weights are in another file",
     ),
     "a tensor in another file": (
-        lambda m: setattr(_served(m).tensors[1], "externalBuffer", 7),
+        lambda m: _set(_served(m).tensors[1], "externalBuffer", 7),
         "is in another file",
     ),
     "input quantized per channel": (
         lambda m: (
-            setattr(_served(m).tensors[0].quantization, "scale", [0.5] * 8),
-            setattr(_served(m).tensors[0].quantization, "zeroPoint", [0] * 8),
-            setattr(_served(m).tensors[0].quantization, "quantizedDimension", 1),
+            _set(_served(m).tensors[0].quantization, "scale", [0.5] * 8),
+            _set(_served(m).tensors[0].quantization, "zeroPoint", [0] * 8),
+            _set(_served(m).tensors[0].quantization, "quantizedDimension", 1),
         ),
         "is quantized per channel",
     ),
-    "no graph": (lambda m: setattr(m, "subgraphs", []), "no graph"),
-    "schema version 9": (lambda m: setattr(m, "version", 9), "schema version 9"),
-    "buffer index": (lambda m: setattr(_served(m).tensors[1], "buffer", 99), "buffer 99 of 4"),
-    "element type": (lambda m: setattr(_served(m).tensors[1], "type", 99), "type 99"),
-    "negative shape": (lambda m: setattr(_served(m).tensors[1], "shape", [-4, 8]), "the shape"),
-    "rank": (lambda m: setattr(_served(m).tensors[1], "shape", [1] * 40), "the shape"),
+    "no graph": (lambda m: _set(m, "subgraphs", []), "no graph"),
+    "schema version 9": (lambda m: _set(m, "version", 9), "schema version 9"),
+    "buffer index": (lambda m: _set(_served(m).tensors[1], "buffer", 99), "buffer 99 of 4"),
+    "element type": (lambda m: _set(_served(m).tensors[1], "type", 99), "type 99"),
+    "negative shape": (lambda m: _set(_served(m).tensors[1], "shape", [-4, 8]), "the shape"),
+    "rank": (lambda m: _set(_served(m).tensors[1], "shape", [1] * 40), "the shape"),
     "two shapes": (
-        lambda m: setattr(_served(m).tensors[0], "shapeSignature", [1]),
+        lambda m: _set(_served(m).tensors[0], "shapeSignature", [1]),
         "two shapes that disagree",
     ),
     "constant too short": (
-        lambda m: setattr(_served(m).tensors[1], "shape", [4, 9]),
+        lambda m: _set(_served(m).tensors[1], "shape", [4, 9]),
         "has 32 bytes, and its shape wants 36",
     ),
     "enormous tensor": (
-        lambda m: setattr(_served(m).tensors[2], "shape", [1 << 20, 1 << 20]),
+        lambda m: _set(_served(m).tensors[2], "shape", [1 << 20, 1 << 20]),
         "would have",
     ),
     "scales without zero points": (
-        lambda m: setattr(_served(m).tensors[1].quantization, "zeroPoint", []),
+        lambda m: _set(_served(m).tensors[1].quantization, "zeroPoint", []),
         "1 scales and 0 zero points",
     ),
     "scales for no channel": (
         lambda m: (
-            setattr(_served(m).tensors[1].quantization, "scale", [0.1] * 3),
-            setattr(_served(m).tensors[1].quantization, "zeroPoint", [0] * 3),
+            _set(_served(m).tensors[1].quantization, "scale", [0.1] * 3),
+            _set(_served(m).tensors[1].quantization, "zeroPoint", [0] * 3),
         ),
         "3 scales for 4 channels",
     ),
     "scale is not a number": (
-        lambda m: setattr(_served(m).tensors[1].quantization, "scale", [float("nan")]),
+        lambda m: _set(_served(m).tensors[1].quantization, "scale", [float("nan")]),
         "a scale that is none",
     ),
     "scale of zero": (
-        lambda m: setattr(_served(m).tensors[0].quantization, "scale", [0.0]),
+        lambda m: _set(_served(m).tensors[0].quantization, "scale", [0.0]),
         "a scale of 0",
     ),
     "zero point out of range": (
-        lambda m: setattr(_served(m).tensors[0].quantization, "zeroPoint", [300]),
+        lambda m: _set(_served(m).tensors[0].quantization, "zeroPoint", [300]),
         "a zero point that INT8 can't hold",
     ),
     "quantized dimension": (
-        lambda m: setattr(_served(m).tensors[1].quantization, "quantizedDimension", 7),
+        lambda m: _set(_served(m).tensors[1].quantization, "quantizedDimension", 7),
         "along dimension 7 of 2",
     ),
     "operator index": (
-        lambda m: setattr(_served(m).operators[0], "opcodeIndex", 9),
+        lambda m: _set(_served(m).operators[0], "opcodeIndex", 9),
         "operator 9 of 2",
     ),
     "unknown operator": (
-        lambda m: setattr(m.operatorCodes[0], "builtinCode", 5000),
+        lambda m: _set(m.operatorCodes[0], "builtinCode", 5000),
         "operator 5000",
     ),
     "nameless custom operator": (
         lambda m: (
-            setattr(m.operatorCodes[0], "builtinCode", 32),
-            setattr(m.operatorCodes[0], "deprecatedBuiltinCode", 32),
+            _set(m.operatorCodes[0], "builtinCode", 32),
+            _set(m.operatorCodes[0], "deprecatedBuiltinCode", 32),
         ),
         "has no name",
     ),
     "step takes a tensor there isn't": (
-        lambda m: setattr(_served(m).operators[0], "inputs", [0, 77]),
+        lambda m: _set(_served(m).operators[0], "inputs", [0, 77]),
         "tensor 77 of 5",
     ),
     "step takes a negative tensor": (
-        lambda m: setattr(_served(m).operators[0], "inputs", [0, -2]),
+        lambda m: _set(_served(m).operators[0], "inputs", [0, -2]),
         "tensor -2 of 5",
     ),
     "step writes a tensor there isn't": (
-        lambda m: setattr(_served(m).operators[0], "outputs", [-1]),
+        lambda m: _set(_served(m).operators[0], "outputs", [-1]),
         "tensor -1 of 5",
     ),
     "step writes weights": (
-        lambda m: setattr(_served(m).operators[0], "outputs", [1]),
+        lambda m: _set(_served(m).operators[0], "outputs", [1]),
         "which isn't its own",
     ),
     "step writes an input": (
-        lambda m: setattr(_served(m).operators[1], "outputs", [0]),
+        lambda m: _set(_served(m).operators[1], "outputs", [0]),
         "which isn't its own",
     ),
     "steps in the wrong order": (
@@ -215,29 +221,29 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         "before it is made",
     ),
     "output never made": (lambda m: _served(m).operators.pop(), "is never made"),
-    "input is fixed": (lambda m: setattr(_served(m), "inputs", [1]), "is fixed"),
-    "one input twice": (lambda m: setattr(_served(m), "inputs", [0, 0]), "one input twice"),
-    "no output": (lambda m: setattr(_served(m), "outputs", []), "nothing comes out"),
+    "input is fixed": (lambda m: _set(_served(m), "inputs", [1]), "is fixed"),
+    "one input twice": (lambda m: _set(_served(m), "inputs", [0, 0]), "one input twice"),
+    "no output": (lambda m: _set(_served(m), "outputs", []), "nothing comes out"),
     "signature of no graph": (
-        lambda m: setattr(m.signatureDefs[0], "subgraphIndex", 5),
+        lambda m: _set(m.signatureDefs[0], "subgraphIndex", 5),
         "is of no graph",
     ),
     "signature of no tensor": (
-        lambda m: setattr(m.signatureDefs[0].inputs[0], "tensorIndex", 500),
+        lambda m: _set(m.signatureDefs[0].inputs[0], "tensorIndex", 500),
         "tensors there aren't",
     ),
     "metadata of no buffer": (
-        lambda m: setattr(m.metadata[0], "buffer", 44),
+        lambda m: _set(m.metadata[0], "buffer", 44),
         "is in buffer 44",
     ),
     "complex input": (
-        lambda m: setattr(_served(m).tensors[0], "type", schema.TensorType.COMPLEX64),
+        lambda m: _set(_served(m).tensors[0], "type", schema.TensorType.COMPLEX64),
         "COMPLEX64",
     ),
     "options of no kind": (
         lambda m: (
-            setattr(_served(m).operators[0], "builtinOptions", None),
-            setattr(_served(m).operators[0], "builtinOptionsType", 250),
+            _set(_served(m).operators[0], "builtinOptions", None),
+            _set(_served(m).operators[0], "builtinOptionsType", 250),
         ),
         "options of type 250",
     ),
