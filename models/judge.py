@@ -60,12 +60,10 @@ def judge(card: Card, blob: bytes, runner: Runner) -> Judgement:
             a judgement.
     """
     vectors = golden.read(card, blob)
-    strange = _signature_differs(card, runner)
-    if strange:
-        return Judgement(passed=False, reason="LOAD_FAILED", message=strange, vectors=len(vectors))
     answers: list[list[Array]] = []
     try:
-        runner.reset()
+        runner.reset()  # state, and shapes that an earlier request may have chosen
+        _check_signature(card, runner)
         for vector in vectors:
             inputs = [
                 _array(tensor, raw) for tensor, raw in zip(card.inputs, vector.inputs, strict=True)
@@ -142,24 +140,24 @@ def _array(tensor: Tensor, raw: bytes | memoryview) -> Array:
     return array
 
 
-def _signature_differs(card: Card, runner: Runner) -> str:
-    """Say how the loaded model's signature is not the card's; nothing where it is."""
+def _check_signature(card: Card, runner: Runner) -> None:
     for kind, tensors, slots in (
         ("inputs", card.inputs, runner.inputs),
         ("outputs", card.outputs, runner.outputs),
     ):
         if len(tensors) != len(slots):
-            return f"{card.ref} has {len(tensors)} {kind}; the loaded file has {len(slots)}"
+            raise RefusedError(
+                "LOAD_FAILED",
+                f"{card.ref} has {len(tensors)} {kind}; the loaded file has {len(slots)}",
+            )
         for tensor, slot in zip(tensors, slots, strict=True):
-            if (
-                np.dtype(DTYPES[tensor.datatype]) != slot.dtype
-                or golden.shape_of(tensor) != slot.shape
-            ):
-                return (
+            wanted = np.dtype(DTYPES[tensor.datatype]), golden.shape_of(tensor)
+            if wanted != (slot.dtype, slot.shape):
+                raise RefusedError(
+                    "LOAD_FAILED",
                     f"{tensor.name} of {card.ref} is {tensor.datatype} {list(tensor.shape)}; "
-                    f"the loaded file has {slot.dtype} {list(slot.shape)}"
+                    f"the loaded file has {slot.dtype} {list(slot.shape)}",
                 )
-    return ""
 
 
 def _sentence(

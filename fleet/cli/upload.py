@@ -120,7 +120,10 @@ def _check(answer: httpx.Response, what: str) -> None:
         said = json.loads(answer.content[:_ANSWER_LIMIT_BYTES])["errors"][0]
         code, message = str(said["code"]), str(said["message"])
     except (ValueError, LookupError, TypeError):
-        message += ", and not as a centre does"
+        if answer.status_code == httpx.codes.UNAUTHORIZED:  # a HEAD has no body
+            code, message = "UNAUTHORIZED", "it doesn't know this operator token"
+        else:
+            message += ", and not as a centre does"
     raise CommandError(
         f"the centre refused {what}: {message}",
         code,
