@@ -1,19 +1,25 @@
-"""The link's conformance suite: the one in memory always, the real one against a Mosquitto of the test's own."""
+"""The link's conformance suite: in memory always, and against a Mosquitto of the test's own."""
+
+# ruff: noqa: ASYNC110  # what another process has heard can only be polled
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import os
 import shutil
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -143,11 +149,7 @@ def free_port() -> int:
 
 def make_certificates(folder: Path) -> ssl.SSLContext:
     """A CA, a server and a device, and the device's context."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    now = datetime.datetime.now(datetime.UTC)  # noqa: DTZ005, TID251  # a certificate needs a date
+    now = dt.datetime.now(dt.UTC)  # noqa: TID251  # a certificate needs a date
 
     def name(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
@@ -162,8 +164,8 @@ def make_certificates(folder: Path) -> ssl.SSLContext:
             .issuer_name(name("ca"))
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(alternative, critical=False)
             .sign(ca_key, hashes.SHA256())
@@ -219,8 +221,6 @@ def mosquitto(folder: Path, *, tls: bool) -> Iterator[tuple[int, int, ssl.SSLCon
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", centre_port)):
                 break
             assert process.poll() is None, (folder / "mosquitto.log").read_text()
-            import time
-
             time.sleep(0.02)  # noqa: TID251  # before the loop; a real program starts
         yield port, centre_port, context
     finally:
@@ -238,7 +238,6 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     if request.param == "memory":
         yield MemoryWorld()
         return
-    tmp_path.chmod(0o755)
     with mosquitto(tmp_path, tls=request.param == "tls") as (port, centre_port, tls):
         real = RealWorld(port, centre_port, tls)
         await real.open()
@@ -341,7 +340,7 @@ async def test_what_is_said_while_away_arrives_later(world: World) -> None:
 
 
 async def test_a_broken_connection_says_the_death_and_greets_anew(world: World) -> None:
-    """The will is of the connection that broke; the next has a birth of its own, and is the last word."""
+    """The will is of the connection that broke; the next one's birth is the last word."""
     link = world.link()
     async with running(link):
         await expect(link, Connected)
@@ -387,7 +386,7 @@ async def test_nothing_is_kept_while_there_is_no_connection(world: World) -> Non
 
 
 async def test_too_large_is_refused_here_and_survived_from_there(world: World) -> None:
-    """What the broker won't take is refused before it is sent; what is too large for us never arrives."""
+    """What the broker won't take is refused here; what is too large for us never arrives."""
     link = world.link()
     async with running(link):
         await expect(link, Connected)
@@ -413,7 +412,7 @@ async def test_closing_says_the_death_once(world: World) -> None:
 
 @pytest.mark.parametrize("where", ["refused", "silent"])
 async def test_no_broker_is_survived(where: str) -> None:
-    """Nobody listening, or somebody who never answers: the link goes on trying, and ends when told to."""
+    """Nobody listens, or never answers: the link goes on trying, and ends when told to."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         if where == "silent":

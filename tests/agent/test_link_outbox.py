@@ -1,4 +1,4 @@
-"""What must not be lost is said until the centre has it; what may be lost is said once, and fits."""
+"""What must not be lost is said until the centre has it; what may be lost, once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ def numbers(broker: MemoryBroker) -> list[int]:
 
 @pytest.mark.looptime
 async def test_events_are_said_until_the_centre_has_them(ledger: Ledger) -> None:
-    """In order, a window at a time, again after a while and after a reconnection, and never after `acked`."""
+    """In order, a window at a time, again after a while, and never after `acked`."""
     broker = MemoryBroker()
     link = MemoryLink(broker, fleet="f", device="d-1")
     outbox = Outbox(ledger, link)

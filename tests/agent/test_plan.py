@@ -1,4 +1,4 @@
-"""The plan of a device: whatever is desired and observed, carrying it out leads there, and then nothing is left to do."""
+"""The plan of a device: whatever is desired and seen, it leads there, and then is empty."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent.plan import ATTEMPTS_LIMIT, Action, Plan, Step, outcome, plan
 from agent.state import Installed, Observed, Record, Serving, Trial, accepted
 from agent.wire import v1
-from agent.wire.phases import Happening, Phase
+from agent.wire.phases import Happening, IllegalHappeningError, Phase
 from agent.wire.reasons import Reason
 
 AT = "2026-01-02T03:04:05Z"
@@ -28,9 +28,7 @@ def deployment(name: str = "digits", revision: int = 1, probation_s: float = 0.0
 
 def desired(*deployments: v1.Deployment) -> v1.Desired:
     order = v1.Order(epoch=0, generation=1)
-    return v1.Desired(
-        fleet="f", target="d-1", order=order, issued_at=AT, deployments=deployments
-    )
+    return v1.Desired(fleet="f", target="d-1", order=order, issued_at=AT, deployments=deployments)
 
 
 def installed(wanted: v1.Deployment) -> Installed:
@@ -53,7 +51,7 @@ class Simulation:
     def seat(self, name: str, what: Installed) -> None:
         self.serving[name] = Serving(revision=what.revision, digest=what.digest)
 
-    def take(self, step: Step) -> None:
+    def take(self, step: Step) -> None:  # noqa: C901, PLR0912  # one branch an action
         name = step.deployment
         record = self.records.get(name)
         if record is None:
@@ -131,7 +129,9 @@ def records(draw: st.DrawFn, name: str) -> Record:
         happening = draw(st.sampled_from(steps))
         try:
             if happening is Happening.SUPERSEDED:
-                newer = deployment(name, record.wanted.revision + 1, draw(st.sampled_from([0.0, 9.0])))
+                newer = deployment(
+                    name, record.wanted.revision + 1, draw(st.sampled_from([0.0, 9.0]))
+                )
                 record = record.superseded(newer, AT)
             elif happening == "on":
                 record = further(record)
@@ -139,12 +139,12 @@ def records(draw: st.DrawFn, name: str) -> Record:
                 assert isinstance(happening, Happening)
                 problem = v1.Problem(reason="NOT_FOUND")
                 record = replace(record.moved(happening, AT, problem), candidate=None)
-        except Exception as error:  # noqa: BLE001  # the table says no: try another
-            assert type(error).__name__ == "IllegalHappeningError"
+        except IllegalHappeningError:
+            continue  # the table says no: another
     return record
 
 
-def further(record: Record) -> Record:
+def further(record: Record) -> Record:  # noqa: PLR0911  # one row a phase
     match record.phase:
         case Phase.ACCEPTED:
             return record.moved(Happening.BEGUN, AT)
@@ -195,7 +195,7 @@ def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
 def test_carrying_out_the_plan_reaches_desired_and_replanning_is_empty(
     world: tuple[v1.Desired, Observed],
 ) -> None:
-    """From any state a device can be in, to any document: it ends, and then there is nothing to do."""
+    """From any state a device can be in, to any document: it ends, and nothing is left to do."""
     wanted, observed = world
     simulation = Simulation(observed)
     simulation.converge(wanted)
@@ -213,12 +213,14 @@ def test_carrying_out_the_plan_reaches_desired_and_replanning_is_empty(
 
 @given(worlds())
 def test_what_serves_goes_on_serving(world: tuple[v1.Desired, Observed]) -> None:
-    """No step but a retirement leaves a name with nobody where somebody was, unless nothing ever was good."""
+    """No step but a retirement leaves a name with nobody, where something good was."""
     wanted, observed = world
     simulation = Simulation(observed)
     names = {each.name for each in wanted.deployments}
     served = set(simulation.serving) & names
-    good = {name for name in served if observed.records[name].proven or observed.records[name].previous}
+    good = {
+        name for name in served if observed.records[name].proven or observed.records[name].previous
+    }
     for _ in range(60):
         found = plan(wanted, simulation.observed(), simulation.now_s)
         for step in found.steps:
@@ -242,12 +244,10 @@ def test_with_no_desired_document_nothing_is_accepted_or_retired(
     assert set(observed.records) == set(simulation.records)
 
 
-@given(worlds(), worlds())
-def test_deployments_do_not_look_at_each_other(
-    one: tuple[v1.Desired, Observed], other: tuple[v1.Desired, Observed]
-) -> None:
+@given(worlds())
+def test_deployments_do_not_look_at_each_other(world: tuple[v1.Desired, Observed]) -> None:
     """The step of a deployment is the same whatever stands beside it."""
-    wanted, observed = one
+    wanted, observed = world
     for each in wanted.deployments:
         alone = plan(
             desired(each),
@@ -283,7 +283,7 @@ def test_a_newer_generation_that_leaves_a_revision_alone_changes_nothing() -> No
 
 
 def test_the_incumbent_is_started_before_the_candidate_goes_on() -> None:
-    """After a restart, what served comes first; while it can't be started, the candidate goes on."""
+    """What served comes first; while it can't be started, the candidate goes on."""
     record = committed().superseded(deployment(revision=2), AT)
     wanted = desired(deployment(revision=2))
     down = Observed(records={"digits": record})
@@ -308,12 +308,14 @@ def test_the_incumbent_is_started_before_the_candidate_goes_on() -> None:
     ],
 )
 def test_probation(trial: Trial | None, action: Action | None) -> None:
-    """Judged by crashes and by errors once there are enough requests; committed when its time is over."""
+    """Judged by crashes, and by errors of enough requests; committed when its time is over."""
     record = committed().superseded(deployment(revision=2, probation_s=60.0), AT)
     while record.phase is not Phase.PROBATION:
         record = further(record)
     observed = Observed(
-        records={"digits": record}, serving=seated(record), trials={"digits": trial} if trial else {}
+        records={"digits": record},
+        serving=seated(record),
+        trials={"digits": trial} if trial else {},
     )
     found = plan(desired(record.wanted), observed, 0.0)
     assert [step.action for step in found.steps] == ([action] if action else [])

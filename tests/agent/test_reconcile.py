@@ -1,5 +1,7 @@
 """The loop of a device, with a real ledger, and a supply and a floor that do what the test says."""
 
+# ruff: noqa: ASYNC110  # what the fakes were asked is looked at, not waited for
+
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,14 +34,12 @@ def deployment(name: str = "digits", revision: int = 1, probation_s: float = 0.0
 
 def desired(generation: int, *deployments: v1.Deployment) -> v1.Desired:
     order = v1.Order(epoch=0, generation=generation)
-    return v1.Desired(
-        fleet="f", target="d-1", order=order, issued_at=AT, deployments=deployments
-    )
+    return v1.Desired(fleet="f", target="d-1", order=order, issued_at=AT, deployments=deployments)
 
 
 @dataclass
 class World:
-    """A supply, a floor and a counter. `wrong` says what fails: by step and revision, a reason or a wait."""
+    """Supply, floor and counter. `wrong` says what fails, by step and revision: why, or a wait."""
 
     wrong: dict[tuple[str, int], str | asyncio.Event] = field(default_factory=dict)
     did: list[str] = field(default_factory=list)
@@ -155,7 +155,8 @@ async def test_a_deployment_comes_to_serve(device: Device, world: World) -> None
     assert world.did == ["fetch digits 1", "stage digits 1", "test digits 1", "activate digits 1"]
     phases = [phase for phase, _, _ in device.told()]
     assert phases == [
-        "accepted", "fetching", "verifying", "staging", "testing", "activating", "probation", "committed",
+        "accepted", "fetching", "verifying", "staging",
+        "testing", "activating", "probation", "committed",
     ]  # fmt: skip
     assert world.kept == {deployment().bundle.digest}
 
@@ -182,7 +183,7 @@ async def test_a_bad_candidate_is_refused_and_the_incumbent_kept(
 
 @pytest.mark.looptime
 async def test_what_passes_is_tried_again_and_told_once(device: Device, world: World) -> None:
-    """A device that is offline for a day goes on trying, and fills neither outbox nor log of the centre."""
+    """A device that is offline for a day goes on trying, and doesn't fill its outbox."""
     world.wrong[("fetch", 1)] = "REGISTRY_UNREACHABLE"
     async with device.running():
         device.want(1, deployment())
@@ -211,7 +212,7 @@ async def test_a_worker_that_hangs_is_given_a_few_tries(device: Device, world: W
 
 
 async def test_two_deployments_change_independently(device: Device, world: World) -> None:
-    """One that hangs in its fetch holds up nobody, and a new generation leaves the other untouched."""
+    """One that hangs holds up nobody, and a new generation leaves the other untouched."""
     world.wrong[("fetch", 2)] = asyncio.Event()
     async with device.running():
         device.want(1, deployment("cat", 2), deployment("digits", 1))
@@ -285,7 +286,7 @@ async def test_a_failed_probation_rolls_back_with_no_centre(
 
 
 @pytest.mark.looptime
-async def test_a_quiet_probation_ends_in_time(device: Device, world: World) -> None:
+async def test_a_quiet_probation_ends_in_time(device: Device) -> None:
     """It lasts as long as was said, and then the revision is committed."""
     async with device.running():
         device.want(1, deployment(probation_s=600))
@@ -392,7 +393,7 @@ async def test_a_blob_that_rotted_is_fetched_again(device: Device, world: World)
 async def test_a_ledger_that_cannot_be_written_changes_nothing_that_serves(
     device: Device, world: World
 ) -> None:
-    """Full disk: the device goes on serving, and goes on when there is room, without a storm of tries."""
+    """Full disk: it goes on serving, and goes on when there is room, without a storm."""
     async with device.running():
         device.want(1, deployment())
         await device.reaches("digits", Phase.COMMITTED)

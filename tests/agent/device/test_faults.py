@@ -1,4 +1,6 @@
-"""A real agent, a real broker, real workers: killed, lied to, without room. Old or new serves, never neither."""
+"""A real agent, broker and workers: killed and lied to. Old or new serves, never neither."""
+
+# ruff: noqa: PLR0917  # fixtures are given by name
 
 import json
 import os
@@ -6,11 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,12 +23,14 @@ from agent.wire import codec, v1
 from agent.wire.phases import Phase
 from agent.wire.topics import Kind, Topic
 from models import dsse, keys
+from tests.agent.conftest import Package
+from tests.agent.device.world import Deployed, Handler, Home, Publish, Registry, until
 
 pytestmark = pytest.mark.real("mosquitto")
 
 
 class Centre:
-    """The other end of the broker: says what is desired, acknowledges events, remembers what it heard."""
+    """The other end: says what is desired, acknowledges events, remembers what it heard."""
 
     def __init__(self, port: int) -> None:
         self.reported: v1.Reported | None = None
@@ -46,7 +50,7 @@ class Centre:
     def say(self, kind: Kind, payload: bytes) -> None:
         self.client.publish(str(Topic("f", "d-1", kind)), payload, qos=1, retain=True)
 
-    def _heard(self, _client: Any, _user: Any, message: paho.MQTTMessage) -> None:
+    def _heard(self, _client: paho.Client, _user: object, message: paho.MQTTMessage) -> None:
         kind, payload = Topic.parse(message.topic).kind, bytes(message.payload)
         if kind is Kind.REPORTED:
             self.reported = codec.decode(payload, v1.Reported)
@@ -126,7 +130,7 @@ def centre(broker: int) -> Iterator[Centre]:
 
 
 @pytest.fixture
-def agent(home: Any, tmp_path: Path) -> Iterator[Agent]:
+def agent(home: Home, tmp_path: Path) -> Iterator[Agent]:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -140,21 +144,21 @@ def agent(home: Any, tmp_path: Path) -> Iterator[Agent]:
 
 @pytest.fixture
 def serving(
-    agent: Agent, centre: Centre, home: Any, publish: Any, deployed: Any, wait_until: Any
-) -> Any:
+    agent: Agent, centre: Centre, home: Home, publish: Publish, deployed: Deployed
+) -> v1.Deployment:
     """Version 1.0.0 is committed on the device; return its deployment."""
     wanted = deployed(publish())
     centre.say(Kind.DESIRED, home.envelope(1, wanted))
-    wait_until(lambda: centre.phase() == (Phase.COMMITTED, 1))
+    until(lambda: centre.phase() == (Phase.COMMITTED, 1))
     assert agent.serves() == "1.0.0"
     return wanted
 
 
 def test_from_desired_to_answers_and_back_to_nothing(
-    agent: Agent, centre: Centre, home: Any, serving: Any, wait_until: Any
+    agent: Agent, centre: Centre, home: Home, serving: v1.Deployment
 ) -> None:
-    """Reported, told in order, counted; and a device that leaves says so and leaves nothing behind."""
-    wait_until(lambda: isinstance(centre.presence, v1.Birth))
+    """Reported, told in order, counted; and who leaves says so and leaves nothing behind."""
+    until(lambda: isinstance(centre.presence, v1.Birth))
     assert centre.reported is not None
     [deployment] = centre.reported.deployments
     assert deployment.active is not None
@@ -162,58 +166,54 @@ def test_from_desired_to_answers_and_back_to_nothing(
     assert centre.reported.observed == v1.Order(epoch=0, generation=1)
     assert isinstance(centre.presence, v1.Birth)
     assert centre.presence.facts["skerry/runtime"] in {"litert", "tflite"}
-    wait_until(lambda: any(each.deployments for each in centre.health))
-    wait_until(lambda: sum(r.requests for h in centre.health for r in h.deployments) == 1)
-    wait_until(lambda: len(centre.events) >= 9)
+    until(lambda: any(each.deployments for each in centre.health))
+    until(lambda: sum(r.requests for h in centre.health for r in h.deployments) == 1)
+    until(lambda: len(centre.events) >= 9)
     assert list(centre.events) == sorted(centre.events)
     centre.say(Kind.DESIRED, home.envelope(2))
-    wait_until(lambda: centre.reported is not None and not centre.reported.deployments)
+    until(lambda: centre.reported is not None and not centre.reported.deployments)
     assert agent.serves() is None
     assert agent.stop() == 0
-    wait_until(lambda: isinstance(centre.presence, v1.Death))
+    until(lambda: isinstance(centre.presence, v1.Death))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.15, 0.45, 0.75, 1.05, 1.3])
+@pytest.mark.usefixtures("serving")
 def test_killed_at_some_moment_of_a_change(
     agent: Agent,
     centre: Centre,
-    home: Any,
-    serving: Any,
-    publish: Any,
-    deployed: Any,
-    wait_until: Any,
+    home: Home,
+    publish: Publish,
+    deployed: Deployed,
     after_s: float,
 ) -> None:
     """Old or new serves after the restart, and then the new one, whatever step it was killed in."""
-    import time
-
     centre.say(Kind.DESIRED, home.envelope(2, deployed(publish("2.0.0"), 2)))
     time.sleep(after_s)  # noqa: TID251  # the moment at which a real process is killed
     agent.kill()
     agent.start()
-    wait_until(lambda: agent.serves() is not None)
+    until(lambda: agent.serves() is not None)
     assert agent.serves() in {"1.0.0", "2.0.0"}
-    wait_until(lambda: centre.phase() == (Phase.COMMITTED, 2))
+    until(lambda: centre.phase() == (Phase.COMMITTED, 2))
     assert agent.serves() == "2.0.0"
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("serving")
 def test_killed_while_fetching(
     agent: Agent,
     centre: Centre,
-    home: Any,
-    serving: Any,
-    registry: Any,
-    publish: Any,
-    deployed: Any,
-    wait_until: Any,
+    home: Home,
+    registry: Registry,
+    publish: Publish,
+    deployed: Deployed,
 ) -> None:
-    """The fetch is begun again where it stopped; meanwhile, and with no registry at all, the old one serves."""
+    """The fetch goes on where it stopped; meanwhile, with no registry, the old one serves."""
     second = publish("2.0.0", padding=200_000)
     stuck: list[str] = []
 
-    def hangs(handler: Any, content: bytes) -> bool:
+    def hangs(handler: Handler, content: bytes) -> bool:
         if len(content) < 200_000 or len(stuck) > 1:
             return False
         stuck.append(handler.headers.get("Range", ""))
@@ -225,32 +225,31 @@ def test_killed_while_fetching(
 
     registry.wrong = hangs
     centre.say(Kind.DESIRED, home.envelope(2, deployed(second, 2)))
-    wait_until(lambda: len(stuck) >= 1)
+    until(lambda: len(stuck) >= 1)
     agent.kill()
     registry.wrong = lambda handler, _: handler.send_error(503) or True
     agent.start()
-    wait_until(lambda: agent.serves() is not None)
+    until(lambda: agent.serves() is not None)
     assert agent.serves() == "1.0.0"
     registry.wrong = lambda *_: False
-    wait_until(lambda: centre.phase() == (Phase.COMMITTED, 2))
+    until(lambda: centre.phase() == (Phase.COMMITTED, 2))
     assert agent.serves() == "2.0.0"
     assert ("blobs", "bytes=65536-") in registry.asked
 
 
+@pytest.mark.usefixtures("serving")
 def test_a_model_that_answers_wrongly_never_serves(
     agent: Agent,
     centre: Centre,
-    home: Any,
-    serving: Any,
-    publish: Any,
-    deployed: Any,
-    dense: Any,
-    wait_until: Any,
+    home: Home,
+    publish: Publish,
+    deployed: Deployed,
+    dense: Package,
 ) -> None:
-    """Its golden vectors refuse it on the device; what served goes on serving, and the centre hears why."""
+    """Its golden vectors refuse it; what served goes on serving, and the centre hears why."""
     wrong = bytes(each ^ 0x40 for each in dense.golden)
     centre.say(Kind.DESIRED, home.envelope(2, deployed(publish("2.0.0", golden=wrong), 2)))
-    wait_until(lambda: centre.phase() == (Phase.REFUSED, 2))
+    until(lambda: centre.phase() == (Phase.REFUSED, 2))
     assert agent.serves() == "1.0.0"
     assert centre.reported is not None
     [deployment] = centre.reported.deployments
@@ -260,15 +259,14 @@ def test_a_model_that_answers_wrongly_never_serves(
     assert deployment.active.revision == 1
 
 
-def test_alone_from_the_first_second(
-    agent: Agent, serving: Any, broker: int, registry: Any, wait_until: Any
-) -> None:
+@pytest.mark.usefixtures("serving")
+def test_alone_from_the_first_second(agent: Agent, registry: Registry) -> None:
     """No registry and nobody it could ask: it starts, and serves what it served."""
     agent.kill()
     registry.wrong = lambda handler, _: handler.send_error(503) or True
     registry.asked.clear()
     agent.start()
-    wait_until(lambda: agent.serves() is not None)
+    until(lambda: agent.serves() is not None)
     assert agent.serves() == "1.0.0"
     assert registry.asked == []
 
@@ -276,10 +274,9 @@ def test_alone_from_the_first_second(
 def test_documents_that_are_not_to_be_obeyed(
     agent: Agent,
     centre: Centre,
-    home: Any,
-    serving: Any,
+    home: Home,
+    serving: v1.Deployment,
     tmp_path: Path,
-    wait_until: Callable[..., None],
 ) -> None:
     """Each is refused with its reason, on the wire, and the device goes on as before."""
     keys.generate(tmp_path / "x.key", tmp_path / "x.pub")
@@ -295,23 +292,22 @@ def test_documents_that_are_not_to_be_obeyed(
     }
     for reason, envelope in bad.items():
         centre.say(Kind.DESIRED, envelope)
-        wait_until(lambda reason=reason: centre.last_error() == reason)
+        until(lambda reason=reason: centre.last_error() == reason)
     centre.say(Kind.DESIRED, b"\0" * (1 << 20))  # dropped by the broker, or refused: survived
     centre.say(Kind.ACKED, b"\0" * (1 << 20))
     centre.say(Kind.DESIRED, home.envelope(2, serving))
-    wait_until(lambda: centre.reported.observed == v1.Order(epoch=0, generation=2))
+    until(lambda: centre.reported.observed == v1.Order(epoch=0, generation=2))
     centre.say(Kind.DESIRED, home.envelope(1, serving))
-    wait_until(lambda: centre.last_error() == "STALE_GENERATION")
+    until(lambda: centre.last_error() == "STALE_GENERATION")
     assert agent.serves() == "1.0.0"
-    wait_until(
-        lambda: len([e for e in centre.events.values() if e.kind is v1.EventKind.REFUSED]) == 8
-    )
+    until(lambda: len([e for e in centre.events.values() if e.kind is v1.EventKind.REFUSED]) == 8)
 
 
+@pytest.mark.usefixtures("serving")
 def test_a_corrupt_ledger_costs_no_model(
-    agent: Agent, centre: Centre, home: Any, serving: Any, registry: Any, wait_until: Any
+    agent: Agent, centre: Centre, home: Home, registry: Registry
 ) -> None:
-    """It is kept aside and reported; the retained document and the store bring the model back, unfetched."""
+    """It is kept aside and reported; the retained document and the store bring the model back."""
     agent.stop()
     ledger = home.path / "ledger.db"
     damaged = os.urandom(9000)
@@ -319,18 +315,16 @@ def test_a_corrupt_ledger_costs_no_model(
     centre.events.clear()
     registry.asked.clear()
     agent.start()
-    wait_until(lambda: agent.serves() is not None)
+    until(lambda: agent.serves() is not None)
     assert agent.serves() == "1.0.0"
-    wait_until(lambda: any(e.reason == "LEDGER_CORRUPT" for e in centre.events.values()))
+    until(lambda: any(e.reason == "LEDGER_CORRUPT" for e in centre.events.values()))
     assert (home.path / "ledger.db.corrupt-1").read_bytes() == damaged
     assert registry.asked == []
 
 
-def test_two_agents_do_not_share_a_home_or_a_port(
-    agent: Agent, home: Any, tmp_path: Path, wait_until: Any
-) -> None:
+def test_two_agents_do_not_share_a_home_or_a_port(agent: Agent, home: Home, tmp_path: Path) -> None:
     """The second says so in three lines and leaves; the first goes on."""
-    wait_until(lambda: b'"serving"' in agent.log.read_bytes())
+    until(lambda: b'"serving"' in agent.log.read_bytes())
     argv = [sys.executable, "-P", "-m", "agent", "run", "--listen", f"127.0.0.1:{agent.port}"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     other = tmp_path / "other"
@@ -340,6 +334,7 @@ def test_two_agents_do_not_share_a_home_or_a_port(
     for folder, what in ((home.path, "can't start"), (other, "can't listen")):
         done = subprocess.run(
             [*argv, "--home", str(folder)],
+            check=False,
             capture_output=True,
             text=True,
             env=environment,

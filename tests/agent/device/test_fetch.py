@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from models import manifest as oci
 from models.bundle import Bundle
 from models.layout import Layout
 from models.limits import MANIFEST_LIMIT_BYTES
+from tests.agent.device.world import Fetch, Handler, Publish, Registry, Tree
 
 CARD = 200_000  # a card of that size makes the config the largest part
 
@@ -27,25 +28,24 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fetch(registry: Any, bundle_key: keys.SigningKey, store: Path) -> Callable[..., Any]:
-    async def run(of: Bundle, **changes: Any) -> list[Any]:
+def fetch(registry: Registry, bundle_key: keys.SigningKey, store: Path) -> Fetch:
+    async def run(of: Bundle, **changes: object) -> list[Any]:
         heard: list[Any] = []
 
-        async def progress(line: Any) -> None:
+        async def progress(line: object) -> None:
             heard.append(line)
 
-        job = FetchJob(
-            **{
-                "store": str(store),
-                "registry_url": registry.url,
-                "name": of.ref.name,
-                "digest": of.digest,
-                "keys": (bundle_key.public_pem,),
-                "credentials": Credentials(key="none", certificate="none", ca="none"),
-                "reserve_bytes": 0,
-                **changes,
-            }
-        )
+        fields: dict[str, Any] = {
+            "store": str(store),
+            "registry_url": registry.url,
+            "name": of.ref.name,
+            "digest": of.digest,
+            "keys": (bundle_key.public_pem,),
+            "credentials": Credentials(key="none", certificate="none", ca="none"),
+            "reserve_bytes": 0,
+            **changes,
+        }
+        job = FetchJob(**fields)
         await converse("agent.fetch", job.to_json(), deadline_s=30, progress=progress)
         return heard
 
@@ -56,14 +56,14 @@ def partials(store: Path) -> list[str]:
     return sorted(path.name for path in (store / "ingest").glob("*"))
 
 
-async def refused(fetching: Any) -> str:
+async def refused(fetching: Awaitable[object]) -> str:
     with pytest.raises(StepError) as caught:
         await fetching
     return caught.value.reason
 
 
 async def test_a_bundle_arrives_verified(
-    fetch: Any, publish: Any, store: Path, registry: Any
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry
 ) -> None:
     """All of it, with its signature; asked again, nothing is fetched."""
     made = publish()
@@ -76,12 +76,12 @@ async def test_a_bundle_arrives_verified(
 
 
 async def test_a_connection_that_breaks_is_resumed(
-    fetch: Any, publish: Any, store: Path, registry: Any
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry
 ) -> None:
     """Every 64 kB the server hangs up: the next connection goes on where it stopped."""
     made = publish(padding=CARD)
 
-    def breaks(handler: Any, content: bytes) -> bool:
+    def breaks(handler: Handler, content: bytes) -> bool:
         if len(content) < CARD:
             return False
         wanted = handler.headers.get("Range", "")
@@ -95,11 +95,11 @@ async def test_a_connection_that_breaks_is_resumed(
     assert bundle.read(Layout(store), made.digest) == made
 
 
-async def stop_halfway(fetch: Any, registry: Any, made: Bundle) -> None:
+async def stop_halfway(fetch: Fetch, registry: Registry, made: Bundle) -> None:
     """Leave 65,536 bytes of the card in the store."""
     halfway = False
 
-    def stops(handler: Any, content: bytes) -> bool:
+    def stops(handler: Handler, content: bytes) -> bool:
         nonlocal halfway
         if len(content) < CARD:
             return False
@@ -116,7 +116,9 @@ async def stop_halfway(fetch: Any, registry: Any, made: Bundle) -> None:
     registry.asked.clear()
 
 
-async def test_another_child_resumes(fetch: Any, publish: Any, store: Path, registry: Any) -> None:
+async def test_another_child_resumes(
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry
+) -> None:
     """What was fetched before a restart is not fetched again."""
     made = publish(padding=CARD)
     await stop_halfway(fetch, registry, made)
@@ -128,7 +130,7 @@ async def test_another_child_resumes(fetch: Any, publish: Any, store: Path, regi
 
 @pytest.mark.parametrize("wrong", ["200", "another range", "another size", "another etag", "none"])
 async def test_only_a_matching_206_is_gone_on_with(
-    fetch: Any, publish: Any, store: Path, registry: Any, wrong: str
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry, wrong: str
 ) -> None:
     """Anything else starts over, and what arrives is whole."""
     made = publish(padding=CARD)
@@ -136,7 +138,7 @@ async def test_only_a_matching_206_is_gone_on_with(
     if wrong == "another etag":
         registry.etag = "two"
 
-    def lies(handler: Any, content: bytes) -> bool:
+    def lies(handler: Handler, content: bytes) -> bool:
         wanted = handler.headers.get("Range")
         if not wanted or wrong == "another etag":
             return False
@@ -162,12 +164,12 @@ async def test_only_a_matching_206_is_gone_on_with(
 
 
 async def test_other_bytes_than_promised_are_thrown_away(
-    fetch: Any, publish: Any, store: Path, registry: Any
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry
 ) -> None:
-    """A registry that sends something else is told apart from one that sends nothing; nothing of it stays."""
+    """A registry that sends something else is told apart; nothing of it stays."""
     made = publish(padding=CARD)
 
-    def lies(handler: Any, content: bytes) -> bool:
+    def lies(handler: Handler, content: bytes) -> bool:
         if len(content) < CARD:
             return False
         handler.answer(b"y" * len(content))
@@ -181,12 +183,12 @@ async def test_other_bytes_than_promised_are_thrown_away(
 
 
 async def test_more_than_promised_is_not_taken(
-    fetch: Any, publish: Any, store: Path, registry: Any
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry
 ) -> None:
     """A registry that never stops sending is stopped at the promised size."""
     made = publish(padding=CARD)
 
-    def floods(handler: Any, content: bytes) -> bool:
+    def floods(handler: Handler, content: bytes) -> bool:
         if len(content) < CARD:
             return False
         handler.send_response(200)
@@ -202,12 +204,12 @@ async def test_more_than_promised_is_not_taken(
 
 
 async def test_a_trickle_is_not_waited_for(
-    fetch: Any, publish: Any, store: Path, registry: Any
+    fetch: Fetch, publish: Publish, registry: Registry
 ) -> None:
-    """A connection that brings a byte now and then ends, and what it brought stays to go on from."""
+    """A connection that brings a byte now and then ends."""
     made = publish(padding=CARD)
 
-    def trickles(handler: Any, content: bytes) -> bool:
+    def trickles(handler: Handler, content: bytes) -> bool:
         if len(content) < CARD:
             return False
         handler.send_response(200)
@@ -236,7 +238,7 @@ async def test_a_trickle_is_not_waited_for(
     ],
 )
 async def test_a_registry_that_says_no(
-    fetch: Any, publish: Any, registry: Any, status: int, reason: str
+    fetch: Fetch, publish: Publish, registry: Registry, status: int, reason: str
 ) -> None:
     """Its answer becomes a reason; none of them is the bundle's fault."""
     made = publish()
@@ -244,7 +246,7 @@ async def test_a_registry_that_says_no(
     assert await refused(fetch(made)) == reason
 
 
-async def test_no_registry_at_all(fetch: Any, publish: Any, tree: Any, store: Path) -> None:
+async def test_no_registry_at_all(fetch: Fetch, publish: Publish, tree: Tree, store: Path) -> None:
     """Nobody listens: put off, and the store is as it was."""
     made = publish()
     await fetch(made)
@@ -256,9 +258,9 @@ async def test_no_registry_at_all(fetch: Any, publish: Any, tree: Any, store: Pa
 
 
 async def test_a_signature_by_a_stranger_is_no_signature(
-    fetch: Any, publish: Any, store: Path, registry: Any, tmp_path: Path
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry, tmp_path: Path
 ) -> None:
-    """Whose key isn't trusted, or who didn't sign at all, is refused, and the store doesn't name the bundle."""
+    """An untrusted key, or none, is refused, and the store doesn't name the bundle."""
     made = publish()
     keys.generate(tmp_path / "x.key", tmp_path / "x.pub")
     stranger = keys.load_public(tmp_path / "x.pub").pem
@@ -273,7 +275,7 @@ async def test_a_signature_by_a_stranger_is_no_signature(
 
 
 async def test_a_part_that_rotted_is_fetched_again(
-    fetch: Any, publish: Any, store: Path, registry: Any
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry
 ) -> None:
     """Only that part."""
     made = publish(padding=CARD)
@@ -287,7 +289,7 @@ async def test_a_part_that_rotted_is_fetched_again(
 
 
 async def test_room_is_looked_for_before_the_first_byte(
-    fetch: Any, publish: Any, store: Path, registry: Any
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry
 ) -> None:
     """A bundle that can't fit is put off without fetching any part of it."""
     made = publish()
@@ -296,46 +298,40 @@ async def test_room_is_looked_for_before_the_first_byte(
     assert partials(store) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-async def test_a_disk_that_fills_up_is_left_as_it_was(
-    fetch: Any, publish: Any, tmp_path: Path, tree: Any
-) -> None:
-    """Somebody else takes the room meanwhile: nothing partial stays, what was there is there, and later it works."""
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Two megabytes of a disk of its own."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("this machine mounts nothing")
-    try:
-        first, second = publish(), publish("2.0.0", padding=450_000)
-        await fetch(first, store=str(disk / "store"))
-        hog = disk / "hog"
-        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-        hog.write_bytes(bytes(free - 500_000))
-        before = tree(disk / "store")
-        # It says there is room (a lie that stands for a race), and writes into a full disk.
-        assert (
-            await refused(fetch(second, store=str(disk / "store"), reserve_bytes=-(1 << 40)))
-            == "DISK_FULL"
-        )
-        manifest = Layout(disk / "store").blob_path(second.digest)
-        after = tree(disk / "store")
-        left = set(after) - set(before) - {str(manifest.relative_to(disk / "store"))}
-        assert {name for name in left if name.endswith(".part")} == set()
-        assert before.items() <= after.items()
-        assert bundle.read(Layout(disk / "store"), first.digest) == first
-        hog.unlink()
-        await fetch(second, store=str(disk / "store"))
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root, and a machine that allows it")
+    yield disk
+    subprocess.run(["/bin/umount", str(disk)], check=True)
+
+
+async def test_a_disk_that_fills_up_is_left_as_it_was(
+    fetch: Fetch, publish: Publish, small_disk: Path, tree: Tree
+) -> None:
+    """Nothing partial stays, what was there is there, and with room it works."""
+    first, second = publish(), publish("2.0.0", padding=450_000)
+    store = small_disk / "store"
+    await fetch(first, store=str(store))
+    hog = small_disk / "hog"
+    free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+    hog.write_bytes(bytes(free - 500_000))
+    before = tree(store)
+    # It is told to see room that isn't there, as when somebody else takes it meanwhile.
+    assert await refused(fetch(second, store=str(store), reserve_bytes=-(1 << 40))) == "DISK_FULL"
+    assert [name for name in partials(store) if name.endswith(".part")] == []
+    assert before.items() <= tree(store).items()
+    assert bundle.read(Layout(store), first.digest) == first
+    hog.unlink()
+    await fetch(second, store=str(store))
 
 
 async def test_a_manifest_that_lies_about_sizes_is_refused(
-    fetch: Any, publish: Any, registry: Any, tree: Any, store: Path
+    fetch: Fetch, publish: Publish, registry: Registry
 ) -> None:
     """A part larger than any may be is not begun."""
     made = publish()

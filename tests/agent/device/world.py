@@ -1,0 +1,143 @@
+"""The world around one real device: what its fixtures are made of."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent.wire import codec, v1
+from models import dsse, keys
+from models import manifest as oci
+from models.bundle import Bundle
+from models.layout import Layout
+from models.limits import BLOB_LIMIT_BYTES
+from models.values import Digest
+
+FLEET, DEVICE = "f", "d-1"
+
+
+@dataclass
+class Registry:
+    """The pull half of a registry over a layout; `wrong` is asked first about every path."""
+
+    layout: Layout
+    url: str = ""
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    wrong: "Callable[[Handler, bytes], bool]" = lambda _handler, _content: False
+    etag: str = "one"
+
+
+class Handler(BaseHTTPRequestHandler):
+    registry: Registry
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range", "")
+        self.registry.asked.append((self.path.rsplit("/", 2)[-2], wanted))
+        content = self.content()
+        if content is None:
+            self.send_error(404)
+            return
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            if not self.registry.wrong(self, content):
+                self.answer(content, int(wanted[6:-1]) if wanted else 0)
+
+    def content(self) -> bytes | None:
+        layout = self.registry.layout
+        *_, kind, reference = self.path.split("/")
+        if kind == "referrers":
+            return oci.render_index(layout.referrers(Digest(reference)))
+        digest = Digest(reference)
+        return layout.read(digest, BLOB_LIMIT_BYTES) if layout.has(digest) else None
+
+    def answer(self, content: bytes, start: int = 0, *, send: int | None = None) -> None:
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("ETag", self.registry.etag)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start : None if send is None else start + send])
+        if send is not None:
+            self.wfile.flush()
+            self.close_connection = True
+
+
+class Publish(Protocol):
+    """Puts a version of the small model into the registry, signed."""
+
+    def __call__(
+        self, version: str = "1.0.0", *, padding: int = 0, golden: bytes | None = None
+    ) -> Bundle: ...
+
+
+class Deployed(Protocol):
+    """Makes the deployment of a bundle."""
+
+    def __call__(
+        self, of: Bundle, revision: int = 1, *, name: str = "digits", probation_s: float = 0.0
+    ) -> v1.Deployment: ...
+
+
+Tree = Callable[[Path], dict[str, str]]
+"""Says what is in a folder: every file, and the hash of its content."""
+
+Fetch = Callable[..., Awaitable[list[Any]]]
+"""Fetches a bundle in the real child, and returns what it said on the way."""
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def until(true: Callable[[], object], limit_s: float = 30.0) -> None:
+    """Poll until something is so; it is about real processes."""
+    ends = time.monotonic() + limit_s  # noqa: TID251  # of the test's own, outside any loop
+    while not true():
+        assert time.monotonic() < ends, "it never came to be"  # noqa: TID251  # as above
+        time.sleep(0.02)  # noqa: TID251  # as above
+
+
+@dataclass
+class Home:
+    """A device's folder with an identity for a plain loopback world, and the key of its centre."""
+
+    path: Path
+    desired_key: keys.SigningKey
+
+    def envelope(
+        self,
+        generation: int,
+        *deployments: v1.Deployment,
+        target: str = DEVICE,
+        fleet: str = FLEET,
+        kind: str = dsse.DESIRED_PAYLOAD_TYPE,
+        key: keys.SigningKey | None = None,
+    ) -> bytes:
+        """Return a desired document as the centre would sign it."""
+        document = v1.Desired(
+            fleet=fleet,
+            target=target,
+            order=v1.Order(epoch=0, generation=generation),
+            issued_at="2026-01-02T03:04:05Z",
+            deployments=deployments,
+            settings=v1.DeviceSettings(health_period_s=1, reconnect_cap_s=0.2),
+        )
+        return dsse.render((key or self.desired_key).sign(kind, codec.encode(document)))
