@@ -42,6 +42,11 @@ def missing(program: str) -> str | None:
     return f"{program} is not on this machine: install it, or run `make system-deps` as root"
 
 
+def pytest_configure() -> None:
+    """Let nobody make an event loop by asking for one: a plugin asks before synchronous tests."""
+    asyncio.set_event_loop(None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give every asynchronous test the check on its tasks; a synchronous one needs no loop."""
     for item in items:
