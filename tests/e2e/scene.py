@@ -12,12 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from itertools import cycle
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psutil
 
@@ -40,13 +40,18 @@ Row = dict[str, Any]
 _STACK = re.compile(r"Traceback|\"exc_type\"")
 
 
-def until(look: Callable[[], Found], *, limit_s: float = LIMIT_S, what: str = "it") -> Found:
+def until(look: Callable[[], Found | None], *, limit_s: float = LIMIT_S, what: str = "it") -> Found:
     """Look again and again until what is found is true, and return it."""
     deadline = time.monotonic() + limit_s  # noqa: TID251  # other processes, real time
     while not (found := look()):
         assert time.monotonic() < deadline, f"{what} did not happen within {limit_s:g} s"  # noqa: TID251  # as above
         time.sleep(0.03)  # noqa: TID251  # as above
     return found
+
+
+def pause(seconds: float) -> None:
+    """Let other processes go on for a while: the moment that follows is a random one."""
+    time.sleep(seconds)  # noqa: TID251  # as above
 
 
 def free_port() -> int:
@@ -233,6 +238,14 @@ class Centre(Program):
         wish = {"bundle": f"digits:{version}", "deployment": name, "targets": [device.id]}
         return str(self.ask("POST", "/api/v1/rollouts", {**wish, "policy": "all-at-once"})["id"])
 
+    def deliver(self, version: str, device: "Device", *, name: str = "digits") -> Row:
+        """Roll a version out to one device, and wait until that is over on both sides."""
+        rollout = self.roll(version, device, name=name)
+        told = self.settled(device, version, name=name)
+        path = f"/api/v1/rollouts/{rollout}"
+        until(lambda: self.ask("GET", path)["state"] == "done", what=f"the end of {rollout}")
+        return told
+
     # What it knows
 
     def device(self, device: "Device") -> Row:
@@ -405,7 +418,7 @@ class Load:
         self.failed: list[str] = []
         self.unanswered: list[str] = []
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -435,14 +448,11 @@ class Load:
                 connection.close()
                 self._stop.wait(0.02)
                 continue
-            owners = [each for each, model in enumerate(self._models) if model.answers[place] == answer]
+            owners = [
+                each for each, model in enumerate(self._models) if model.answers[place] == answer
+            ]
             if status == 200 and owners:
                 self.counts[owners[0]] += 1
             else:
                 self.failed.append(f"{status} {answer[:200]!r}")
         connection.close()
-
-
-def descriptions(found: Sequence[Row]) -> list[tuple[object, ...]]:
-    """Return rows in a form that compares and prints well."""
-    return [tuple(sorted(row.items())) for row in found]

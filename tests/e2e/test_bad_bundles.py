@@ -110,16 +110,14 @@ def test_what_strangers_signed_or_was_broken_before_is_refused(
     assert workers == device.workers()
     shown = island.skerry("device", "show", device.name)
     assert "GOLDEN_MISMATCH" in shown.stdout
-    island.roll("2.0.0", device)
-    island.settled(device, "2.0.0")
+    island.deliver("2.0.0", device)
     assert device.answers(new)
 
 
 def _serving(centre: Centre, make_device: Callable[..., Device], old: Model) -> Device:
     device = make_device(centre)
     device.start()
-    centre.roll("1.0.0", device)
-    centre.settled(device, "1.0.0")
+    centre.deliver("1.0.0", device)
     assert device.answers(old)
     return device
 
@@ -153,8 +151,13 @@ def _heard(centre: Centre, device: Device, bundle: Bundle, reason: str, phase: s
     """Wait until the centre has the event that tells of it."""
     wanted = (bundle.digest, reason, phase)
     until(
-        lambda: wanted
-        in [(each.get("digest"), each.get("reason"), each.get("phase")) for each in centre.events(device)],
+        lambda: (
+            wanted
+            in [
+                (each.get("digest"), each.get("reason"), each.get("phase"))
+                for each in centre.events(device)
+            ]
+        ),
         what=f"an event with {reason}",
     )
 

@@ -23,8 +23,7 @@ def test_a_bundle_comes_to_a_device_and_stays(
 
     with Load(device, old, new) as load:
         load.more(50)
-        rollout = island.roll("2.0.0", device)
-        island.settled(device, "2.0.0")
+        rollout = island.deliver("2.0.0", device)
         load.more(50)
     assert [] == load.failed == load.unanswered
     assert min(load.counts) >= 50
@@ -39,7 +38,7 @@ def test_a_bundle_comes_to_a_device_and_stays(
     assert device.answers(new)
     assert 0 == device.end()
     device.start()
-    until(lambda: device.workers(), what="a worker without a centre")
+    until(device.workers, what="a worker without a centre")
     until(lambda: device.infer(new.probes[0])[0] == 200, what="an answer without a centre")
     assert device.answers(new)
     assert before == device.held()
@@ -52,16 +51,14 @@ def test_two_deployments_change_independently(
     device = make_device(town)
     device.start()
     for name in ("left", "right"):
-        town.roll("1.0.0", device, name=name)
-        town.settled(device, "1.0.0", name=name)
+        town.deliver("1.0.0", device, name=name)
     report = town.deployment(device, "right")
     told = [each for each in town.events(device) if each.get("deployment") == "right"]
     workers = device.workers()
     assert 2 == len(workers)
 
     with Load(device, old, name="right") as load:
-        town.roll("2.0.0", device, name="left")
-        left = town.settled(device, "2.0.0", name="left")
+        left = town.deliver("2.0.0", device, name="left")
         load.more(20)
 
     assert [] == load.failed == load.unanswered

@@ -54,9 +54,7 @@ def build() -> tuple[Model, Model]:
     candidates = [drawn.randbytes(INPUT_BYTES) for _ in range(100)]
     answered = [raw(_file(prepared), candidates) for prepared in made]
     telling = [
-        place
-        for place in range(len(candidates))
-        if answered[0][place] != answered[1][place]
+        place for place in range(len(candidates)) if answered[0][place] != answered[1][place]
     ][:24]
     assert len(telling) == 24, "the two models hardly differ"
     first, second = (
