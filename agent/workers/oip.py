@@ -12,27 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
+from agent.workers.tensors import DTYPES, Array, OipError, describe, read_blob, read_list
 from agent.workers.values import Encoding
 from models.card import Tensor
-from models.judge import DTYPES
 from models.values import Datatype
 
-Array = npt.NDArray[Any]
-
 _ID_LIMIT = 1024  # it is echoed; correlation ids are tens of characters
-_DTYPES = {datatype: np.dtype(code) for datatype, code in DTYPES.items()}
 _WINDOW_BITS = {Encoding.GZIP: 31, Encoding.DEFLATE: 15}
-
-
-class OipError(Exception):
-    """The request can't be answered; the client is told why."""
-
-    def __init__(self, message: str, *, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +112,7 @@ def read_request(body: memoryview, json_length: int | None, signature: Signature
     missing = [tensor.name for tensor in signature.inputs if tensor.name not in given]
     if missing:
         raise OipError(
-            f"input {missing[0]!r} is missing; the model takes {_describe(signature.inputs)}"
+            f"input {missing[0]!r} is missing; the model takes {describe(signature.inputs)}"
         )
     blob_of = _assign(given, blobs)
     arrays = tuple(
@@ -155,7 +143,7 @@ def write_answer(
             "shape": list(result.shape),
         }
         if wanted.binary:
-            blobs.append(result.astype(_DTYPES[tensor.datatype], copy=False).tobytes())
+            blobs.append(result.astype(DTYPES[tensor.datatype], copy=False).tobytes())
             entry["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
             if result.dtype.kind == "f" and not np.isfinite(result).all():
@@ -195,14 +183,14 @@ def _read_raw(body: memoryview, signature: Signature) -> Request:
     if len(signature.inputs) != 1:
         raise OipError(
             "a raw request is for models with one input; "
-            f"this one takes {_describe(signature.inputs)}"
+            f"this one takes {describe(signature.inputs)}"
         )
     (tensor,) = signature.inputs
     shape = list(tensor.shape)
-    item_bytes = _DTYPES[tensor.datatype].itemsize
+    item_bytes = DTYPES[tensor.datatype].itemsize
     if shape.count(-1) > 1:
         raise OipError(
-            f"a raw request can't say the shape of {_describe((tensor,))}: send a JSON header"
+            f"a raw request can't say the shape of {describe((tensor,))}: send a JSON header"
         )
     if -1 in shape:
         rest = item_bytes * math.prod(size for size in shape if size != -1)
@@ -211,7 +199,7 @@ def _read_raw(body: memoryview, signature: Signature) -> Request:
         shape[shape.index(-1)] = len(body) // rest
     return Request(
         id=None,
-        arrays=(_read_blob(tensor, body, tuple(shape)),),
+        arrays=(read_blob(tensor, body, tuple(shape)),),
         wanted=tuple(Wanted(index=index, binary=True) for index in range(len(signature.outputs))),
     )
 
@@ -318,7 +306,7 @@ def _read_tensor(tensor: Tensor, entry: Mapping[str, Any], blob: memoryview | No
     if datatype != tensor.datatype:
         raise OipError(
             f"input {tensor.name!r} is {tensor.datatype}, not {str(datatype)[:40]}; "
-            f"the model takes {_describe((tensor,))}"
+            f"the model takes {describe((tensor,))}"
         )
     shape = entry.get("shape")
     if not isinstance(shape, list) or not all(
@@ -332,77 +320,5 @@ def _read_tensor(tensor: Tensor, entry: Mapping[str, Any], blob: memoryview | No
             f"input {tensor.name!r} has shape {list(tensor.shape)}, not {shape[:16]} (-1 may vary)"
         )
     if blob is not None:
-        return _read_blob(tensor, blob, tuple(shape))
-    return _read_list(tensor, entry.get("data"), tuple(shape))
-
-
-def _read_blob(tensor: Tensor, blob: memoryview, shape: tuple[int, ...]) -> Array:
-    dtype = _DTYPES[tensor.datatype]
-    expected = math.prod(shape) * dtype.itemsize
-    if len(blob) != expected:
-        raise OipError(
-            f"input {tensor.name!r} has {len(blob)} bytes; "
-            f"{tensor.datatype} {list(shape)} takes {expected}"
-        )
-    if tensor.datatype is Datatype.BOOL and np.frombuffer(blob, np.uint8).max(initial=0) > 1:
-        raise OipError(f"input {tensor.name!r} is BOOL: each byte must be 0 or 1")
-    return np.frombuffer(blob, dtype).reshape(shape)
-
-
-def _read_list(tensor: Tensor, data: object, shape: tuple[int, ...]) -> Array:
-    name = tensor.name
-    if tensor.datatype is Datatype.FP16:
-        raise OipError(f"input {name!r} is FP16, which JSON can't carry: send it as binary")
-    if not isinstance(data, list):
-        raise OipError(f'input {name!r} needs "data", a list')
-    try:
-        array = np.array(data)
-        if tensor.datatype is Datatype.UINT64 and array.dtype.kind == "f":
-            array = _large_integers(data)
-    except (ValueError, OverflowError) as error:
-        raise OipError(f"input {name!r}: data is ragged, or a number is out of range") from error
-    if array.size != math.prod(shape):
-        raise OipError(
-            f"input {name!r} has {array.size} elements; shape {list(shape)} has {math.prod(shape)}"
-        )
-    if array.ndim > 1 and array.shape != shape:
-        raise OipError(
-            f"input {name!r}: data is nested as {list(array.shape)}, but shape is {list(shape)}"
-        )
-    return _cast(tensor, array).reshape(shape)
-
-
-def _large_integers(data: list[Any]) -> Array:
-    """Return what numpy takes for floats because some are above 2**63, if all of them are whole."""
-    exact = np.array(data, dtype=object)
-    whole = all(isinstance(number, int) for number in exact.flat)
-    return exact.astype(np.uint64) if whole else exact
-
-
-def _cast(tensor: Tensor, array: Array) -> Array:
-    """Return the array in the tensor's datatype; every element must have a place in it."""
-    dtype = _DTYPES[tensor.datatype]
-    taken = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[dtype.kind]
-    if array.dtype.kind not in taken:
-        raise OipError(
-            f"input {tensor.name!r} is {tensor.datatype}: "
-            "its data holds something that is no such number"
-        )
-    if dtype.kind in "iu":
-        bounds = np.iinfo(dtype)
-        if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
-            raise OipError(
-                f"input {tensor.name!r} is {tensor.datatype}: "
-                f"its data must be between {bounds.min} and {bounds.max}"
-            )
-    with np.errstate(over="ignore"):
-        cast = array.astype(dtype)
-    if dtype.kind == "f" and not np.isfinite(cast).all():
-        raise OipError(
-            f"input {tensor.name!r} is {tensor.datatype}: its data holds a number too large"
-        )
-    return cast
-
-
-def _describe(tensors: tuple[Tensor, ...]) -> str:
-    return ", ".join(f"{tensor.name}: {tensor.datatype} {list(tensor.shape)}" for tensor in tensors)
+        return read_blob(tensor, blob, tuple(shape))
+    return read_list(tensor, entry.get("data"), tuple(shape))

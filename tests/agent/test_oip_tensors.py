@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.workers.oip import (
-    OipError,
     Request,
     Signature,
     Wanted,
@@ -21,6 +20,7 @@ from agent.workers.oip import (
     read_request,
     write_answer,
 )
+from agent.workers.tensors import OipError
 from agent.workers.values import Encoding
 from models.card import Tensor
 from models.values import Datatype
