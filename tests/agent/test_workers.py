@@ -393,7 +393,7 @@ async def test_closing_gives_up_on_what_never_ends(dense: Package) -> None:
     assert not psutil.pid_exists(worker.pid)
 
 
-async def test_fifty_lives_leave_no_descriptor_and_no_zombie(dense: Package) -> None:
+async def test_many_lives_leave_no_descriptor_and_no_zombie(dense: Package) -> None:
     """Starting and ending, by closing and by killing, gives everything back."""
     before = descriptors()
     for life in range(6):
