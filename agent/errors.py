@@ -6,8 +6,6 @@ its candidate is decided by `agent.plan.outcome`, not where it is raised.
 
 from collections.abc import Mapping
 
-from agent.wire.reasons import Reason
-
 
 class StepError(Exception):
     """A step of a deployment did not succeed; nothing that serves was changed by it."""
@@ -21,9 +19,12 @@ class StepError(Exception):
 
 
 class PersonError(Exception):
-    """What a person is told: what happened, why (with its code), what next; and the exit code."""
+    """What a person is told: what happened, why (with its code), what next; and the exit code.
 
-    def __init__(self, what: str, reason: Reason, why: str, hint: str, *, code: int) -> None:
+    The code is one of the wire's reasons, or one that only concerns this machine.
+    """
+
+    def __init__(self, what: str, reason: str, why: str, hint: str, *, code: int) -> None:
         super().__init__(what)
         self.what, self.reason, self.why, self.hint, self.code = what, reason, why, hint, code
 

@@ -189,7 +189,7 @@ class _Device:
             except* ListenError as errors:
                 raise PersonError(
                     "the agent can't listen",
-                    Reason.INTERNAL,
+                    "LISTEN",
                     str(errors.exceptions[0]),
                     "choose another with --listen HOST:PORT, or stop the other program",
                     code=1,
@@ -340,7 +340,7 @@ def _alone(home: Home) -> Iterator[None]:
         except BlockingIOError as error:
             raise PersonError(
                 "the agent can't start",
-                Reason.INTERNAL,
+                "HOME_IN_USE",
                 f"another agent runs with the home {home.path}",
                 "stop it first, or give this one its own with --home DIR",
                 code=1,

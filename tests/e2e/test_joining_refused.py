@@ -139,12 +139,13 @@ def test_a_second_agent_on_a_home_or_port_leaves_the_first_alone(
     held, workers = device.held(), device.workers()
 
     ended = run(*AGENT, "run", "--home", device.home, "--listen", "127.0.0.1:0")
-    three_lines(ended, "INTERNAL")
+    three_lines(ended, "HOME_IN_USE")
     assert str(device.home) in ended.stderr
     ended = run(*AGENT, "run", "--home", other.home, "--listen", f"127.0.0.1:{device.port}")
     *log, what, why, hint = ended.stderr.splitlines()
     assert all(json.loads(line) for line in log)
     assert 1 == ended.returncode
+    assert why.startswith("LISTEN")
     assert str(device.port) in why
     assert "--listen" in hint
     assert what
