@@ -18,6 +18,7 @@ LONGEST_S = 1.5
 """A rollout of these bundles takes about so long: kills fall into every step of it."""
 
 
+@pytest.mark.timeout(300)
 def test_an_agent_killed_a_dozen_times_ends_where_it_should(
     town: Centre, make_device: Callable[..., Device], old: Model, new: Model
 ) -> None:
