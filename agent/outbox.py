@@ -23,6 +23,7 @@ class Outbox:
         self._ledger, self._link = ledger, link
         self._woken = asyncio.Event()
         self._sent = 0
+        self._connections = 0
         self._again_s = AGAIN_S
 
     def wake(self) -> None:
@@ -32,6 +33,7 @@ class Outbox:
     def start_over(self) -> None:
         """Send again what is not acknowledged: the connection is new."""
         self._sent = 0
+        self._connections += 1
         self._again_s = AGAIN_S
         self.wake()
 
@@ -52,6 +54,7 @@ class Outbox:
                 self._again_s = min(2 * self._again_s, _AGAIN_CAP_S)
 
     async def _send(self, events: list[Pending]) -> None:
+        connections = self._connections
         for start in range(0, len(events), _AT_ONCE):
             batch = events[start : start + _AT_ONCE]
             async with asyncio.TaskGroup() as group:
@@ -59,8 +62,8 @@ class Outbox:
                     group.create_task(self._publish(each), name=f"event {each.number}")
                     for each in batch
                 ]
-            if not all(task.result() for task in tasks):
-                return
+            if connections != self._connections or not all(task.result() for task in tasks):
+                return  # a new connection meanwhile: what went before is said again first
             self._sent = batch[-1].number
 
     async def _publish(self, event: Pending) -> bool:

@@ -82,6 +82,49 @@ async def test_events_are_said_until_the_centre_has_them(ledger: Ledger) -> None
             task.cancel()
 
 
+class SlowLink(MemoryLink):
+    """Takes an event only when it may."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker, fleet="f", device="d-1")
+        self.may = asyncio.Event()
+        self.may.set()
+
+    async def publish(self, kind: Kind, payload: bytes) -> None:
+        await self.may.wait()
+        await super().publish(kind, payload)
+
+
+@pytest.mark.looptime
+async def test_a_connection_made_while_an_event_is_under_way_starts_over(ledger: Ledger) -> None:
+    """What the last connection took, and its broker may have forgotten, is said again at once."""
+    broker = MemoryBroker()
+    link = SlowLink(broker)
+    outbox = Outbox(ledger, link)
+
+    async def greet() -> Greeting:
+        return Greeting(birth=b"birth", death=b"death")
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(outbox.run(), name="outbox")]
+        tasks.append(group.create_task(link.run(greet), name="link"))
+        assert isinstance(await link.next_event(), Connected)
+        tell(ledger, 3)
+        outbox.start_over()
+        await asyncio.sleep(1)
+        assert numbers(broker) == [1, 2, 3]
+        link.may.clear()
+        tell(ledger, 1)
+        outbox.wake()
+        await asyncio.sleep(1)
+        outbox.start_over()
+        link.may.set()
+        await asyncio.sleep(1)
+        assert numbers(broker) == [1, 2, 3, 4, 1, 2, 3, 4]
+        for task in tasks:
+            task.cancel()
+
+
 def big_report(name: int, message: int) -> v1.Reported:
     """Return a report of 16 deployments, each with a candidate refused and an incumbent."""
     records = {}
