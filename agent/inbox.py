@@ -94,6 +94,12 @@ class Inbox:
     async def _acked(self, payload: bytes) -> None:
         acked = codec.decode(payload, v1.Acked)
         self._check_address(acked.fleet, acked.device)
+        if acked.ledger == self._ledger.id and acked.number > self._ledger.told:
+            # Obeyed, it would delete what the centre can't have.
+            raise _RefusedError(
+                Reason.MALFORMED,
+                f"event {acked.number} is acknowledged; this ledger has told {self._ledger.told}",
+            )
         if await asyncio.to_thread(self._ledger.acknowledge, acked):
             self._changed()
 

@@ -308,6 +308,11 @@ class Ledger:
         """How many bytes they have."""
         return self._bytes
 
+    @property
+    def told(self) -> int:
+        """The highest number given to an event so far; 0 in a new ledger."""
+        return self._next - 1
+
     def acknowledge(self, acked: v1.Acked) -> int:
         """Forget what the centre has committed, if it is of this ledger; return how many."""
         if acked.ledger != self.id or not self._count:
