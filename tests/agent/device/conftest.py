@@ -17,7 +17,6 @@ from models import bundle, keys, tflite
 from models.bundle import Bundle
 from models.layout import Layout
 from models.values import ModelRef, digest_of
-from tests.agent.conftest import Package
 from tests.agent.device.world import (
     DEVICE,
     FLEET,
@@ -31,6 +30,7 @@ from tests.agent.device.world import (
     free_port,
     until,
 )
+from tests.agent.packages import Package
 
 
 @pytest.fixture

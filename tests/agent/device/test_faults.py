@@ -23,8 +23,8 @@ from agent.wire import codec, v1
 from agent.wire.phases import Phase
 from agent.wire.topics import Kind, Topic
 from models import dsse, keys
-from tests.agent.conftest import Package
 from tests.agent.device.world import Deployed, Handler, Home, Publish, Registry, until
+from tests.agent.packages import Package
 
 pytestmark = pytest.mark.real("mosquitto")
 
