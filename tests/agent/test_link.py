@@ -84,7 +84,7 @@ class RealWorld:
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._centre = paho.Client(CallbackAPIVersion.VERSION2, "centre", protocol=paho.MQTTv5)
-        self._centre.on_message = lambda _c, _u, m: self._log.append((m.topic, m.payload))
+        self._centre.on_message = lambda _c, _u, m: self._log.append((m.topic, bytes(m.payload)))
         self._centre.connect("127.0.0.1", centre_port)
         self._centre.subscribe("skerry/v1/f/+/#", qos=1)
         self._centre.loop_start()

@@ -383,7 +383,7 @@ async def test_a_blob_that_rotted_is_fetched_again(device: Device, world: World)
         world.did.append("mended")
         world.wrong.clear()
 
-    world.fetch = mended  # type: ignore[method-assign]
+    world.fetch = mended  # type: ignore[method-assign,assignment]
     async with device.running():
         assert world.did == ["activate digits 1", "mended", "activate digits 1"]
     assert world.seats["digits"].revision == 1
@@ -419,7 +419,7 @@ async def test_a_defect_of_ours_stops_neither_the_loop_nor_others(
     async def broken(_: Installed) -> None:
         raise ZeroDivisionError("a bug")
 
-    honest, world.test = world.test, broken  # type: ignore[method-assign]
+    honest, world.test = world.test, broken  # type: ignore[method-assign,assignment]
     async with device.running():
         device.want(1, deployment())
         while ("accepted", 1, "INTERNAL") not in device.told():

@@ -84,7 +84,9 @@ class Centre:
     def answer(self, request: v1.JoinRequest) -> bytes:
         csr = x509.load_pem_x509_csr(request.csr.encode())
         assert csr.is_signature_valid
-        issued = self.ca.issue("d-abc", csr.public_key()).public_bytes(PEM).decode()
+        key = csr.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        issued = self.ca.issue("d-abc", key).public_bytes(PEM).decode()
         answer = v1.JoinAnswer(
             fleet="f",
             device="d-abc",
