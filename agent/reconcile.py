@@ -104,11 +104,14 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile until cancelled."""
         loop = asyncio.get_running_loop()
+        # A loop's timer may fire a clock's tick early: what was slept to has come.
+        slept_to_s = 0.0
         async with asyncio.TaskGroup() as group:
             while True:
                 await asyncio.sleep(max(0.0, self._pause_until_s - loop.time()))
                 self._woken.clear()
-                found = plan(self._desired(), self._observe(), loop.time())
+                now_s = max(loop.time(), slept_to_s)
+                found = plan(self._desired(), self._observe(), now_s)
                 for step in found.steps:
                     self._begin(group, step)
                 wake_s = found.wake_s
@@ -118,7 +121,7 @@ class Reconciler:
                     async with asyncio.timeout_at(wake_s):
                         await self._woken.wait()
                 except TimeoutError:
-                    continue
+                    slept_to_s = wake_s or slept_to_s
 
     def _observe(self) -> Observed:
         return Observed(

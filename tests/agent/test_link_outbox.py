@@ -18,6 +18,7 @@ from agent.wire.limits import DOCUMENT_LIMIT_BYTES
 from agent.wire.phases import Happening, Phase
 from agent.wire.shed import shed
 from agent.wire.topics import Kind, Topic
+from tests.agent.inline import Inline
 
 AT = "2026-01-02T03:04:05Z"
 EVENTS = str(Topic("f", "d-1", Kind.EVENT))
@@ -25,6 +26,7 @@ EVENTS = str(Topic("f", "d-1", Kind.EVENT))
 
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+    asyncio.get_running_loop().set_default_executor(Inline())
     opened = open_ledger(tmp_path / "ledger.db", fleet="f", device="d-1")
     yield opened
     opened.close()

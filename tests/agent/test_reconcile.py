@@ -18,6 +18,7 @@ from agent.reconcile import Reconciler
 from agent.state import Installed, Serving
 from agent.wire import codec, v1
 from agent.wire.phases import Happening, Phase
+from tests.agent.inline import Inline
 
 AT = "2026-01-02T03:04:05Z"
 
@@ -142,6 +143,7 @@ def world() -> World:
 
 @pytest.fixture
 async def device(tmp_path: Path, world: World) -> AsyncIterator[Device]:
+    asyncio.get_running_loop().set_default_executor(Inline())
     made = Device(tmp_path / "ledger.db", world)
     yield made
     made.ledger.close()
@@ -152,6 +154,8 @@ async def test_a_deployment_comes_to_serve(device: Device, world: World) -> None
     async with device.running():
         device.want(1, deployment())
         await device.reaches("digits", Phase.COMMITTED)
+        while not world.kept:  # the store is cleaned after the commit
+            await asyncio.sleep(0.01)
     assert world.did == ["fetch digits 1", "stage digits 1", "test digits 1", "activate digits 1"]
     phases = [phase for phase, _, _ in device.told()]
     assert phases == [
