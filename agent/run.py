@@ -165,6 +165,7 @@ class _Device:
         self._wakes = [self._reconciler.wake, outbox.wake, reporter.wake]
         self._note_boot()
         stop = asyncio.Event()
+        ended: BaseExceptionGroup[ListenError | LedgerDamagedError] | None = None
         with _stopped_by_signals(stop):
             try:
                 async with self._floor.board, asyncio.TaskGroup() as group:
@@ -186,22 +187,11 @@ class _Device:
                     await link.close(self._death())
                     booting.cancel()
                     run.cancel()
-            except* ListenError as errors:
-                raise PersonError(
-                    "the agent can't listen",
-                    "LISTEN",
-                    str(errors.exceptions[0]),
-                    "choose another with --listen HOST:PORT, or stop the other program",
-                    code=1,
-                ) from errors
-            except* LedgerDamagedError as errors:
-                raise PersonError(
-                    "the agent can't go on",
-                    Reason.LEDGER_CORRUPT,
-                    str(errors.exceptions[0]),
-                    "start it again: it moves the damaged ledger aside and begins a new one",
-                    code=1,
-                ) from errors
+            except* (ListenError, LedgerDamagedError) as errors:
+                ended = errors
+        if ended is not None:
+            # Outside the block: Pythons before 3.11.4 wrap what is raised in an `except*`.
+            raise _said_to_a_person(ended) from ended
         await _log.ainfo("stopped")
 
     async def _serve(self) -> None:
@@ -296,6 +286,29 @@ class _Device:
     def _changed(self) -> None:
         for wake in self._wakes:
             wake()
+
+
+def _said_to_a_person(
+    ended: BaseExceptionGroup[ListenError | LedgerDamagedError],
+) -> PersonError:
+    error: BaseException = ended
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ListenError):
+        return PersonError(
+            "the agent can't listen",
+            "LISTEN",
+            str(error),
+            "choose another with --listen HOST:PORT, or stop the other program",
+            code=1,
+        )
+    return PersonError(
+        "the agent can't go on",
+        Reason.LEDGER_CORRUPT,
+        str(error),
+        "start it again: it moves the damaged ledger aside and begins a new one",
+        code=1,
+    )
 
 
 class _Runner:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,12 @@ from tests.agent.device.world import Deployed, Handler, Home, Publish, Registry,
 from tests.agent.packages import Package
 
 pytestmark = pytest.mark.real("mosquitto")
+
+
+def unavailable(handler: Handler, _: bytes) -> bool:
+    """Answer as a registry that is overloaded."""
+    handler.send_error(503)
+    return True
 
 
 class Centre:
@@ -55,7 +62,9 @@ class Centre:
         if kind is Kind.REPORTED:
             self.reported = codec.decode(payload, v1.Reported)
         elif kind is Kind.PRESENCE:
-            self.presence = codec.decode(payload, v1.Birth, v1.Death)
+            found = codec.decode(payload, v1.Birth, v1.Death)
+            assert isinstance(found, v1.Birth | v1.Death)
+            self.presence = found
         elif kind is Kind.HEALTH:
             self.health.append(codec.decode(payload, v1.Health))
         elif kind is Kind.EVENT:
@@ -227,7 +236,7 @@ def test_killed_while_fetching(
     centre.say(Kind.DESIRED, home.envelope(2, deployed(second, 2)))
     until(lambda: len(stuck) >= 1)
     agent.kill()
-    registry.wrong = lambda handler, _: handler.send_error(503) or True
+    registry.wrong = unavailable
     agent.start()
     until(lambda: agent.serves() is not None)
     assert agent.serves() == "1.0.0"
@@ -263,7 +272,7 @@ def test_a_model_that_answers_wrongly_never_serves(
 def test_alone_from_the_first_second(agent: Agent, registry: Registry) -> None:
     """No registry and nobody it could ask: it starts, and serves what it served."""
     agent.kill()
-    registry.wrong = lambda handler, _: handler.send_error(503) or True
+    registry.wrong = unavailable
     registry.asked.clear()
     agent.start()
     until(lambda: agent.serves() is not None)
@@ -292,11 +301,12 @@ def test_documents_that_are_not_to_be_obeyed(
     }
     for reason, envelope in bad.items():
         centre.say(Kind.DESIRED, envelope)
-        until(lambda reason=reason: centre.last_error() == reason)
+        until(partial(_says, centre, reason))
+    second = v1.Order(epoch=0, generation=2)
     centre.say(Kind.DESIRED, b"\0" * (1 << 20))  # dropped by the broker, or refused: survived
     centre.say(Kind.ACKED, b"\0" * (1 << 20))
     centre.say(Kind.DESIRED, home.envelope(2, serving))
-    until(lambda: centre.reported.observed == v1.Order(epoch=0, generation=2))
+    until(lambda: centre.reported is not None and centre.reported.observed == second)
     centre.say(Kind.DESIRED, home.envelope(1, serving))
     until(lambda: centre.last_error() == "STALE_GENERATION")
     assert agent.serves() == "1.0.0"
@@ -346,3 +356,7 @@ def test_two_agents_do_not_share_a_home_or_a_port(agent: Agent, home: Home, tmp_
         assert what in told[0]
     assert agent.process is not None
     assert agent.process.poll() is None
+
+
+def _says(centre: Centre, reason: str) -> bool:
+    return centre.last_error() == reason
