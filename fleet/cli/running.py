@@ -1,7 +1,10 @@
 """Run one word's typer application; whatever ends it becomes an exit code or a `CommandError`."""
 
 import typer
-from typer._click.exceptions import UsageError  # typer gives it no public name
+from typer._click.exceptions import (  # typer gives them no public names
+    NoArgsIsHelpError,
+    UsageError,
+)
 
 from fleet.cli.screen import CommandError, ExitCode
 from models.errors import CorruptError, ModelError, TransientError
@@ -16,6 +19,11 @@ def run(app: typer.Typer, word: str, arguments: list[str]) -> int:
     program = f"skerry {word}"
     try:
         ended = app(arguments, prog_name=program, standalone_mode=False)
+    except NoArgsIsHelpError as error:
+        # With rich, typer has printed the help by now; without it, the message is the help.
+        if text := error.format_message():
+            typer.echo(text)
+        return ExitCode.USAGE
     except UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else program
         raise CommandError(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleet.cli import WORDS
+from fleet.cli.screen import ExitCode
 
 ROOT = Path(__file__).resolve().parents[3]
 SKERRY = Path(sys.executable).with_name("skerry")
@@ -96,6 +97,15 @@ def test_wrong_usage_is_two_and_three_lines(words: tuple[str, ...], tmp_path: Pa
     assert 3 == len(three_lines(skerry(*words, SKERRY_HOME=home)))
     assert 2 == skerry(*words, SKERRY_HOME=home).returncode
     assert not Path(home).exists()
+
+
+@pytest.mark.parametrize("word", sorted(set(WORDS) - {"demo", "up"}))
+def test_a_group_alone_shows_its_help_once(word: str) -> None:
+    """Nothing was wanted and nothing is wrong: help, 2, and no complaint."""
+    ended = skerry(word)
+
+    assert (ExitCode.USAGE, "") == (ended.returncode, ended.stderr)
+    assert 1 == ended.stdout.count(f"skerry {word} ")
 
 
 def test_exit_codes_are_told() -> None:
