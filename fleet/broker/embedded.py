@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.wire.limits import PACKET_LIMIT_BYTES
+from fleet.broker import proof
 from fleet.broker.address import Address, is_loopback
 from fleet.broker.settings import BrokerSettings
 from fleet.ports import BrokerError
@@ -62,10 +63,10 @@ class Embedded:
         return self._broker is not None and self._broker.is_running
 
     async def start(self) -> None:
-        """Start it.
+        """Start it, return when it accepts a client.
 
         Raises:
-            BrokerError: the wheel isn't installed, or the port is in use.
+            BrokerError: the wheel isn't installed, the port is in use, or it doesn't answer.
         """
         try:
             import iotcore  # noqa: PLC0415  # an extra, and only this broker needs it
@@ -100,6 +101,10 @@ class Embedded:
             await asyncio.to_thread(broker.start)
         except (OSError, RuntimeError) as error:
             raise BrokerError(f"the embedded broker can't use {self.url}: {error}") from error
+        answered = await asyncio.to_thread(proof.answers, self._settings.host, self._settings.port)
+        if not (answered and broker.is_running):
+            await asyncio.to_thread(broker.stop)
+            raise BrokerError(f"the embedded broker doesn't answer on {self.url}; start it again")
 
 
 def render(host: str, port: int) -> str:

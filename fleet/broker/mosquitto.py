@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from fleet.broker import mosquitto_files
+from fleet.broker import mosquitto_files, proof
 from fleet.broker.address import Address
 from fleet.broker.settings import BrokerSettings, TlsFiles
 from fleet.ports import BrokerError
@@ -72,7 +72,7 @@ class Mosquitto:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs and has accepted a connection."""
+        """Whether the process runs and has shown its certificate."""
         return self._ready and self._process is not None and self._process.returncode is None
 
     @property
@@ -81,7 +81,7 @@ class Mosquitto:
         return self._process.pid if self._process is not None else None
 
     async def start(self) -> None:
-        """Write its files, start it, return when it accepts connections.
+        """Write its files, start it, return when it serves with its certificate.
 
         Raises:
             BrokerError: the port is in use, the version too old, a file missing; in its words.
@@ -199,14 +199,16 @@ class Mosquitto:
         self._process = process
         try:
             async with asyncio.timeout(_READY_LIMIT_S):
-                while not await _accepts(_near(host), port):
+                while not await asyncio.to_thread(
+                    proof.shows, _near(host), port, self._tls.certificate
+                ):
                     if process.returncode is not None:
                         break
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             await self.stop()
             raise BrokerError(
-                f"Mosquitto accepts nothing on {host}:{port}; {self._said()}"
+                f"Mosquitto doesn't show its certificate on {host}:{port}; {self._said()}"
             ) from None
         except BaseException:
             await self.stop()
@@ -259,17 +261,6 @@ def _check_free(host: str, port: int) -> None:
             f"the broker can't listen on {host}:{port}: {error.strerror or error};"
             " is another centre running? Stop it, or choose another port"
         ) from error
-
-
-async def _accepts(host: str, port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(host, port)
-    except OSError:
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
 
 
 def _plugin(program: Path) -> Path | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fleet.broker import mosquitto
+from fleet.broker import mosquitto, proof
 from fleet.broker.address import Address
 from fleet.broker.embedded import Embedded
 from fleet.broker.mosquitto import Mosquitto
@@ -179,3 +179,45 @@ async def test_what_is_wrong_with_it_is_told(tmp_path: Path) -> None:
         await Mosquitto(settings, good, Path("/bin/echo")).start()
     with pytest.raises(BrokerError, match="can't be run"):
         await Mosquitto(settings, good, tmp_path / "none").start()
+
+
+async def test_an_open_port_alone_is_not_up(tmp_path: Path) -> None:
+    """A broker that opens its port and dies without serving is told as dead."""
+    port = free_port()
+    program = tmp_path / "opens-and-dies"
+    program.write_text(f"""#!{sys.executable}
+import socket, sys, time
+if sys.argv[1] == "-h":
+    sys.exit("mosquitto version 2.0.18")
+with socket.create_server(("127.0.0.1", {port})):
+    time.sleep(0.5)
+sys.exit(3)
+""")
+    program.chmod(0o700)
+    settings = BrokerSettings(fleet="f", home=tmp_path / "broker", port=port)
+    broker = Mosquitto(settings, TestAuthority(tmp_path).server(), program)
+    with pytest.raises(BrokerError, match="ended with code 3"):
+        await broker.start()
+    assert not broker.alive
+    assert broker.pid is None
+
+
+@REAL
+async def test_only_its_own_certificate_proves_a_broker(broker: Mosquitto, tmp_path: Path) -> None:
+    """Another server on the port isn't taken for ours, nor is ours disturbed by the question."""
+    port = Address.parse(broker.url).port
+    other = TestAuthority(tmp_path, "another CA").server().certificate
+    assert await asyncio.to_thread(proof.shows, "127.0.0.1", port, tmp_path / "test-CA-broker.pem")
+    assert not await asyncio.to_thread(proof.shows, "127.0.0.1", port, other)
+    assert not await asyncio.to_thread(proof.shows, "127.0.0.1", port, tmp_path / "none")
+    assert broker.alive
+
+
+async def test_only_an_mqtt_answer_proves_a_broker() -> None:
+    """A server that hangs up isn't taken for a broker, and neither is nothing at all."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    assert not await asyncio.to_thread(proof.answers, "127.0.0.1", port)
+    server.close()
+    await server.wait_closed()
+    assert not await asyncio.to_thread(proof.answers, "127.0.0.1", port)
