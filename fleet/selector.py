@@ -18,6 +18,12 @@ from enum import StrEnum
 TEXT_LIMIT = 2048
 """Characters of a selector: longer ones are lists of targets, which a request can name."""
 
+EVERYTHING = "all"
+"""What a person says to reach everything."""
+
+GRAMMAR = "KEY=VALUE, KEY!=VALUE, KEY in (A, B), KEY notin (A, B), KEY, !KEY, with commas between"
+"""The whole syntax in one line, for who got it wrong."""
+
 _KEY = re.compile(
     r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z"
 )
@@ -105,6 +111,22 @@ class Selector:
 
     def __str__(self) -> str:
         return ",".join(str(requirement) for requirement in self.requirements)
+
+
+def asked(text: str) -> Selector:
+    """Return what a person asks for: a selector, or `all` for everything, which must be said.
+
+    An empty text is refused: it is more often a variable that nobody set than a
+    wish for everything. A label that is called `all` can be asked for by its values.
+
+    Raises:
+        SelectorError: it is empty, or no selector.
+    """
+    if text.strip() == EVERYTHING:
+        return Selector()
+    if not text.strip():
+        raise SelectorError(text, 0, f"it is empty; to reach everything, say: {EVERYTHING}")
+    return parse(text)
 
 
 def parse(text: str) -> Selector:

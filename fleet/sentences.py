@@ -13,6 +13,7 @@ from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.plan import PlanReason
 from fleet.rollout_states import RolloutState, TargetState
+from fleet.selector import EVERYTHING, GRAMMAR
 
 UNKNOWN_NEXT = "It is newer than this version of Skerry: upgrade the centre to read it."
 
@@ -246,6 +247,9 @@ REASONS: Mapping[str, Sentence] = {
     PlanReason.POLICY_NOT_CARRIED_OUT: Sentence(
         "This policy has gates between its waves, and this version carries out none.",
         "Start it without protection, on purpose: --policy all-at-once.",
+    ),
+    PlanReason.SELECTOR_MALFORMED: Sentence(
+        "That is no selector.", f"Write {GRAMMAR}; or {EVERYTHING}, for every device."
     ),
     PlanReason.PLAN_CHANGED: Sentence(
         "The world is not as it was when that plan was made.",

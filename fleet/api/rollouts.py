@@ -12,10 +12,10 @@ from agent.wire.reasons import Reason
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.execute import Started, progress_of
-from fleet.plan import Exclusion, Plan, PlanError, Step
+from fleet.plan import Exclusion, Plan, PlanError, PlanReason, Step
 from fleet.policy import ALL_AT_ONCE, RolloutRequest
 from fleet.rollout import Progress, Rollout, RolloutWave
-from fleet.selector import SelectorError, parse
+from fleet.selector import SelectorError, asked
 from fleet.store import bundles, devices, rollouts
 
 
@@ -24,7 +24,9 @@ class RolloutWish(BaseModel):
 
     bundle: str = Field(description="`name:version`, a digest, or a name with one version.")
     deployment: str = Field(description="The name clients call.")
-    selector: str | None = Field(None, description="Kubernetes syntax; empty: every device.")
+    selector: str | None = Field(
+        None, description="Kubernetes syntax, or `all` for every device; never empty."
+    )
     targets: list[str] = Field([], description="Devices by id or name.", max_length=5000)
     settings: v1.DeploymentSettings | None = Field(
         None, description="Null: each device keeps what it has."
@@ -144,12 +146,14 @@ def _request(parts: Parts, wish: RolloutWish) -> RolloutRequest:
         return RolloutRequest(
             bundle=v1.BundleRef(digest=bundle.digest, name=bundle.name, version=bundle.version),
             deployment=wish.deployment,
-            selector=None if wish.selector is None else parse(wish.selector),
+            selector=None if wish.selector is None else asked(wish.selector),
             targets=targets,
             settings=wish.settings,
             policy=wish.policy,
         )
-    except (SelectorError, ValueError) as error:
+    except SelectorError as error:
+        raise PlanError(PlanReason.SELECTOR_MALFORMED, str(error)) from error
+    except ValueError as error:
         raise PlanError(Reason.MALFORMED, str(error)) from error
 
 

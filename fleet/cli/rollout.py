@@ -1,5 +1,8 @@
 """`skerry rollout plan | start | ls | show`: bring a bundle to devices."""
 
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +14,12 @@ from fleet.cli.options import (
     OutputOption,
     TokenFileOption,
     connect,
+    default_home,
 )
 from fleet.cli.screen import CommandError, ExitCode, Output, print_fields, print_json, print_table
+from fleet.client import Centre
+from fleet.plan import PlanReason
+from fleet.selector import SelectorError, asked
 from fleet.sentences import explain
 
 app = typer.Typer(
@@ -51,15 +58,22 @@ def plan(
     wish = _wish(bundle, to, device, deployment, policy)
     with connect(home, centre, token_file, ca) as api:
         made = api.post("api", "v1", "rollouts", "plan", body=wish)
+        if not made["steps"] and not made["excluded"]:
+            raise _nobody(api, to or "")
     if output is Output.JSON:
         print_json("skerry.plan/1", made)
         return
     _show_plan(made)
     if made["steps"]:
-        typer.echo(
-            f"\nnothing has been changed; start it: skerry rollout start {bundle} …"
-            f" --if-plan {_short(made['digest'])}"
-        )
+        given: dict[str, Sequence[str | Path | None]] = {
+            "--to": [to],
+            "--device": device or [],
+            "--as": [deployment],
+        }
+        given |= {"--policy": [policy], "--if-plan": [_short(made["digest"])]}
+        given |= {"--home": [None if home == default_home() else home]}
+        given |= {"--centre": [centre], "--token-file": [token_file], "--ca": [ca]}
+        typer.echo(f"\nnothing has been changed; start it: {_start_line(bundle, given)}")
 
 
 @app.command()
@@ -83,7 +97,15 @@ def start(
     """Start a rollout."""
     wish = _wish(bundle, to, device, deployment, policy) | {"if_plan": if_plan, "reason": reason}
     with connect(home, centre, token_file, ca) as api:
-        started = api.post("api", "v1", "rollouts", body=wish)
+        try:
+            started = api.post("api", "v1", "rollouts", body=wish)
+        except CommandError as error:
+            if error.why == PlanReason.NO_CHANGE:
+                _show_unchanged(api, wish, bundle, output)
+                return
+            if error.why == PlanReason.TARGET_UNKNOWN:
+                raise _nobody(api, to or "") from error
+            raise
     if output is Output.JSON:
         print_json("skerry.rollout-started/1", started)
         return
@@ -173,6 +195,17 @@ def _wish(
             "name them: --to SELECTOR, --to all, or --device NAME",
             ExitCode.USAGE,
         )
+    if to is not None:
+        try:
+            asked(to)
+        except SelectorError as error:
+            told = explain(PlanReason.SELECTOR_MALFORMED)
+            raise CommandError(
+                f"--to {to!r}: {told.meaning}",
+                f"{PlanReason.SELECTOR_MALFORMED}: {error}",
+                told.next_step,
+                ExitCode.USAGE,
+            ) from error
     name = deployment or bundle.partition(":")[0]
     if deployment is None and bundle.startswith("sha256:"):
         raise CommandError(
@@ -184,10 +217,47 @@ def _wish(
     return {
         "bundle": bundle,
         "deployment": name,
-        "selector": "" if to == "all" else to,
+        "selector": to,
         "targets": device or [],
         "policy": policy,
     }
+
+
+def _nobody(api: Centre, to: str) -> CommandError:
+    """Say that a selector matches nobody, and how to name the device whose name it is."""
+    next_step = "see their labels: skerry device ls, skerry device show NAME"
+    try:
+        api.get("api", "v1", "devices", to)
+        next_step = f"did you mean: --device {shlex.quote(to)}"
+    except CommandError as error:
+        if error.exit_code not in (ExitCode.NOT_FOUND, ExitCode.CONFLICT):
+            raise
+    return CommandError(
+        f"no device matches --to {shlex.quote(to)}",
+        PlanReason.TARGET_UNKNOWN,
+        next_step,
+        ExitCode.NOT_FOUND,
+    )
+
+
+def _show_unchanged(api: Centre, wish: dict[str, object], bundle: str, output: Output) -> None:
+    """Say that there was nothing to do, which is what was wanted."""
+    made = api.post("api", "v1", "rollouts", "plan", body=wish)
+    if output is Output.JSON:
+        print_json("skerry.rollout-started/1", {"id": None, "plan": made})
+        return
+    count = len(made["excluded"])
+    who = "the one device has" if count == 1 else f"all {count} devices have"
+    typer.echo(f"{who} {bundle} already")
+
+
+def _start_line(bundle: str, given: Mapping[str, Sequence[str | Path | None]]) -> str:
+    """Return the command that starts what was planned, ready to be copied."""
+    words = ["skerry", "rollout", "start", bundle]
+    for option, values in given.items():
+        for value in values:
+            words += [] if value is None else [option, str(value)]
+    return shlex.join(words)
 
 
 def _show_plan(made: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
+import shlex
 import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,7 @@ from fleet.api.app import bounded, create
 from fleet.api.listener import AddressInUseError, Listener, bind, server_context
 from fleet.api.parts import Content, Parts
 from fleet.api.reference import render
+from fleet.cli import main
 from fleet.clock import written
 from fleet.execute import Executor
 from fleet.identity import authority as identity
@@ -452,7 +454,7 @@ async def test_a_rollout_is_not_left_to_the_next_round(served: Served) -> None:
                 published_at=written(NOW),
             ),
         )
-    wish = {"bundle": "digits:1.0.0", "deployment": "digits", "selector": ""}
+    wish = {"bundle": "digits:1.0.0", "deployment": "digits", "selector": "all"}
     async with served.client() as client:
         client.headers.update(OPERATOR)
         await asyncio.sleep(0.3)  # the executor's first look is over
@@ -470,7 +472,10 @@ async def test_a_rollout_is_not_left_to_the_next_round(served: Served) -> None:
         rollout = (await client.get(f"/api/v1/rollouts/{started.json()['id']}")).json()
         bundle = (await client.get("/api/v1/bundles/digits")).json()
         listed = (await client.get("/api/v1/bundles")).json()
-        wrong = await client.post("/api/v1/rollouts/plan", json={**wish, "selector": "a in ("})
+        wrong = [
+            await client.post("/api/v1/rollouts/plan", json={**wish, "selector": text})
+            for text in ("a in (", "", " ")
+        ]
 
     assert 201 == started.status_code
     assert "digits:1.0.0" == ":".join(
@@ -480,7 +485,58 @@ async def test_a_rollout_is_not_left_to_the_next_round(served: Served) -> None:
     assert ("running", ["d-one"]) == (rollout["state"], rollout["set_aside"])
     assert ref.digest == bundle["digest"] == listed["bundles"][0]["digest"]
     assert "int8" == bundle["card"]["variants"][0]["format"]
-    assert (422, "MALFORMED") == (wrong.status_code, wrong.json()["reason"])
+    refusals = {(answer.status_code, answer.json()["reason"]) for answer in wrong}
+    assert {(422, "SELECTOR_MALFORMED")} == refusals
+    assert "to reach everything, say: all" in wrong[1].json()["error"]
+
+
+async def test_the_rollout_words_say_whom_they_reach(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody: 3, and how a device is named. A plan is started by the line it prints, once."""
+    paper = Paper()
+    ref = paper.bundle()
+    add_devices(served.store, ["d-one"])
+    with served.store.write() as connection:
+        bundles.add(
+            connection,
+            bundles.PublishedBundle(
+                digest=ref.digest,
+                name=ref.name,
+                version=ref.version,
+                card=card_codec.render(paper.card(ref)),
+                published_at=written(NOW),
+            ),
+        )
+    (tmp_path / "token").write_text(TOKEN)
+    where = ["--centre", served.plain, "--token-file", str(tmp_path / "token")]
+
+    async def skerry(*words: str) -> tuple[int, str, str]:
+        ended = await asyncio.to_thread(main, [*words, *where])
+        return ended, *capsys.readouterr()
+
+    for word in ("plan", "start"):
+        code, _, said = await skerry("rollout", word, "digits:1.0.0", "--to", "d-one")
+        assert 3 == code
+        assert [
+            "no device matches --to d-one",
+            "TARGET_UNKNOWN",
+            "did you mean: --device d-one",
+        ] == said.splitlines()
+    _, planned, _ = await skerry("rollout", "plan", "digits:1.0.0", "--to", "!spare")
+    line = shlex.split(planned.splitlines()[-1].partition("start it: ")[2])
+    started, _, said = await skerry(*line[1:])
+    async with asyncio.timeout(10), served.client() as client:
+        while True:
+            shown = (await client.get("/api/v1/devices/d-one", headers=OPERATOR)).json()
+            if shown["desired"] is not None:
+                break
+            await asyncio.sleep(0.05)
+    again, unchanged, _ = await skerry("rollout", "start", "digits:1.0.0", "--to", "all")
+
+    assert ["skerry", "rollout", "start", "digits:1.0.0", "--to", "!spare"] == line[:6]
+    assert (0, "") == (started, said)
+    assert (0, "the one device has digits:1.0.0 already\n") == (again, unchanged)
 
 
 async def test_a_store_that_is_busy_is_said_and_nothing_is_lost(
