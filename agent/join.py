@@ -190,7 +190,8 @@ def _refusal(status: int, raw: bytes, url: str) -> PersonError:
             "check that the address is the centre's",
             code=5,
         )
-    return _failure(reason, why[:300], hint[:300], code=4)
+    code = 6 if reason is Reason.NAME_TAKEN else 4
+    return _failure(reason, why[:300], hint[:300], code=code)
 
 
 def _signing_request(key: ec.EllipticCurvePrivateKey, name: str) -> str:

@@ -210,6 +210,10 @@ REASONS: Mapping[str, Sentence] = {
     Reason.TOKEN_EXPIRED: Sentence(
         "The join token's time has passed.", "Make a new one: skerry token create."
     ),
+    Reason.NAME_TAKEN: Sentence(
+        "Another device of this fleet has the name.",
+        "Join with another one: skerry-agent join … --name NAME.",
+    ),
     Reason.CA_MISMATCH: Sentence(
         "The centre at this address is not the one the token is from.",
         "Check the address; if it is right, somebody stands between.",

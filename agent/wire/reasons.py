@@ -71,6 +71,7 @@ class Reason(StrEnum):
     TOKEN_UNKNOWN = "TOKEN_UNKNOWN"  # noqa: S105  # a code, not a secret
     TOKEN_USED = "TOKEN_USED"  # noqa: S105  # a code, not a secret
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105  # a code, not a secret
+    NAME_TAKEN = "NAME_TAKEN"
     CA_MISMATCH = "CA_MISMATCH"
     CSR_INVALID = "CSR_INVALID"
 

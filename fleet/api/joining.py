@@ -30,7 +30,7 @@ def routes(parts: Parts) -> APIRouter:
         operation_id="join",
         summary="Join with a one-time token and a signing request",
         response_model=v1.JoinAnswer,
-        responses=answers(403, body=True),
+        responses=answers(403, 409, body=True),
         openapi_extra={
             "requestBody": {
                 "required": True,

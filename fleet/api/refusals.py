@@ -48,6 +48,7 @@ _OF_STATUS = {
     413: ("TOO_LARGE", "send less"),
 }
 
+_JOINING = {Reason.CSR_INVALID: 400, Reason.NAME_TAKEN: 409}
 _CONFLICTS = frozenset({PlanReason.PLAN_CHANGED, PlanReason.NO_CHANGE, PlanReason.OVERTAKEN})
 
 
@@ -90,8 +91,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(JoinRefusedError)
     async def of_join(_: Request, error: JoinRefusedError) -> JSONResponse:
-        status = 400 if error.reason is Reason.CSR_INVALID else 403
-        return refusal(status, str(error), error.reason, error.next_step)
+        return refusal(_JOINING.get(error.reason, 403), str(error), error.reason, error.next_step)
 
     @app.exception_handler(PlanError)
     async def of_plan(_: Request, error: PlanError) -> JSONResponse:

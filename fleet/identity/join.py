@@ -13,6 +13,8 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.clock import written
@@ -21,7 +23,7 @@ from fleet.identity.errors import JoinRefusedError
 from fleet.identity.tokens import JoinToken
 from fleet.store import audit, devices, tokens
 from fleet.store.engine import Store
-from fleet.store.errors import TokenRefusedError, TokenState
+from fleet.store.errors import AmbiguousError, NotFoundError, TokenRefusedError, TokenState
 
 _REFUSALS = {
     TokenState.UNKNOWN: (Reason.TOKEN_UNKNOWN, "this fleet never gave out this token"),
@@ -50,7 +52,8 @@ def join(
     """Let a device in.
 
     Raises:
-        JoinRefusedError: TOKEN_UNKNOWN, TOKEN_USED, TOKEN_EXPIRED or CSR_INVALID; nothing changed.
+        JoinRefusedError: TOKEN_UNKNOWN, TOKEN_USED, TOKEN_EXPIRED, CSR_INVALID or NAME_TAKEN;
+            nothing changed.
     """
     token_hash = _hash_of(request.token, authority)
     moment = written(now)
@@ -61,6 +64,7 @@ def join(
         issued = authority.issue(request.csr, device, now=now)
         with store.write() as connection:
             token = tokens.check(connection, token_hash, now=moment)
+            _refuse_taken(connection, request.name)
             tokens.use(connection, token_hash, now=moment)
             site = token.site
             if site is None and request.site is not None:
@@ -111,6 +115,21 @@ def join(
 def new_id(prefix: str) -> str:
     """Return a new id: 80 random bits, written so that they fit a topic and a host name."""
     return prefix + base64.b32encode(secrets.token_bytes(10)).decode().lower()
+
+
+def _refuse_taken(connection: Connection, name: str) -> None:
+    """Refuse a name by which people would mean another device; only who has a token learns it."""
+    try:
+        taken = devices.named(connection, name).joined_at
+    except NotFoundError:
+        return
+    except AmbiguousError:
+        taken = "several days"
+    raise JoinRefusedError(
+        Reason.NAME_TAKEN,
+        f"{name} joined on {taken}",
+        "choose another: --name NAME",
+    )
 
 
 def _hash_of(text: str, authority: Authority) -> str:

@@ -400,7 +400,10 @@ async def test_a_token_s_site_is_made_once(served: Served) -> None:
     async with served.client() as client:
         for _ in range(2):
             made = await client.post("/api/v1/tokens", json={"site": "porto"}, headers=OPERATOR)
-            joined = await client.post("/join", content=codec.encode(ask(made.json()["token"])))
+            token = made.json()["token"]
+            joined = await client.post(
+                "/join", content=codec.encode(ask(token, name=made.json()["id"]))
+            )
             sites.add(codec.decode(joined.content, v1.JoinAnswer).site)
 
     assert 1 == len(sites)

@@ -174,8 +174,8 @@ def test_a_site_may_be_the_device_s_wish_where_the_token_says_none(
     bound = add_token(store, authority, site="porto", secret="b" * 32)
 
     one = let_in(ask(free, site="lerwick"), authority, store)
-    two = let_in(ask(free, site="lerwick"), authority, store)
-    three = let_in(ask(bound, site="lerwick"), authority, store)
+    two = let_in(ask(free, site="lerwick", name="two"), authority, store)
+    three = let_in(ask(bound, site="lerwick", name="three"), authority, store)
 
     assert one.site == two.site
     assert three.site not in {None, one.site}
@@ -220,6 +220,21 @@ def test_a_refused_request_uses_nothing_up(authority: Authority, store: Store) -
         assert [0] == [each.uses for each in tokens.every(connection)]
         assert [] == list(devices.every(connection))
     let_in(ask(token), authority, store)
+
+
+def test_a_name_that_is_taken_is_refused_and_uses_nothing_up(
+    authority: Authority, store: Store
+) -> None:
+    """Two devices of one name could never be told apart by it; an id as a name is no better."""
+    token = add_token(store, authority, uses=5)
+    first = let_in(ask(token, name="pi-1"), authority, store)
+
+    for name in ("pi-1", first.device):
+        assert Reason.NAME_TAKEN == refusal(ask(token, name=name), authority, store)
+
+    with store.read() as connection:
+        assert [1] == [each.uses for each in tokens.every(connection)]
+        assert [first.device] == [each.id for each in devices.every(connection)]
 
 
 @pytest.mark.parametrize(("uses", "askers"), [(1, 8), (3, 8)])
