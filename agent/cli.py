@@ -27,7 +27,11 @@ _HOME = Path("/var/lib/skerry") if os.geteuid() == 0 else Path.home() / ".local/
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 2
     try:
         return int(arguments.command(arguments))
     except PersonError as error:
@@ -41,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="skerry-agent", description="One device of a Skerry fleet."
     )
-    words = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(command=None)
+    parser.add_argument("--version", action=_Version, help="say which version this is")
+    words = parser.add_subparsers(metavar="COMMAND")
 
     def word(name: str, text: str) -> argparse.ArgumentParser:
         added = words.add_parser(name, help=text, description=text)
@@ -77,6 +83,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Version(argparse.Action):
+    """Reads the version only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:  # noqa: ANN401  # argparse's own
+        super().__init__(option_strings, dest, nargs=0, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import importlib.metadata  # noqa: PLC0415  # as said
+
+        sys.stdout.write(f"skerry-agent {importlib.metadata.version('skerry')}\n")
+        parser.exit(0)
+
+
 def _join(arguments: argparse.Namespace) -> int:
     from agent import facts  # noqa: PLC0415  # `--help` needs none of it
     from agent.identity import Home  # noqa: PLC0415  # as above
@@ -110,11 +129,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from agent.run import RunSettings, run  # noqa: PLC0415  # `--help` needs none of it
 
     host, colon, port = arguments.listen.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004  # a port number
+    digits = port.isascii() and port.isdigit()
+    above = digits and int(port) > 65535  # noqa: PLR2004  # a port number
+    if not colon or not digits or above:
         raise PersonError(
             "the agent can't start",
             Reason.MALFORMED,
-            f"--listen is {arguments.listen!r}",
+            f"--listen is {arguments.listen!r}" + (": the port is above 65535" if above else ""),
             "write it as HOST:PORT, like 127.0.0.1:8471",
             code=2,
         )

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import tempfile
 import warnings
@@ -92,7 +93,7 @@ def _fetch_ca(wish: Wish) -> str:
     if token is None:
         raise _failure(
             Reason.TOKEN_UNKNOWN,
-            "that is no join token: it begins with sk1. and has three parts",
+            _token_problem(wish.token),
             "get one from the operator: skerry token create",
             code=2,
         )
@@ -120,6 +121,18 @@ def _fetch_ca(wish: Wish) -> str:
         "check the address; if it is right, ask the operator: somebody may be in between",
         code=7,
     )
+
+
+def _token_problem(text: str) -> str:
+    """Say what keeps a text from being a token, and nothing of what it holds."""
+    if not text:
+        return "no token: give it by --token, $SKERRY_TOKEN, or standard input"
+    kind, *parts = text.split(".")
+    if kind != "sk1" or len(parts) != 2:  # noqa: PLR2004  # the fleet and the secret
+        return "that is no join token: it begins with sk1. and has three parts"
+    if not re.fullmatch("[0-9a-f]{64}", parts[0]):
+        return "that is no join token: its second part is not 64 digits 0-9 and a-f"
+    return "that is no join token: its third part is not 16 to 128 letters, digits, - or _"
 
 
 def _ask(wish: Wish, ca: str, csr: str) -> v1.JoinAnswer:
@@ -164,12 +177,7 @@ def _request(
             answer.close()
             pool.clear()
     except (HTTPError, OSError) as error:
-        raise _failure(
-            Reason.REGISTRY_UNREACHABLE,
-            f"{url}: {getattr(error, 'reason', error)}"[:300],
-            "check the address, the network, and that the centre runs: skerry up",
-            code=5,
-        ) from error
+        raise _no_answer(wish.url, error) from error
     if answer.status != 200:  # noqa: PLR2004  # OK
         raise _refusal(answer.status, raw, url)
     if len(raw) > JOIN_LIMIT_BYTES:
@@ -177,6 +185,36 @@ def _request(
             Reason.TOO_LARGE, f"{url} sent more than a join answer", "check the address", code=5
         )
     return raw
+
+
+def _no_answer(url: str, error: Exception) -> PersonError:
+    """Say in a few words why nobody answered: the library's own have addresses of objects."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    said = "the connection broke"
+    hint = "check the address, the network, and that the centre runs: skerry up"
+    for cause in reversed(causes):  # the library wraps a refusal as a timeout
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            said = f"its certificate does not fit: {cause.verify_message}"
+            hint = "check the address; if it is right, ask the operator: somebody may be in between"
+        elif isinstance(cause, ssl.SSLError):
+            said, hint = "what answers there speaks no TLS", "check the address and the port"
+        elif isinstance(cause, socket.gaierror):
+            said = "there is no such name"
+        elif isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError):
+            said = f"nothing came within {_LIMIT_S:.0f} s"
+        elif isinstance(cause, OSError) and cause.strerror:
+            said = cause.strerror.lower()
+        else:
+            continue
+        break
+    if url.startswith("http://") and "refused" not in said:
+        hint = f"if it speaks TLS there, write https: https{url.removeprefix('http')}"
+    reason = "UNREACHABLE"
+    return PersonError(
+        _WHAT, reason, f"no answer from the centre at {url[:120]}: {said}", hint, code=5
+    )
 
 
 def _refusal(status: int, raw: bytes, url: str) -> PersonError:

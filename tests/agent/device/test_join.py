@@ -249,7 +249,7 @@ def test_a_borrowed_ca_is_not_enough(
     with listening(impostor, tmp_path / "impostor"):
         impostor.ca.pem = centre.ca.pem
         assert join(url=impostor.url) == 5
-        assert lines(capsys)[-2].startswith("REGISTRY_UNREACHABLE")
+        assert lines(capsys)[-2].startswith("UNREACHABLE: no answer")
     elsewhere = Centre(centre.ca)
     with listening(elsewhere, tmp_path / "elsewhere", host="another.example"):
         assert join(url=elsewhere.url) == 5
@@ -327,8 +327,50 @@ def test_an_address_without_protection_is_refused(
 def test_nobody_there(join: Join, home: Path, capsys: Capsys) -> None:
     """Exit 5, and what to look at."""
     assert join(url="https://localhost:9") == 5
-    assert "check the address" in lines(capsys)[-1]
+    what, why, hint = lines(capsys)[-3:]
+    assert what == "this device did not join"
+    assert (
+        why == "UNREACHABLE: no answer from the centre at https://localhost:9: connection refused"
+    )
+    assert "check the address" in hint
     assert nothing_happened(home)
+
+
+def test_plain_http_to_a_tls_port_is_told_so(
+    join: Join, centre: Centre, home: Path, capsys: Capsys
+) -> None:
+    """The address to try instead, ready to copy."""
+    plain = centre.url.replace("https", "http", 1)
+    assert join(url=plain) == 5
+    assert lines(capsys)[-1].endswith(f"write https: {centre.url}")
+    assert nothing_happened(home)
+
+
+def test_no_token_is_told_apart_from_a_wrong_one(
+    join: Join, centre: Centre, capsys: Capsys
+) -> None:
+    """Which part is wrong, and never what it says."""
+    assert join(token=" ") == 2
+    assert "no token: give it by --token" in lines(capsys)[-2]
+    assert join(token=f"sk1.xyz.{'s' * 32}") == 2
+    assert "its second part" in lines(capsys)[-2]
+    assert centre.requests == []
+
+
+def test_the_agent_alone_shows_its_help_and_its_version(capsys: Capsys) -> None:
+    """Nothing is wrong: help with 2, the version with 0."""
+    assert main([]) == 2
+    assert capsys.readouterr().out.startswith("usage: skerry-agent")
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("skerry-agent ")
+
+
+def test_a_port_above_all_is_told_so(home: Path, capsys: Capsys) -> None:
+    """Which rule it breaks."""
+    assert main(["run", "--home", str(home), "--listen", "127.0.0.1:99999"]) == 2
+    assert "the port is above 65535" in lines(capsys)[1]
 
 
 @pytest.mark.parametrize("command", ["run", "status"])
