@@ -107,6 +107,13 @@ class Centre:
                     if len(raw) > ANSWER_LIMIT_BYTES:
                         raise self._unreachable("its answer has no end")
         except httpx.HTTPError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise CommandError(
+                    f"the CA does not fit the centre at {self._url}",
+                    "CA_MISMATCH: its certificate is not of this CA, or is for another address",
+                    "say where the fleet's CA is: --ca or SKERRY_CA",
+                    ExitCode.UNREACHABLE,
+                ) from error
             raise self._unreachable(str(error) or type(error).__name__) from error
         try:
             content = json.loads(bytes(raw) or b"null")
@@ -126,6 +133,13 @@ class Centre:
 
 
 def _refused(status: int, content: object) -> CommandError:
+    if status == 401:  # noqa: PLR2004  # unauthorized; a token was sent, so it is a wrong one
+        return CommandError(
+            "that token is not this fleet's",
+            "TOKEN_UNKNOWN",
+            "say where the right one is: --token-file or SKERRY_TOKEN_FILE",
+            ExitCode.NOT_ALLOWED,
+        )
     said = content if isinstance(content, dict) else {}
     return CommandError(
         str(said.get("error", f"the centre answered {status}")),

@@ -12,7 +12,7 @@ from fleet.cli.options import (
     TokenFileOption,
     connect,
 )
-from fleet.cli.screen import Output, print_fields, print_json, print_table
+from fleet.cli.screen import Output, print_fields, print_json, print_table, size
 from models.values import short
 
 app = typer.Typer(
@@ -36,13 +36,13 @@ def ls(
         print_json("skerry.bundles/1", found)
         return
     print_table(
-        ["bundle", "task", "formats", "bytes", "published", "digest"],
+        ["bundle", "task", "formats", "size", "published", "digest"],
         [
             [
                 f"{bundle['name']}:{bundle['version']}",
                 bundle["task"],
                 ", ".join(bundle["formats"]),
-                bundle["size_bytes"],
+                size(bundle["size_bytes"]),
                 bundle["published_at"],
                 short(bundle["digest"]),
             ]
@@ -81,12 +81,12 @@ def show(
     )
     typer.echo()
     print_table(
-        ["variant", "format", "bytes", "needs", "measured"],
+        ["variant", "format", "size", "needs", "measured"],
         [
             [
                 short(variant["digest"]),
                 variant["format"],
-                variant["size_bytes"],
+                size(variant["size_bytes"]),
                 variant["requirements"]["accelerator"],
                 ", ".join(
                     f"{metric['name']} {metric['value']:.4g} on {metric['dataset']}"

@@ -5,6 +5,7 @@
 needed here: `skerry[build]` alone gives all of it.
 """
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -126,7 +127,7 @@ def pack(
 
         measured = measure(
             contents,
-            Dataset(name=dataset or evaluate_on.stem, npz=_content(evaluate_on, _ROWS_LIMIT_BYTES)),
+            Dataset(name=dataset or evaluate_on.stem, npz=_rows(evaluate_on)),
             pythons=also or (),
             before=None if before is None else _content(before, BLOB_LIMIT_BYTES),
             loss=budget,
@@ -136,7 +137,7 @@ def pack(
         contents,
         ref,
         about=about,
-        rows=None if inputs is None else _content(inputs, _ROWS_LIMIT_BYTES),
+        rows=None if inputs is None else _rows(inputs),
         also=also or (),
     )
     layout = Layout.create(folder)  # only now: what is refused leaves no folder
@@ -219,7 +220,7 @@ def quantize(
     from models.build.quantize import quantize as quantized_by  # noqa: PLC0415  # only this word
 
     content = _content(file, BLOB_LIMIT_BYTES)
-    rows = None if calibration is None else _content(calibration, _ROWS_LIMIT_BYTES)
+    rows = None if calibration is None else _rows(calibration)
     match recipe:
         case "int8" | "dynamic-range":
             quantized = quantized_by(content, recipe, calibration=rows)
@@ -250,7 +251,7 @@ def evaluate(
 
     metric = accuracy(
         _content(file, BLOB_LIMIT_BYTES),
-        Dataset(name=dataset or rows.stem, npz=_content(rows, _ROWS_LIMIT_BYTES)),
+        Dataset(name=dataset or rows.stem, npz=_rows(rows)),
         python=python or sys.executable,
     )
     fields = {
@@ -315,6 +316,12 @@ def _content(path: Path, limit_bytes: int) -> bytes:
             ExitCode.REFUSED,
         )
     return content
+
+
+def _rows(path: Path) -> bytes:
+    if not zipfile.is_zipfile(path):
+        raise _usage(f"{path} is no .npz file", "write it by numpy.savez: an array per input")
+    return _content(path, _ROWS_LIMIT_BYTES)
 
 
 def _labels(path: Path) -> tuple[str, ...]:

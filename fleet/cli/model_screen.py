@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from fleet.cli.screen import Output, print_fields, print_json, print_table
+from fleet.cli.screen import Output, print_fields, print_json, print_table, size
 from models.bundle import Bundle
 from models.card import Tensor
 from models.card_codec import render
@@ -22,9 +22,9 @@ def show_file(file: TfliteFile, path: Path, output: Output) -> None:
         {
             "file": path,
             "digest": file.digest,
-            "bytes": file.size_bytes,
+            "size": size(file.size_bytes),
             "format": file.format + (", stateful" if file.stateful else ""),
-            "memory": f"about {file.memory_bytes} bytes",
+            "memory": f"about {size(file.memory_bytes)}",
             "says it needs": file.runtime_version and f"runtime {file.runtime_version} or newer",
             "wrong on": ", ".join(file.avoid_runtimes),
             "described as": file.description,
@@ -119,7 +119,7 @@ def show_bundle(bundle: Bundle, folder: Path, signed: str, output: Output) -> No
         {
             "bundle": bundle.ref,
             "digest": bundle.digest,
-            "bytes": bundle.size_bytes,
+            "size": size(bundle.size_bytes),
             "folder": folder,
             "signed": signed,
             "task": card.task + (", stateful" if card.stateful else ""),
@@ -135,13 +135,13 @@ def show_bundle(bundle: Bundle, folder: Path, signed: str, output: Output) -> No
     _show_tensors(card.inputs, card.outputs)
     typer.echo()
     print_table(
-        ["variant", "format", "bytes", "memory", "wrong on", "measured"],
+        ["variant", "format", "size", "memory", "wrong on", "measured"],
         [
             [
                 short(variant.digest),
                 variant.format,
-                variant.size_bytes,
-                variant.requirements.memory_bytes,
+                size(variant.size_bytes),
+                size(variant.requirements.memory_bytes),
                 ", ".join(variant.requirements.avoid_runtimes),
                 ", ".join(
                     f"{metric.name} {metric.value:.4g} on {metric.dataset} (n {metric.samples})"

@@ -16,7 +16,15 @@ from fleet.cli.options import (
     connect,
     default_home,
 )
-from fleet.cli.screen import CommandError, ExitCode, Output, print_fields, print_json, print_table
+from fleet.cli.screen import (
+    CommandError,
+    ExitCode,
+    Output,
+    print_fields,
+    print_json,
+    print_table,
+    size,
+)
 from fleet.client import Centre
 from fleet.plan import PlanReason
 from fleet.selector import SelectorError, asked
@@ -269,7 +277,7 @@ def _show_plan(made: dict[str, Any]) -> None:
             "bundle": f"{bundle['name']}:{bundle['version']} as {made['deployment']}",
             "who": f"{len(steps)} get it, {len(excluded)} do not",
             "away": f"{sum(not step['online'] for step in steps)} are offline and set aside",
-            "bytes": made["fetch_bytes"],
+            "size": size(made["fetch_bytes"]),
         }
     )
     if steps:

@@ -11,6 +11,7 @@ from fleet.api.listener import AddressInUseError
 from fleet.cli.options import HomeOption, OutputOption
 from fleet.cli.screen import CommandError, ExitCode, Output
 from fleet.identity.errors import TrustMissingError
+from fleet.identity.places import Home
 from fleet.ports import BrokerError
 from fleet.run import Options, StartError, Where, run
 from fleet.store.errors import SchemaTooNewError
@@ -69,8 +70,8 @@ def up(
         ) from error
     except TrustMissingError as error:
         raise CommandError(
-            str(error),
-            "TRUST_MISSING",
+            str(error) if Home(home).trust.is_dir() else "this fleet has no keys yet",
+            f"TRUST_MISSING: {error}",
             f"make them: skerry trust init --home {home}",
             ExitCode.NOT_FOUND,
         ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleet.cli import WORDS
-from fleet.cli.screen import ExitCode
+from fleet.cli.screen import ExitCode, size
 
 ROOT = Path(__file__).resolve().parents[3]
 SKERRY = Path(sys.executable).with_name("skerry")
@@ -109,6 +109,27 @@ def test_a_group_alone_shows_its_help_once(word: str) -> None:
 
     assert (ExitCode.USAGE, "") == (ended.returncode, ended.stderr)
     assert 1 == ended.stdout.count(f"skerry {word} ")
+
+
+def test_sizes_are_for_people() -> None:
+    """Three or four digits and a unit."""
+    sizes = {0: "0 B", 999: "999 B", 1000: "1.0 kB", 6638928: "6.6 MB", 999_999: "1.0 MB"}
+    assert sizes == {count: size(count) for count in sizes}
+
+
+def test_a_home_without_keys_is_told_so(tmp_path: Path) -> None:
+    """The first thing a new user forgets."""
+    what, _, next_step = three_lines(skerry("up", "--home", str(tmp_path)))
+    assert "this fleet has no keys yet" == what
+    assert "skerry trust init" in next_step
+
+
+def test_rows_that_are_none_are_told_so(tmp_path: Path) -> None:
+    """In words of ours, not in a library's."""
+    image = tmp_path / "cat.jpg"
+    image.write_bytes(b"no rows")
+    ended = skerry("model", "evaluate", str(image), str(image))
+    assert f"{image} is no .npz file" == three_lines(ended)[0]
 
 
 def test_exit_codes_are_told() -> None:
