@@ -9,6 +9,17 @@ from typer._click.exceptions import (  # typer gives them no public names
 from fleet.cli.screen import CommandError, ExitCode
 from models.errors import CorruptError, ModelError, TransientError
 
+_NEXT = {
+    "BUNDLE_MALFORMED": "give the folder that skerry model pack wrote (an OCI layout)",
+    "BUNDLE_INCOMPLETE": "copy the whole folder again, or pack it again: skerry model pack",
+    "SIGNATURE_MISSING": "sign it: skerry model sign FOLDER --key KEY",
+    "SIGNATURE_INVALID": "check which key signed it; to sign it again: skerry model sign",
+    "TOO_LARGE": "give a smaller file",
+    "DISK_FULL": "make room, or write elsewhere: --out FOLDER",
+    "RUNTIME_MISSING": "install one here, or name another Python that has one: --also, --python",
+}
+"""What to do about an error of a model's, by its reason; the others send to the help."""
+
 
 def run(app: typer.Typer, word: str, arguments: list[str]) -> int:
     """Run `skerry WORD ARGUMENTS` and return its exit code.
@@ -53,4 +64,9 @@ def _of_model(error: ModelError, program: str) -> CommandError:
     if isinstance(error, CorruptError):
         next_step = "the file was damaged after it was written: fetch or build it again"
         return CommandError(str(error), error.reason, next_step, ExitCode.REFUSED)
-    return CommandError(str(error), error.reason, f"see: {program} --help", ExitCode.REFUSED)
+    next_step = _NEXT.get(error.reason, f"see: {program} --help")
+    if "PEM" in str(error) or "Ed25519" in str(error):
+        next_step = (
+            "keys are under trust in the centre's folder: bundle.key signs, bundle.pub checks"
+        )
+    return CommandError(str(error), error.reason, next_step, ExitCode.REFUSED)

@@ -132,6 +132,13 @@ def test_rows_that_are_none_are_told_so(tmp_path: Path) -> None:
     assert f"{image} is no .npz file" == three_lines(ended)[0]
 
 
+def test_a_folder_that_is_no_bundle_is_told_what_one_is(tmp_path: Path) -> None:
+    """The next step fits what was wrong."""
+    _, why, next_step = three_lines(skerry("model", "inspect", str(tmp_path)))
+    assert "BUNDLE_MALFORMED" == why
+    assert "skerry model pack" in next_step
+
+
 def test_exit_codes_are_told() -> None:
     """A script's author can look them up."""
     ended = skerry("help", "exit-codes")
