@@ -29,25 +29,36 @@ _CAP_UNITS = 8.0
 class Noise:
     """How far an output strays unharmed, in its own units.
 
-    `unit` is one step of it. `largest` and `mean` are over the chosen vectors,
-    of the opinion that strays most. `pool_mean` is over all candidates, of which
-    the chosen are the quiet ones: without the default delegates, or half of what
-    shaking does, whichever is more.
+    `unit` is one step of it, `width` the range of its references and `spread` how far
+    they are from their mean: what a tolerance must be small beside. `largest` and
+    `mean` are over the chosen vectors, of the opinion that strays most. `pool_mean` is
+    over all candidates, of which the chosen are the quiet ones: without the default
+    delegates, or half of what shaking does, whichever is more.
     """
 
+    width: float
+    spread: float
     unit: float
     largest: float
     mean: float
     pool_mean: float
 
     @classmethod
-    def of(cls, unit: float, errors: Array, chosen: list[int] | slice) -> Self:
-        """Return the noise in `errors`: (opinions, candidates, elements)."""
-        return cls(
-            unit=unit,
-            largest=float(errors[:, chosen].max(initial=0.0)),
-            mean=float(errors[:, chosen].mean(axis=(1, 2)).max()),
-            pool_mean=max(float(errors[0].mean()), float(errors.mean(axis=(1, 2)).max()) / 2),
+    def of(cls, pool: Pool, strayed: Sequence[Array], chosen: Sequence[int]) -> tuple[Self, ...]:
+        """Return the noise in each output's errors: (opinions, candidates, elements)."""
+        picked = pool.only(chosen)
+        return tuple(
+            cls(
+                width=width,
+                spread=spread,
+                unit=unit,
+                largest=float(errors[:, chosen].max(initial=0.0)),
+                mean=float(errors[:, chosen].mean(axis=(1, 2)).max()),
+                pool_mean=max(float(errors[0].mean()), float(errors.mean(axis=(1, 2)).max()) / 2),
+            )
+            for width, spread, unit, errors in zip(
+                picked.widths(), picked.spreads(), picked.units(), strayed, strict=True
+            )
         )
 
 
@@ -108,10 +119,7 @@ def choose(
     return Choice(
         inputs=[pool.inputs[place] for place in chosen],
         outputs=[pool.outputs[place] for place in chosen],
-        noise=tuple(
-            Noise.of(unit, errors, chosen)
-            for unit, errors in zip(pool.units(), strayed, strict=True)
-        ),
+        noise=Noise.of(pool, strayed, chosen),
         classes_seen=seen,
         copies=len(harmed),
         given=sum(1 for place in chosen if place < pool.given),

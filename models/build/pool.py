@@ -2,7 +2,8 @@
 
 Where random inputs show a classifier's one class only, inputs are bred towards
 a second; then more are laid on the way between two classes, where answers are
-least saturated and say most. Imports numpy: only in a child.
+least saturated and say most. One tolerance holds for all vectors, so floats that
+answer on quite another scale than most are left out. Imports numpy: only in a child.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ _GENERATIONS = 2_500
 _FLOCK = 24
 _ENOUGH = 12
 _STEPS = 6
+_SCALE = 10**0.5
+_ROOM = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,22 +38,44 @@ class Pool:
         """Return each candidate's class."""
         return decided(self.outputs, decision)
 
+    def only(self, kept: Sequence[int]) -> "Pool":
+        """Return the candidates at these places."""
+        return Pool(
+            inputs=[self.inputs[place] for place in kept],
+            outputs=[self.outputs[place] for place in kept],
+            given=sum(1 for place in kept if place < self.given),
+        )
+
     def units(self) -> list[float]:
-        """Return one step of each output: 1 for integers, for floats 1/255 of the range seen."""
-        units = []
-        for place, first in enumerate(self.outputs[0]):
-            unit = 1.0
-            if first.dtype.kind == "f":
-                everything = np.stack([output[place] for output in self.outputs])
-                unit = float(everything.max() - everything.min()) / 255 or 1e-6
-            units.append(unit)
-        return units
+        """Return one step of each output: 1 for integers, for floats 1/255 of the range here."""
+        return [
+            (width / 255 or 1e-6) if first.dtype.kind == "f" else 1.0
+            for first, width in zip(self.outputs[0], self.widths(), strict=True)
+        ]
+
+    def widths(self) -> list[float]:
+        """Return how wide each output's range is here."""
+        return [
+            float(np.ptp(flat)) if flat.size else 0.0
+            for flat in (self._flat(place) for place in range(len(self.outputs[0])))
+        ]
+
+    def spreads(self) -> list[float]:
+        """Return how far each output's answers are from their mean, on average."""
+        return [
+            float(np.abs(flat - flat.mean(axis=0)).mean()) if flat.size else 0.0
+            for flat in (self._flat(place) for place in range(len(self.outputs[0])))
+        ]
+
+    def _flat(self, place: int) -> Array:
+        flat: Array = np.stack([output[place].reshape(-1) for output in self.outputs])
+        return flat.astype(np.float64)
 
     def scatter(self, units: Sequence[float]) -> Array:
         """Return how far each candidate's answer is from the mean answer, in units."""
         total = np.zeros(len(self.outputs))
         for place, unit in enumerate(units):
-            flat = np.stack([output[place].reshape(-1) for output in self.outputs])
+            flat = self._flat(place)
             total += np.abs(flat - flat.mean(axis=0)).mean(axis=1) / unit
         return total
 
@@ -88,11 +113,26 @@ def finite(pool: Pool) -> Pool:
         raise RefusedError(
             "MODEL_UNSUPPORTED", "the model answers every input tried with NaN or infinity"
         )
-    return Pool(
-        inputs=[pool.inputs[place] for place in kept],
-        outputs=[pool.outputs[place] for place in kept],
-        given=sum(1 for place in kept if place < pool.given),
-    )
+    return pool.only(kept)
+
+
+def alike(pool: Pool, least: int) -> Pool:
+    """Leave out float answers on another scale: within a decade stay, but `least` at any rate.
+
+    Inputs go over four decades, and so may answers: beside the noise of the loudest,
+    any answer to a quiet one would do. The engineer's own rows stay and say the scale.
+    """
+    far = np.zeros(len(pool.outputs))
+    for place, first in enumerate(pool.outputs[0]):
+        if first.dtype.kind == "f" and first.size:
+            peaks = np.array([float(np.abs(output[place]).max()) for output in pool.outputs])
+            middle = float(np.median(peaks[: pool.given] if pool.given else peaks))
+            smallest = middle * 1e-6 or 1e-30
+            scales = np.log(np.maximum(peaks, smallest) / max(middle, smallest))
+            far = np.maximum(far, np.abs(scales))
+    far[: pool.given] = 0.0
+    count = max(least, int((far <= np.log(_SCALE)).sum()))
+    return pool.only(sorted(int(place) for place in np.argsort(far, kind="stable")[:count]))
 
 
 def gather(
@@ -123,7 +163,7 @@ def gather(
     if decision is not None:
         _breed(runner, random, pool, decision, perf_counter() + budget_s)
         _approach(runner, random, pool, decision, 2 * count)
-    return pool
+    return alike(pool, _ROOM * count)
 
 
 def _breed(

@@ -9,6 +9,7 @@ any interpreter with those two can give its opinion.
 import io
 import platform
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,7 @@ def _choose(asked: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, object
     return {
         "runtime": _runtime(runner),
         "vectors": len(chosen.inputs),
-        "noise": [
-            {"unit": n.unit, "largest": n.largest, "mean": n.mean, "pool_mean": n.pool_mean}
-            for n in chosen.noise
-        ],
+        "noise": [asdict(noise) for noise in chosen.noise],
         "classes_seen": chosen.classes_seen,
         "copies": chosen.copies,
         "given": chosen.given,

@@ -48,9 +48,10 @@ def choose_sequence(
     return Choice(
         inputs=inputs,
         outputs=outputs,
-        noise=tuple(
-            Noise.of(unit, np.stack(of_output), slice(None))
-            for unit, of_output in zip(pool.units(), zip(*opinions, strict=True), strict=True)
+        noise=Noise.of(
+            pool,
+            [np.stack(of_output) for of_output in zip(*opinions, strict=True)],
+            range(len(inputs)),
         ),
         classes_seen=0,
         copies=0,

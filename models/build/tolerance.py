@@ -52,6 +52,17 @@ def is_noise(opinion: Opinion, units: Sequence[float]) -> bool:
     )
 
 
+def is_blind(bound: Tolerance, *, width: float, spread: float) -> bool:
+    """Say whether both rules let an answer pass that is the same to everything, or nearly.
+
+    Args:
+        bound: an output's tolerance.
+        width: the range of its references.
+        spread: how far its references are from their mean.
+    """
+    return 2 * bound.largest >= width and 2 * bound.mean >= spread
+
+
 def tolerance(
     *,
     unit: float,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.build.asking import ask
-from models.build.tolerance import Opinion, is_noise, tolerance
+from models.build.tolerance import Opinion, is_blind, is_noise, tolerance
 from models.card import Golden
 from models.errors import RefusedError
 from models.golden import size_of
@@ -130,6 +130,17 @@ def golden_vectors(
         raise RefusedError(
             "MODEL_UNSUPPORTED", "the model answers near-equal inputs with NaN or infinity"
         )
+    warnings += [
+        f"the golden vectors say nothing of the output {tensor.name}: what is allowed "
+        f"({bound.largest:.4g}, mean {bound.mean:.4g}) is not below what the references differ by "
+        f"({width:.4g}, mean {spread:.4g}), so a damaged model may pass: give rows of your own "
+        "(--inputs)"
+        for tensor, bound, width, spread in (
+            (tensor, bound, float(figures["width"]), float(figures["spread"]))
+            for tensor, bound, figures in zip(first.outputs, tolerances, noise, strict=True)
+        )
+        if is_blind(bound, width=width, spread=spread)
+    ]
     own = int(chosen["given"])
     return Vectors(
         golden=Golden(

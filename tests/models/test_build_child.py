@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from models import child
 from models.build import parcel
-from models.build.tolerance import Opinion, is_noise, tolerance
+from models.build.tolerance import Opinion, is_blind, is_noise, tolerance
+from models.card import Tolerance
 from models.child import Limits
 from models.errors import RefusedError, TransientError
 
@@ -89,3 +90,13 @@ def test_a_tolerance_has_a_floor_and_grows_with_noise() -> None:
 
     assert (32.0, 1.0) == (quiet.largest, quiet.mean)
     assert (27.0, 6.0) == (loud.largest, loud.mean)
+
+
+def test_a_tolerance_as_wide_as_the_answers_is_blind() -> None:
+    """Where neither rule is below what the answers differ by, an answer of zeros would do."""
+    bound = Tolerance(largest=5.0, mean=1.0)
+
+    assert is_blind(bound, width=10.0, spread=2.0)
+    assert is_blind(bound, width=0.0, spread=0.0)
+    assert not is_blind(bound, width=10.1, spread=2.0)
+    assert not is_blind(bound, width=10.0, spread=2.1)
