@@ -63,7 +63,10 @@ def _open(launch: "Launch") -> "Model | Failure":
     except ImportError as error:
         if "failed to map" in str(error):  # what the dynamic linker says at the end of the memory
             return Failure(reason=Reason.OUT_OF_MEMORY, message=_too_small(launch))
-        return Failure(reason=Reason.RUNTIME_MISSING, message=f"a part of the worker: {error}")
+        # A module of ours that is missing is our defect, not a runtime to install.
+        ours = (error.name or "").partition(".")[0] in {"agent", "models"}
+        reason = Reason.INTERNAL if ours else Reason.RUNTIME_MISSING
+        return Failure(reason=reason, message=f"a part of the worker: {error}")
 
 
 def _too_small(launch: "Launch") -> str:

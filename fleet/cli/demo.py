@@ -45,7 +45,10 @@ def demo(
     options = Options(
         folder=folder, devices=devices, port=port, tflite_python=other if other.exists() else None
     )
-    ended = asyncio.run(show(options, once=once))
-    if keep is None and ended == 0:
-        shutil.rmtree(folder)
+    ended = 0
+    try:
+        ended = asyncio.run(show(options, once=once))
+    finally:
+        if keep is None and ended != 1:  # what failed is left to be looked at
+            shutil.rmtree(folder)
     return ended

@@ -57,15 +57,18 @@ class Crew:
             stderr=asyncio.subprocess.PIPE,
             cwd=self._folder,
             env=self._environment,
+            start_new_session=True,  # Ctrl-C is for the demo, which ends them in order
             preexec_fn=_die_with_parent,  # one C call; the child execs at once
         )
         try:
             async with asyncio.timeout(limit_s):
                 out, err = await process.communicate()
         except TimeoutError:
-            process.kill()
-            await process.communicate()
             raise ClaimError(claim, f"`{_shown(argv)}` took longer than {limit_s:g} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         if process.returncode != 0:
             tail = "\n".join(err.decode(errors="replace").strip().splitlines()[-6:])
             raise ClaimError(claim, f"`{_shown(argv)}` ended with {process.returncode}\n{tail}")
@@ -83,6 +86,7 @@ class Crew:
                 stderr=descriptor,
                 cwd=self._folder,
                 env=self._environment,
+                start_new_session=True,  # as above
                 preexec_fn=_die_with_parent,  # one C call; the child execs at once
             )
         finally:

@@ -13,15 +13,14 @@ from fleet.demo.steps import STEPS
 
 
 async def show(options: Options, *, once: bool) -> int:
-    """Show the demo; return 0, or 1 when a claim failed. Unless `once`, stay until a signal."""
-    loop = asyncio.get_running_loop()
+    """Show the demo; return 0, 1 when a claim failed, 130 when it was interrupted before its end.
+
+    Unless `once`, stay until a signal.
+    """
     stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
     environment = {**os.environ, "SKERRY_HOME": str(options.folder / "centre")}
     crew = Crew(options.folder, environment)
     stage = Stage(options=options, crew=crew)
-    started = loop.time()
     screen.say(
         f"One centre, one broker, {options.devices} devices on this machine. Nothing leaves it."
     )
@@ -30,38 +29,62 @@ async def show(options: Options, *, once: bool) -> int:
     failed: list[ClaimError] = []
     try:
         try:
-            for name, step in STEPS:
-                began = loop.time()
-                text = await step(stage)
-                screen.line("✓", name, text, loop.time() - began)
-                if stopped.is_set():
-                    return 130
+            async with asyncio.TaskGroup() as tasks:
+                steps = tasks.create_task(_take(stage), name="steps")
+                _on_signals(stopped, steps)
         except* ClaimError as group:
             failed = leaves(group)
-            for error in failed:
-                screen.say(f"  ✗ {error.claim}: {error}")
-            screen.say(f"Everything it made is kept in {options.folder}")
+        if stopped.is_set():
+            screen.say("Stopped before its end.")
+            return 130
+        for error in failed:
+            screen.say(f"  ✗ {error.claim}: {error}")
         if failed:
+            screen.say(f"Everything it made is kept in {options.folder}")
             return 1
-        took = loop.time() - started
-        screen.say(
-            f"{len(stage.agents)} devices serve digits 1.0.0. "
-            f"{stage.answered:,} inferences, 0 failed. {took:.0f} s."
-        )
-        if once:
-            return 0
-        home = options.folder / "centre"
-        one = stage.agents[0]
-        screen.say(f"API    {stage.centre['plain_url']}/docs")
-        screen.say(f"Infer  curl http://127.0.0.1:{one.port}/v2/models/digits")
-        screen.say(
-            f"Next   SKERRY_HOME={home} {Path(sys.executable).with_name('skerry')} device ls"
-        )
-        screen.say("Stop   Ctrl-C")
-        await stopped.wait()
+        if not once:
+            _invite(stage)
+            await stopped.wait()
+            screen.say("Stopping.")
         return 0
     finally:
         await crew.dismiss()
+
+
+async def _take(stage: Stage) -> None:
+    """Take the steps, a line each.
+
+    Raises:
+        ClaimError: what a step claims isn't so.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    for name, step in STEPS:
+        began = loop.time()
+        text = await step(stage)
+        screen.line("✓", name, text, loop.time() - began)
+    screen.say(
+        f"{len(stage.agents)} devices serve digits 1.0.0. "
+        f"{stage.answered:,} inferences, 0 failed. {loop.time() - started:.0f} s."
+    )
+
+
+def _on_signals(stopped: asyncio.Event, steps: asyncio.Task[None]) -> None:
+    def stop() -> None:
+        stopped.set()
+        steps.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+
+
+def _invite(stage: Stage) -> None:
+    """Say where to look now."""
+    skerry = Path(sys.executable).with_name("skerry")
+    screen.say(f"API    {stage.centre['plain_url']}/openapi.json")
+    screen.say(f"Infer  curl http://127.0.0.1:{stage.agents[0].port}/v2/models/digits")
+    screen.say(f"Next   SKERRY_HOME={stage.centre_home} {skerry} device ls")
+    screen.say("Stop   Ctrl-C")
 
 
 def leaves(group: BaseExceptionGroup[ClaimError]) -> list[ClaimError]:

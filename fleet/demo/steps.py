@@ -226,7 +226,7 @@ async def deploy(stage: Stage) -> str:
 
     rollout = await _until(stage, "deploy", ended, "the rollout did not end")
     if rollout["state"] != "done":
-        raise ClaimError("deploy", f"the rollout ended as {rollout['state']}: {rollout['targets']}")
+        raise ClaimError("deploy", _refusals(stage, rollout["targets"]))
     return (
         f"digits {VERSION} serves on {len(stage.agents)} devices: each ran its golden vectors first"
     )
@@ -276,6 +276,18 @@ STEPS: tuple[tuple[str, Callable[[Stage], Awaitable[str]]], ...] = (
     ("deploy", deploy),
     ("infer", infer),
 )
+
+
+def _refusals(stage: Stage, targets: object) -> str:
+    """Say who doesn't serve it and why, one line a reason."""
+    reasons: dict[str, list[str]] = {}
+    for target in targets if isinstance(targets, list) else []:
+        if target["state"] != "committed":
+            reasons.setdefault(str(target.get("reason")), []).append(target["target"])
+    return "; ".join(
+        f"{len(devices)} of {len(stage.agents)} devices ended with {reason} ({devices[0]} …)"
+        for reason, devices in reasons.items()
+    )
 
 
 def _plain(stage: Stage) -> str:

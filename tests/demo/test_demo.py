@@ -8,6 +8,7 @@ centre's registry as they lie on disk.
 import datetime as dt
 import hashlib
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -15,6 +16,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,6 +215,43 @@ def test_a_second_demo_runs_beside_the_first(shown: Shown) -> None:
         client = triton.InferenceServerClient(_endpoint(shown, agent.name))
         assert client.is_model_ready("digits")
         client.close()
+
+
+def test_every_address_it_prints_answers(shown: Shown) -> None:
+    """The API's reference and the model are where the last lines say; the next command works."""
+    urls = re.findall(r"http://\S+", "\n".join(shown.lines[-4:]))
+    assert len(urls) == 2
+    for url in urls:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert json.load(answer)
+    ended = subprocess.run(
+        shown.lines[-2].removeprefix("Next").strip(),
+        shell=True,  # noqa: S602  # as a person pastes it
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert ended.stdout.count("online") == 6
+
+
+def test_interrupting_it_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C in the middle is no failed claim: 130, and no folder or process stays."""
+    with subprocess.Popen(
+        [SKERRY, "demo", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        assert process.stdout is not None
+        while "centre" not in process.stdout.readline()[:12]:
+            pass
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(30) == 130
+
+    assert "✗" not in rest
+    assert list(tmp_path.glob("skerry-demo-*")) == []
 
 
 def test_a_claim_that_fails_is_named(tmp_path: Path) -> None:
