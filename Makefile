@@ -66,7 +66,8 @@ parts:
 
 $(MAIN): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Skerry needs Python 3.11 or newer, with venv (Debian: apt install python3-venv)" >&2; exit 1; }
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "setting up .venv with $(PYTHON): about 1 GB, a few minutes the first time"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements/dev.txt
 	.venv/bin/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
 	@rm -f .venv/ready-* && touch $@
