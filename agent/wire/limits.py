@@ -36,15 +36,6 @@ TEXT_LIMIT = 256
 JOIN_LIMIT_BYTES = 16 * 1024
 """A join request or answer over HTTP: a signing request, keys, certificates and facts."""
 
-MANIFEST_LIMIT_BYTES = 256 * 1024
-"""An OCI manifest or index."""
-
-CARD_LIMIT_BYTES = 1024 * 1024
-"""A model card."""
-
-BLOB_LIMIT_BYTES = 512 * 1024 * 1024
-"""One layer. The largest quantized edge models have tens of megabytes; a card says it first."""
-
 OUTBOX_LIMIT_BYTES = 4 * 1024 * 1024
 """What a device keeps to tell: some 20,000 transitions."""
 

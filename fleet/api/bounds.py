@@ -10,8 +10,9 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent.wire.limits import BLOB_LIMIT_BYTES, JOIN_LIMIT_BYTES
+from agent.wire.limits import JOIN_LIMIT_BYTES
 from fleet.api.refusals import refusal
+from models.limits import BLOB_LIMIT_BYTES
 
 REQUEST_LIMIT_BYTES = 256 * 1024
 """Any other body: the largest is a rollout that names some thousand targets."""

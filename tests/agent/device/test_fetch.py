@@ -316,6 +316,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["/bin/umount", str(disk)], check=True)
 
 
+@pytest.mark.real  # where it can't be mounted, CI fails instead of skipping
 async def test_a_disk_that_fills_up_is_left_as_it_was(
     fetch: Fetch, publish: Publish, small_disk: Path, tree: Tree
 ) -> None:
