@@ -1,7 +1,7 @@
 """Carry plans out: look, decide, write what is due, look again. Blocking, with an async rim.
 
 Rules:
-- Everything that decides is pure (`fleet.plan`, `fleet.rollout`); this reads the
+- Everything that decides is pure (`fleet.rollouts.plan`, `fleet.rollouts.rollout`); this reads the
   store, signs, and writes each target's next document with its audit entry and
   the rollout's new state in one transaction. A crash between two leaves work for
   the next pass, never half of something.
@@ -23,15 +23,16 @@ from sqlalchemy.exc import OperationalError
 
 from agent.wire import codec, v1
 from agent.wire.reasons import Reason
-from fleet import canonical, rollout
+from fleet import canonical
 from fleet.clock import written
-from fleet.difference import difference
 from fleet.identity.join import new_id
 from fleet.inventory import Inventory, Target
-from fleet.plan import Plan, PlanError, PlanReason, find_policy, plan, renewed
-from fleet.policy import RolloutRequest
-from fleet.rollout import Progress, Rollout, RolloutEvent
-from fleet.rollout_states import SETTLED, RolloutHappening
+from fleet.rollouts import rollout
+from fleet.rollouts.difference import difference
+from fleet.rollouts.plan import Plan, PlanError, PlanReason, find_policy, plan, renewed
+from fleet.rollouts.policy import RolloutRequest
+from fleet.rollouts.rollout import Progress, Rollout, RolloutEvent
+from fleet.rollouts.states import SETTLED, RolloutHappening
 from fleet.store import audit, bundles, desired, devices, presence, reported, rollouts
 from fleet.store.engine import Store
 from models import card_codec, dsse

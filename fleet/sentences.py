@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from fleet.plan import PlanReason
-from fleet.rollout_states import RolloutState, TargetState
+from fleet.rollouts.plan import PlanReason
+from fleet.rollouts.states import RolloutState, TargetState
 from fleet.selector import EVERYTHING, GRAMMAR
 
 UNKNOWN_NEXT = "It is newer than this version of Skerry: upgrade the centre to read it."

@@ -12,9 +12,9 @@ from agent.wire.reasons import Reason
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.execute import Started, progress_of
-from fleet.plan import Exclusion, Plan, PlanError, PlanReason, Step
-from fleet.policy import ALL_AT_ONCE, RolloutRequest
-from fleet.rollout import Progress, Rollout, RolloutWave
+from fleet.rollouts.plan import Exclusion, Plan, PlanError, PlanReason, Step
+from fleet.rollouts.policy import ALL_AT_ONCE, RolloutRequest
+from fleet.rollouts.rollout import Progress, Rollout, RolloutWave
 from fleet.selector import SelectorError, asked
 from fleet.store import bundles, devices, rollouts
 

@@ -19,7 +19,16 @@ PLANTED = {
     "door": ("fleet/planted.py", "import agent.planted\n", "fleet.planted -> agent.planted"),
     "agent": ("agent/planted.py", "", "\n- agent.planted\n"),
     "wire": ("agent/wire/limits.py", "import agent.wire.codec\n", "limits -> agent.wire.codec"),
-    "fleet": ("fleet/selector.py", "import fleet.plan\n", "fleet.selector -> fleet.plan"),
+    "fleet": (
+        "fleet/selector.py",
+        "import fleet.rollouts.plan\n",
+        "fleet.selector -> fleet.rollouts.plan",
+    ),
+    "rollouts": (
+        "fleet/rollouts/states.py",
+        "import fleet.rollouts.plan\n",
+        "fleet.rollouts.states -> fleet.rollouts.plan",
+    ),
     "models": ("models/values.py", "import models.bundle\n", "models.values -> models.bundle"),
     "pure": ("agent/plan.py", "import asyncio\n", "agent.plan -> asyncio"),
 }

@@ -9,9 +9,9 @@ from agent.wire.phases import Phase
 from fleet.clock import written
 from fleet.execute import Executor, progress_of
 from fleet.identity.places import Home
-from fleet.plan import PlanError, PlanReason
-from fleet.policy import RolloutRequest
-from fleet.rollout_states import RolloutState, TargetState
+from fleet.rollouts.plan import PlanError, PlanReason
+from fleet.rollouts.policy import RolloutRequest
+from fleet.rollouts.states import RolloutState, TargetState
 from fleet.selector import Selector
 from fleet.store import arrivals, audit, bundles, desired, rollouts
 from fleet.store.engine import Store

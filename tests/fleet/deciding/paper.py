@@ -16,9 +16,9 @@ from agent.wire.v1 import (
     ReportedDeployment,
 )
 from fleet.inventory import Inventory, Target
-from fleet.plan import Plan, plan, renewed
-from fleet.policy import ALL_AT_ONCE, RolloutRequest
-from fleet.rollout import Rollout, RolloutEvent, RolloutHappening, begin, due, fold
+from fleet.rollouts.plan import Plan, plan, renewed
+from fleet.rollouts.policy import ALL_AT_ONCE, RolloutRequest
+from fleet.rollouts.rollout import Rollout, RolloutEvent, RolloutHappening, begin, due, fold
 from fleet.selector import Selector
 from models.card import Card, Golden, Operator, Provenance, Requirements, Tensor, Tolerance, Variant
 from models.values import Datatype, Digest, ModelRef, digest_of

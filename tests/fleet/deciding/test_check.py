@@ -7,9 +7,9 @@ import pytest
 
 from agent.wire.phases import Phase
 from agent.wire.v1 import DeploymentSettings, Order
-from fleet.check import check
 from fleet.inventory import Inventory
-from fleet.plan import Exclusion, Plan, Wave
+from fleet.rollouts.check import check
+from fleet.rollouts.plan import Exclusion, Plan, Wave
 from tests.fleet.deciding.paper import Paper
 
 

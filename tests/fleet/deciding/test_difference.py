@@ -1,7 +1,7 @@
 """When the world moved, a person is told how."""
 
 from agent.wire.v1 import DeploymentSettings
-from fleet.difference import difference
+from fleet.rollouts.difference import difference
 from tests.fleet.deciding.paper import Paper
 
 

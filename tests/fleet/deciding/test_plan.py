@@ -11,10 +11,10 @@ from agent.wire import facts
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from agent.wire.v1 import DeploymentSettings, Hold, Order, Reported
-from fleet.check import check
 from fleet.inventory import Inventory
-from fleet.plan import Plan, PlanError, PlanReason, find_policy, plan, renewed
-from fleet.policy import ALL_AT_ONCE, CAREFUL, Percent, Policy, RolloutRequest, WaveRule
+from fleet.rollouts.check import check
+from fleet.rollouts.plan import Plan, PlanError, PlanReason, find_policy, plan, renewed
+from fleet.rollouts.policy import ALL_AT_ONCE, CAREFUL, Percent, Policy, RolloutRequest, WaveRule
 from fleet.selector import parse
 from models.card import Requirements
 from tests.fleet.deciding.paper import Paper

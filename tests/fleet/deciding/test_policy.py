@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fleet.policy import (
+from fleet.rollouts.policy import (
     ALL_AT_ONCE,
     BUILT_IN,
     CAREFUL,

@@ -19,8 +19,8 @@ from agent.wire.phases import PHASES, SETTLED, Happening, Phase
 from agent.wire.reasons import Reason
 from agent.wire.v1 import DeploymentSettings, Order
 from fleet.inventory import Inventory
-from fleet.plan import Plan
-from fleet.rollout import (
+from fleet.rollouts.plan import Plan
+from fleet.rollouts.rollout import (
     Event,
     IllegalEventError,
     PresenceEvent,
@@ -33,7 +33,7 @@ from fleet.rollout import (
     fold,
     seen,
 )
-from fleet.rollout_states import (
+from fleet.rollouts.states import (
     COUPLED,
     FINAL,
     ROLLOUT,

@@ -6,8 +6,8 @@ import pytest
 
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from fleet.plan import PlanReason
-from fleet.rollout_states import RolloutState, TargetState
+from fleet.rollouts.plan import PlanReason
+from fleet.rollouts.states import RolloutState, TargetState
 from fleet.sentences import PHASES, REASONS, ROLLOUTS, TARGETS, UNKNOWN_NEXT, Sentence, explain
 
 

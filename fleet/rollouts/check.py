@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agent.wire.codec import WireError, encode
 from agent.wire.limits import DEPLOYMENTS_LIMIT
 from fleet.inventory import Inventory, Target
-from fleet.plan import Plan, PlanError, Step, renewed
+from fleet.rollouts.plan import Plan, PlanError, Step, renewed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The states of a rollout, its waves and its targets, and what leads from one to another. Pure.
 
-Tables only; `fleet.rollout` reads them. Terminal rows are written out. The
+Tables only; `fleet.rollouts.rollout` reads them. Terminal rows are written out. The
 diagrams in the docs are drawn from here. Pausing, gates and deadlines will add
-rows; so far a policy that has any is not planned (`fleet.plan`).
+rows; so far a policy that has any is not planned (`fleet.rollouts.plan`).
 """
 
 from collections.abc import Mapping

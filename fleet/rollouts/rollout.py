@@ -1,6 +1,6 @@
 """A rollout from start to end: events fold it into a new frozen value. Pure.
 
-Theory. Three machines (the tables are in `fleet.rollout_states`): the rollout,
+Theory. Three machines (the tables are in `fleet.rollouts.states`): the rollout,
 its waves, its targets. A target is
 `planned`, is `asked` when the store holds its new document, is `updating` from
 its first report about that very (deployment, revision, digest), and settles as
@@ -29,8 +29,8 @@ from typing import TypeVar
 from agent.wire.phases import Phase
 from agent.wire.v1 import Deployment
 from fleet.inventory import Inventory, Target
-from fleet.plan import Plan
-from fleet.rollout_states import (
+from fleet.rollouts.plan import Plan
+from fleet.rollouts.states import (
     BAD,
     COUPLED,
     ROLLOUT,

@@ -5,7 +5,7 @@ the next one, a gate. Sizes in percent are of all that matched when the rollout
 began, and add up: 10 then 50 reaches a tenth and then half. Whoever no size
 reached forms a last wave: nobody is skipped silently.
 
-Gates are values here before anything carries them out: `fleet.plan` refuses a
+Gates are values here before anything carries them out: `fleet.rollouts.plan` refuses a
 policy that has one, and says so, until the waves of a gated rollout are driven.
 """
 

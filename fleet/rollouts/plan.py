@@ -13,7 +13,7 @@ Rules:
   returns to a number that the target has seen under that name.
 - A target is never driven backwards: one that is ahead of the store is left out.
 - An offline target gets its step like any other; it is set aside while it is
-  away (`fleet.rollout`), which is not a failure.
+  away (`fleet.rollouts.rollout`), which is not a failure.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from agent.wire.v1 import Deployment, DeploymentSettings, Desired, Order
 from fleet.canonical import digest
 from fleet.clock import written
 from fleet.inventory import Inventory, Target
-from fleet.policy import BUILT_IN, Policy, RolloutRequest
+from fleet.rollouts.policy import BUILT_IN, Policy, RolloutRequest
 from models.card import Card, Variant
 from models.fit import Hardware, Misfits, fit
 

@@ -8,8 +8,8 @@ otherwise.
 from dataclasses import dataclass, fields
 
 from fleet.canonical import canonical
-from fleet.plan import Exclusion, Plan, Step
-from fleet.policy import RolloutRequest
+from fleet.rollouts.plan import Exclusion, Plan, Step
+from fleet.rollouts.policy import RolloutRequest
 
 _TEXT_LIMIT = 120
 
