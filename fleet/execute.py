@@ -35,7 +35,8 @@ from fleet.rollouts.rollout import Progress, Rollout, RolloutEvent
 from fleet.rollouts.states import SETTLED, RolloutHappening
 from fleet.store import audit, bundles, desired, devices, presence, reported, rollouts
 from fleet.store.engine import Store
-from models import card_codec, dsse
+from fleet.writing import newest, write_desired
+from models import card_codec
 from models.card import Card
 from models.keys import SigningKey
 
@@ -208,9 +209,7 @@ class Executor:
 
     def _ask(self, connection: Connection, progress: Progress, rollout_id: str) -> None:
         """Write a target's next document, signed, where no later one came first."""
-        now = written(self._clock())
-        held = desired.held(connection, progress.target)
-        current = None if held is None else codec.decode(held.payload, v1.Desired)
+        current = newest(connection, progress.target)
         try:
             document = renewed(
                 current,
@@ -218,35 +217,13 @@ class Executor:
                 fleet=self._fleet,
                 target=progress.target,
                 epoch=_EPOCH,
-                issued_at=now,
+                issued_at=written(self._clock()),
             )
         except PlanError as error:
             if error.reason is not PlanReason.OVERTAKEN:
                 raise
             return  # the next look sees it in the store, and folds it
-        payload = codec.encode(document)
-        envelope = dsse.render(self._key.sign(dsse.DESIRED_PAYLOAD_TYPE, payload))
-        desired.put(
-            connection,
-            desired.HeldDesired(
-                target=progress.target,
-                order=document.order,
-                payload=payload,
-                envelope=envelope,
-                issued_at=now,
-            ),
-        )
-        audit.add(
-            connection,
-            audit.Entry(
-                at=now,
-                actor=rollout_id,
-                action="desired.put",
-                subject=progress.target,
-                before=None if current is None else _in_short(current),
-                after=_in_short(document),
-            ),
-        )
+        write_desired(connection, current, document, key=self._key, actor=rollout_id)
 
     def _plan(self, connection: Connection, request: RolloutRequest) -> Plan:
         cards = _cards(connection)
@@ -291,17 +268,6 @@ def _cards(connection: Connection) -> Mapping[str, Card]:
 def _is_open(now: Rollout) -> bool:
     """Say whether a later look may still change something: targets that are away may come back."""
     return any(progress.state not in SETTLED for progress in now.targets)
-
-
-def _in_short(document: v1.Desired) -> dict[str, object]:
-    return {
-        "generation": document.order.generation,
-        "deployments": {
-            deployment.name: f"{deployment.bundle.name}:{deployment.bundle.version}"
-            f" revision {deployment.revision}"
-            for deployment in document.deployments
-        },
-    }
 
 
 def _nothing_to_do(made: Plan) -> PlanError:
