@@ -4,14 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fleet.cli.options import (
-    CaOption,
-    CentreOption,
-    HomeOption,
-    OutputOption,
-    TokenFileOption,
-    connect,
-)
+from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import Output, print_fields, print_json, print_table, size
 from models.values import short
 
@@ -21,16 +14,14 @@ app = typer.Typer(
 
 
 @app.command()
+@at_centre
 def ls(
+    centre: CentreOptions,
     *,
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List all bundles."""
-    with connect(home, centre, token_file, ca) as api:
+    with centre.connect() as api:
         found = api.get("api", "v1", "bundles")
     if output is Output.JSON:
         print_json("skerry.bundles/1", found)
@@ -52,17 +43,15 @@ def ls(
 
 
 @app.command()
+@at_centre
 def show(
+    centre: CentreOptions,
     bundle: Annotated[str, typer.Argument(help="name:version, or a digest.")],
     *,
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show one bundle: its variants, and what was measured of each."""
-    with connect(home, centre, token_file, ca) as api:
+    with centre.connect() as api:
         found = api.get("api", "v1", "bundles", bundle)
     if output is Output.JSON:
         print_json("skerry.bundle/1", found)

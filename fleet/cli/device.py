@@ -4,14 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleet.cli.options import (
-    CaOption,
-    CentreOption,
-    HomeOption,
-    OutputOption,
-    TokenFileOption,
-    connect,
-)
+from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import Output, print_fields, print_json, print_table
 from fleet.sentences import explain
 
@@ -19,16 +12,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Devices: lis
 
 
 @app.command()
+@at_centre
 def ls(
+    centre: CentreOptions,
     *,
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List all devices."""
-    with connect(home, centre, token_file, ca) as api:
+    with centre.connect() as api:
         found = api.get("api", "v1", "devices")
     if output is Output.JSON:
         print_json("skerry.devices/1", found)
@@ -50,17 +41,15 @@ def ls(
 
 
 @app.command()
+@at_centre
 def show(
+    centre: CentreOptions,
     device: Annotated[str, typer.Argument(help="Its id or its name.")],
     *,
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show one device: what it should be, what it says it is, what happened last."""
-    with connect(home, centre, token_file, ca) as api:
+    with centre.connect() as api:
         found = api.get("api", "v1", "devices", device)
     if output is Output.JSON:
         print_json("skerry.device/1", found)

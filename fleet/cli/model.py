@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from fleet.cli.model_screen import show_bundle, show_file
-from fleet.cli.options import CaOption, CentreOption, HomeOption, OutputOption, TokenFileOption
+from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import CommandError, ExitCode, Output, note, print_fields, print_json
 from models import bundle as bundles
 from models import tflite
@@ -268,13 +268,11 @@ def evaluate(
 
 
 @app.command()
+@at_centre
 def publish(
+    centre: CentreOptions,
     folder: LayoutArgument,
     *,
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     bundle: WhichOption = "",
 ) -> None:
     """Send a signed bundle to the centre's registry."""
@@ -290,7 +288,14 @@ def publish(
             f"sign it: skerry model sign {folder} --key KEY",
             ExitCode.REFUSED,
         )
-    sent = upload(layout, read, url=centre, token_file=token_file, ca=ca, home=home)
+    sent = upload(
+        layout,
+        read,
+        url=centre.url,
+        token_file=centre.token_file,
+        ca=centre.ca,
+        home=centre.home,
+    )
     typer.echo(f"{read.ref} {digest} published, {sent} bytes sent")
 
 

@@ -1,8 +1,12 @@
 """Options that several commands share, each in one place with its default and its meaning."""
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Concatenate, ParamSpec
 
 import typer
 
@@ -27,7 +31,7 @@ HomeOption = Annotated[
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How data is printed.")]
 
-CentreOption = Annotated[
+_CentreOption = Annotated[
     str | None,
     typer.Option(
         "--centre",
@@ -35,7 +39,7 @@ CentreOption = Annotated[
         help="The centre's URL; by default the one that runs on --home.",
     ),
 ]
-TokenFileOption = Annotated[
+_TokenFileOption = Annotated[
     Path | None,
     typer.Option(
         "--token-file",
@@ -43,7 +47,7 @@ TokenFileOption = Annotated[
         help="A file with the operator token; by default the one in --home.",
     ),
 ]
-CaOption = Annotated[
+_CaOption = Annotated[
     Path | None,
     typer.Option(
         "--ca",
@@ -51,12 +55,62 @@ CaOption = Annotated[
         help="The CA certificate to know the centre by; by default the one in --home.",
     ),
 ]
+_P = ParamSpec("_P")
 
 
-def connect(home: Path, centre: str | None, token_file: Path | None, ca: Path | None) -> Centre:
-    """Return a client of the centre that the options name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CentreOptions:
+    """Which centre a person means, as they typed it."""
 
-    Raises:
-        CommandError: no centre or token can be found.
-    """
-    return Centre(Connection.find(home=home, url=centre, token_file=token_file, ca=ca))
+    home: Path
+    url: str | None
+    token_file: Path | None
+    ca: Path | None
+
+    def connect(self) -> Centre:
+        """Return a client of this centre.
+
+        Raises:
+            CommandError: no centre or token can be found.
+        """
+        return Centre(
+            Connection.find(home=self.home, url=self.url, token_file=self.token_file, ca=self.ca)
+        )
+
+    def typed(self) -> list[str]:
+        """Return the words that name this centre in another command, to be copied."""
+        given = {
+            "--home": None if self.home == default_home() else self.home,
+            "--centre": self.url,
+            "--token-file": self.token_file,
+            "--ca": self.ca,
+        }
+        return [
+            word
+            for option, value in given.items()
+            if value is not None
+            for word in (option, str(value))
+        ]
+
+
+def at_centre(command: Callable[Concatenate[CentreOptions, _P], None]) -> Callable[..., None]:
+    """Give a command the options that say which centre; it gets them as its first argument."""
+
+    @functools.wraps(command, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
+    def asked(
+        *,
+        home: HomeOption,
+        centre: _CentreOption = None,
+        token_file: _TokenFileOption = None,
+        ca: _CaOption = None,
+        **rest: object,
+    ) -> None:
+        where = CentreOptions(home=home, url=centre, token_file=token_file, ca=ca)
+        command(where, **rest)  # type: ignore[call-arg,arg-type]  # by the signature below
+
+    _, *own = inspect.signature(command).parameters.values()
+    shared = inspect.signature(asked, follow_wrapped=False).parameters.values()
+    named = [each for each in shared if each.kind is each.KEYWORD_ONLY]
+    # typer reads a command's options off its signature.
+    asked.__signature__ = inspect.Signature([*own, *named])  # type: ignore[attr-defined]
+    return asked

@@ -2,20 +2,11 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fleet.cli.options import (
-    CaOption,
-    CentreOption,
-    HomeOption,
-    OutputOption,
-    TokenFileOption,
-    connect,
-    default_home,
-)
+from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import (
     CommandError,
     ExitCode,
@@ -49,22 +40,20 @@ PolicyOption = Annotated[str, typer.Option(help="How it spreads.")]
 
 
 @app.command()
+@at_centre
 def plan(
+    centre: CentreOptions,
     bundle: BundleArgument,
     *,
     to: ToOption = None,
     device: DeviceOption = None,
     deployment: DeploymentOption = None,
     policy: PolicyOption = "all-at-once",
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say who would get what, who would not and why. Nothing is changed."""
     wish = _wish(bundle, to, device, deployment, policy)
-    with connect(home, centre, token_file, ca) as api:
+    with centre.connect() as api:
         made = api.post("api", "v1", "rollouts", "plan", body=wish)
         if not made["steps"] and not made["excluded"]:
             raise _nobody(api, to or "")
@@ -73,19 +62,19 @@ def plan(
         return
     _show_plan(made)
     if made["steps"]:
-        given: dict[str, Sequence[str | Path | None]] = {
+        given: dict[str, Sequence[str | None]] = {
             "--to": [to],
             "--device": device or [],
             "--as": [deployment],
         }
         given |= {"--policy": [policy], "--if-plan": [_short(made["digest"])]}
-        given |= {"--home": [None if home == default_home() else home]}
-        given |= {"--centre": [centre], "--token-file": [token_file], "--ca": [ca]}
-        typer.echo(f"\nnothing has been changed; start it: {_start_line(bundle, given)}")
+        typer.echo(f"\nnothing has been changed; start it: {_start_line(bundle, given, centre)}")
 
 
 @app.command()
+@at_centre
 def start(
+    centre: CentreOptions,
     bundle: BundleArgument,
     *,
     to: ToOption = None,
@@ -96,15 +85,11 @@ def start(
         str | None, typer.Option(help="Start only if the plan still has this digest.")
     ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Start a rollout."""
     wish = _wish(bundle, to, device, deployment, policy) | {"if_plan": if_plan, "reason": reason}
-    with connect(home, centre, token_file, ca) as api:
+    with centre.connect() as api:
         try:
             started = api.post("api", "v1", "rollouts", body=wish)
         except CommandError as error:
@@ -122,16 +107,14 @@ def start(
 
 
 @app.command()
+@at_centre
 def ls(
+    centre: CentreOptions,
     *,
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List all rollouts, the newest first."""
-    with connect(home, centre, token_file, ca) as api:
+    with centre.connect() as api:
         found = api.get("api", "v1", "rollouts")
     if output is Output.JSON:
         print_json("skerry.rollouts/1", found)
@@ -152,17 +135,15 @@ def ls(
 
 
 @app.command()
+@at_centre
 def show(
+    centre: CentreOptions,
     rollout: Annotated[str, typer.Argument(help="Its id.")],
     *,
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show one rollout, target by target."""
-    with connect(home, centre, token_file, ca) as api:
+    with centre.connect() as api:
         found = api.get("api", "v1", "rollouts", rollout)
     if output is Output.JSON:
         print_json("skerry.rollout/1", found)
@@ -259,13 +240,15 @@ def _show_unchanged(api: Centre, wish: dict[str, object], bundle: str, output: O
     typer.echo(f"{who} {bundle} already")
 
 
-def _start_line(bundle: str, given: Mapping[str, Sequence[str | Path | None]]) -> str:
+def _start_line(
+    bundle: str, given: Mapping[str, Sequence[str | None]], centre: CentreOptions
+) -> str:
     """Return the command that starts what was planned, ready to be copied."""
     words = ["skerry", "rollout", "start", bundle]
     for option, values in given.items():
         for value in values:
-            words += [] if value is None else [option, str(value)]
-    return shlex.join(words)
+            words += [] if value is None else [option, value]
+    return shlex.join(words + centre.typed())
 
 
 def _show_plan(made: dict[str, Any]) -> None:

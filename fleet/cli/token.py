@@ -4,14 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fleet.cli.options import (
-    CaOption,
-    CentreOption,
-    HomeOption,
-    OutputOption,
-    TokenFileOption,
-    connect,
-)
+from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import CommandError, ExitCode, Output, note, print_json, print_table
 
 app = typer.Typer(
@@ -22,7 +15,9 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 
 @app.command()
+@at_centre
 def create(
+    centre: CentreOptions,
     *,
     uses: Annotated[int, typer.Option(help="How many devices may join with it.", min=1)] = 1,
     valid: Annotated[str, typer.Option(help="For how long: 30m, 1h, 7d.")] = "1h",
@@ -32,10 +27,6 @@ def create(
     label: Annotated[
         list[str] | None, typer.Option(help="key=value each of them gets; more than once.")
     ] = None,
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a join token. Its text is shown once, alone on stdout."""
@@ -45,7 +36,7 @@ def create(
         "site": site,
         "labels": dict(_pair(text) for text in label or []),
     }
-    with connect(home, centre, token_file, ca) as api:
+    with centre.connect() as api:
         made = api.post("api", "v1", "tokens", body=wish)
     if output is Output.JSON:
         print_json("skerry.token/1", made)
@@ -55,16 +46,14 @@ def create(
 
 
 @app.command()
+@at_centre
 def ls(
+    centre: CentreOptions,
     *,
-    home: HomeOption,
-    centre: CentreOption = None,
-    token_file: TokenFileOption = None,
-    ca: CaOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List join tokens, the newest first, without their secrets."""
-    with connect(home, centre, token_file, ca) as api:
+    with centre.connect() as api:
         found = api.get("api", "v1", "tokens")
     if output is Output.JSON:
         print_json("skerry.tokens/1", found)
