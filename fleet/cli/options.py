@@ -10,7 +10,7 @@ from typing import Annotated, Concatenate, ParamSpec
 
 import typer
 
-from fleet.cli.screen import Output
+from fleet.cli.screen import Color, Output
 from fleet.client import Centre, Connection
 
 
@@ -30,6 +30,9 @@ HomeOption = Annotated[
 ]
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How data is printed.")]
+ColorOption = Annotated[
+    Color, typer.Option("--color", help="Colour on a terminal without NO_COLOR, or never.")
+]
 
 _CentreOption = Annotated[
     str | None,

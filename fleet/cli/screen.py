@@ -1,8 +1,8 @@
 """What the commands print: data on stdout, three lines on stderr when something is wrong.
 
 Hints and progress go to stderr, too. JSON carries a schema id, so
-that a script can tell what it reads. No colour, no cursor: a line is a line in
-a terminal, a file and a log alike.
+that a script can tell what it reads. No colour, no cursor here: a line is a line in
+a terminal, a file and a log alike. What is drawn for people is in `fleet.cli.marks`.
 """
 
 import json
@@ -31,6 +31,13 @@ class Output(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+
+
+class Color(StrEnum):
+    """Whether colour is used: where it can be seen and nobody said no, or never."""
+
+    AUTO = "auto"
+    NEVER = "never"
 
 
 class CommandError(Exception):

@@ -1,0 +1,259 @@
+"""The screen's language: marks, bars, ages and numbers, and lines that never wrap. Pure but one.
+
+Rules:
+- A state is told by its mark's shape and its word; colour only repeats it. The 16 ANSI colours
+  are used, so that the reader's own palette rules, and only on a terminal: not in a pipe, not
+  with `NO_COLOR`, `TERM=dumb` or `--color never`.
+- Without a UTF-8 locale, or with `SKERRY_ASCII=1`, marks and bars are ASCII. All marks are one
+  column wide (East-Asian width N, no emoji).
+- A terminal's lines are as wide as it is, 60 columns at least: names are cut in the middle,
+  numbers never. What goes to a pipe is not cut: a line there is as long as it is.
+- Ages are relative, from two times of one clock: the centre's, whose answer says when it is.
+
+Use: `screen = Screen.of(sys.stdout, os.environ, color)`, then `screen.state(Mark.OK, "ok")`,
+`screen.field("WHY", …)`, `screen.table(…)`; each returns text or lines, `show` prints them. In a
+pipe, or when `screen.live` is false, print a line per change instead of drawing over (`over`).
+"""
+
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Self, TextIO
+
+from fleet.cli.screen import Color
+
+LEAST_COLUMNS = 60
+LABEL_COLUMNS = 9
+"""The column of `WHY`, `HEALTH`, `DEVICES` and the like, with the gap behind it."""
+
+_LEAST_NAME = 12
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Mark(StrEnum):
+    """What is marked; the first seven are the state words of a device."""
+
+    OK = "ok"
+    UPDATING = "updating"
+    WAITING = "waiting"
+    DEGRADED = "degraded"
+    FAILING = "failing"
+    OFFLINE = "offline"
+    UNKNOWN = "unknown"
+    PAUSED = "paused"
+    ROLLED_BACK = "rolled-back"
+
+
+_GREEN, _YELLOW, _RED, _BLUE, _MAGENTA, _GREY = 32, 33, 31, 34, 35, 90
+_DRAWN: Mapping[Mark, tuple[str, str, int]] = {
+    Mark.OK: ("✓", "+", _GREEN),
+    Mark.UPDATING: ("◌", "~", _BLUE),
+    Mark.WAITING: ("◷", ".", _MAGENTA),
+    Mark.DEGRADED: ("!", "!", _YELLOW),
+    Mark.FAILING: ("✗", "x", _RED),
+    Mark.OFFLINE: ("⊘", "-", _GREY),
+    Mark.UNKNOWN: ("?", "?", _GREY),
+    Mark.PAUSED: ("◫", "=", _YELLOW),
+    Mark.ROLLED_BACK: ("↶", "<", _RED),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table: numbers stand right, names may be cut, the spare ones left out."""
+
+    title: str
+    right: bool = False
+    name: bool = False
+    spare: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen:
+    """What is written to. `columns` None: a pipe or a file, where nothing is cut."""
+
+    columns: int | None = None
+    unicode: bool = True
+    color: bool = False
+    live: bool = False
+
+    @classmethod
+    def of(cls, stream: TextIO, environment: Mapping[str, str], color: Color) -> Self:
+        """Return how to write to a stream: the one look at the terminal."""
+        tty = stream.isatty()
+        dumb = environment.get("TERM") == "dumb"
+        return cls(
+            columns=max(shutil.get_terminal_size().columns, LEAST_COLUMNS) if tty else None,
+            unicode=_speaks_utf8(stream.encoding, environment),
+            color=tty and not dumb and not environment.get("NO_COLOR") and color is Color.AUTO,
+            live=tty and not dumb,
+        )
+
+    def mark(self, mark: Mark) -> str:
+        """Return a mark alone."""
+        drawn, plain, color = _DRAWN[mark]
+        return self._colored(drawn if self.unicode else plain, color)
+
+    def state(self, mark: Mark, text: str) -> str:
+        """Return a mark and what it says, in the mark's colour."""
+        drawn, plain, color = _DRAWN[mark]
+        return self._colored(f"{drawn if self.unicode else plain} {text}", color)
+
+    def bar(self, part: float, whole: float, *, cells: int = 10) -> str:
+        """Return a bar: full only when all is done, and not empty when something is."""
+        share = min(max(part / whole, 0.0), 1.0) if whole > 0 else 0.0
+        full = int(share * cells) or int(share > 0)
+        on, off = "▰▱" if self.unicode else "#."
+        return on * full + off * (cells - full)
+
+    def cut(self, name: str, columns: int) -> str:
+        """Return a name that fits, its middle left out: the ends tell names apart."""
+        if len(name) <= columns:
+            return name
+        gap = "…" if self.unicode else ".."
+        left = max(columns - len(gap), 2)
+        return name[: (left + 1) // 2] + gap + name[len(name) - left // 2 :]
+
+    def field(self, label: str, parts: Iterable[str], *, gap: str = "   ") -> list[str]:
+        """Return a labelled paragraph; parts stay whole, and more lines are indented."""
+        room = None if self.columns is None else self.columns - LABEL_COLUMNS
+        lines, line = [], ""
+        for part in parts:
+            text = part if room is None or visible(part) <= room else self.cut(part, room)
+            longer = f"{line}{gap}{text}" if line else text
+            if room is not None and visible(longer) > room:
+                lines.append(line)
+                line = text
+            else:
+                line = longer
+        lines.append(line)
+        labels = [label, *[""] * (len(lines) - 1)]
+        return [
+            f"{label:<{LABEL_COLUMNS}}{line}".rstrip()
+            for label, line in zip(labels, lines, strict=True)
+        ]
+
+    def told(self, label: str, sentence: str) -> list[str]:
+        """Return a labelled sentence, broken between words."""
+        return self.field(label, sentence.split(), gap=" ")
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
+        """Return rows under their titles, cut to the terminal's width."""
+        kept = list(range(len(columns)))
+        cells = [[column.title.upper() for column in columns], *rows]
+        widths = [max(visible(row[index]) for row in cells) for index in kept]
+        if self.columns is not None:
+            kept, widths = _fitted(columns, widths, self.columns)
+        return [
+            "  ".join(
+                self._cell(columns[index], row[index], widths[index]) for index in kept
+            ).rstrip()
+            for row in cells
+        ]
+
+    def over(self, count: int) -> str:
+        """Return what puts the cursor back over `count` lines and clears them, where it may."""
+        return f"\x1b[{count}A\x1b[J" if self.live and count else ""
+
+    def _cell(self, column: Column, text: str, width: int) -> str:
+        shown = text or "-"
+        if visible(shown) > width:
+            shown = self.cut(shown, width)
+        space = " " * (width - visible(shown))
+        return space + shown if column.right else shown + space
+
+    def _colored(self, text: str, color: int) -> str:
+        return f"\x1b[{color}m{text}\x1b[0m" if self.color else text
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines on stdout."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def visible(text: str) -> int:
+    """Return how many columns a text takes: escapes take none."""
+    return len(_ESCAPE.sub("", text))
+
+
+def age(since: str | None, now: str) -> str:
+    """Return how long ago a time was, by the clock that says it is `now`: `8 min`, `3 d 4 h`."""
+    if since is None:
+        return "never"
+    return span((datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds())
+
+
+def span(seconds: float) -> str:
+    """Return a time span in the largest unit, and the next one while it says something."""
+    whole = max(int(seconds), 0)
+    for length, unit, smaller, below in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 0, ""),
+    ):
+        if whole >= length:
+            count, rest = divmod(whole, length)
+            more = rest // smaller if smaller and count < 10 else 0  # noqa: PLR2004  # `12 d` is enough
+            return f"{count} {unit} {more} {below}" if more else f"{count} {unit}"
+    return f"{whole} s"
+
+
+def latency(seconds: float | None) -> str:
+    """Return a latency: `0.31 ms`, `11.6 ms`, `1.25 s`; nothing where none was measured."""
+    if seconds is None:
+        return ""
+    return _three(seconds * 1000, "ms") if seconds < 0.9995 else _three(seconds, "s")  # noqa: PLR2004  # what would read 1000 ms
+
+
+def count(number: int) -> str:
+    """Return a number with its thousands apart."""
+    return f"{number:,}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share; 100 and 0 only where it is all or nothing."""
+    if whole <= 0:
+        return ""
+    if part in (0, whole):
+        return f"{100 * part / whole:.0f} %"
+    return f"{min(max(100 * part / whole, 0.1), 99.9):.1f} %"
+
+
+def _three(number: float, unit: str) -> str:
+    """Return a number with three digits that count, or two decimals where it is small."""
+    decimals = 0 if number >= 99.95 else 1 if number >= 9.995 else 2  # noqa: PLR2004  # as rounded
+    return f"{number:.{decimals}f} {unit}"
+
+
+def _speaks_utf8(encoding: str | None, environment: Mapping[str, str]) -> bool:
+    if environment.get("SKERRY_ASCII", "") not in ("", "0"):
+        return False
+    # Python writes UTF-8 under a C locale, too (it even sets LC_CTYPE to C.UTF-8 itself):
+    # what the terminal shows is what the person's locale says, where it says something.
+    names = ["LC_ALL", "LANG"] if environment.get("LC_CTYPE") == "C.UTF-8" else []
+    told = [environment.get(name) for name in names or ("LC_ALL", "LC_CTYPE", "LANG")]
+    locale = next((name for name in told if name), "utf-8").lower().replace("-", "")
+    return "utf8" in locale and (encoding or "").lower().replace("-", "") == "utf8"
+
+
+def _fitted(columns: Sequence[Column], widths: list[int], room: int) -> tuple[list[int], list[int]]:
+    """Return which columns stay and how wide: names give way first, then the spare go."""
+    kept = list(range(len(columns)))
+    while True:
+        fitted = list(widths)
+        over = sum(fitted[index] for index in kept) + 2 * (len(kept) - 1) - room
+        while over > 0:
+            wide = [each for each in kept if columns[each].name and fitted[each] > _LEAST_NAME]
+            if not wide:
+                break
+            widest = max(wide, key=lambda index: fitted[index])
+            fitted[widest] -= 1
+            over -= 1
+        spare = [index for index in kept if columns[index].spare]
+        if over <= 0 or not spare:
+            return kept, fitted
+        kept.remove(spare[-1])
