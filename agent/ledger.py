@@ -9,14 +9,13 @@ Rules:
 - Events are numbered without gaps within the ledger's id, and deleted only by
   `acknowledge`. When they outgrow their bytes the oldest are folded by cause;
   never the first `WINDOW`, which may have been sent under their numbers.
+- A digest is put into quarantine, or taken out, with the record that shows why.
 - A ledger that is damaged is moved aside, never repaired and never deleted.
 
 Blocking: one row a transaction, but an fsync each; call it in a thread.
 """
 
 import json
-import secrets
-import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,51 +23,20 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from agent.state import Note, Record
+from agent.ledger_file import LedgerDamagedError, Run, connect, move_aside, translated
+from agent.state import Note, Quarantined, Record
 from agent.wire import codec, v1
 from agent.wire.limits import OUTBOX_LIMIT_BYTES
 from agent.wire.order import Held
 from agent.wire.reasons import Reason
-from models import durable
-
-SCHEMA = 1
 
 WINDOW = 64
 """Events that may be under way before the centre has acknowledged the first of them."""
 
 _FOLDED_AT_ONCE = 512
-
-_TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE held (
-  kind TEXT PRIMARY KEY, epoch INTEGER NOT NULL, generation INTEGER NOT NULL,
-  payload_digest TEXT NOT NULL, payload BLOB NOT NULL, envelope BLOB NOT NULL
-) STRICT;
-CREATE TABLE deployment (
-  name TEXT PRIMARY KEY, revision INTEGER NOT NULL, phase TEXT NOT NULL, body TEXT NOT NULL
-) STRICT;
-CREATE TABLE event (
-  number INTEGER PRIMARY KEY, first INTEGER NOT NULL, cause TEXT NOT NULL, body BLOB NOT NULL
-) STRICT;
-"""
-
-_CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
-
-
-class LedgerError(Exception):
-    """The ledger can't be used as it is: disk, permissions, or made by a newer agent."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class LedgerDamagedError(Exception):
-    """What is in the file is not what we wrote: only starting again, with a new one, helps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,22 +70,10 @@ def open_ledger(path: Path, *, fleet: str, device: str) -> "Ledger":
     try:
         return Ledger(path, fleet=fleet, device=device)
     except LedgerDamagedError:
-        aside = _move_aside(path)
+        aside = move_aside(path)
     ledger = Ledger(path, fleet=fleet, device=device)
     ledger.moved_aside = aside
     return ledger
-
-
-def _move_aside(path: Path) -> Path:
-    number = 1
-    while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
-        number += 1
-    for suffix in ("-wal", "-shm", ""):  # the database last: until then we would come here again
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    durable.sync_directory(path.parent)
-    return aside
 
 
 class Ledger:
@@ -130,32 +86,16 @@ class Ledger:
         self._fleet, self._device = fleet, device
         self._lock = threading.Lock()
         self.moved_aside: Path | None = None
-        with _translated():
-            self._database = sqlite3.connect(
-                path, timeout=5, isolation_level=None, check_same_thread=False
-            )
+        self._database = connect(path)
         try:
-            with _translated():
-                self._prepare()
+            with translated():
+                self._read()
         except BaseException:
             self._database.close()
             raise
 
-    def _prepare(self) -> None:
+    def _read(self) -> None:
         run = self._database.execute
-        if run("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
-            raise LedgerError(Reason.INTERNAL, "this file system can't hold a write-ahead log")
-        run("PRAGMA synchronous=FULL")
-        if run("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise LedgerDamagedError
-        schema = run("PRAGMA user_version").fetchone()[0]
-        if schema > SCHEMA:
-            raise LedgerError(
-                Reason.UNKNOWN_SCHEMA,
-                f"the ledger has schema {schema}, this agent knows {SCHEMA}: run the newer agent",
-            )
-        if schema == 0:
-            self._create()
         rows = run("SELECT name, value FROM meta").fetchall()
         meta: dict[str, str] = dict(rows)
         try:
@@ -167,8 +107,13 @@ class Ledger:
                 for (body,) in run("SELECT body FROM deployment")
                 for record in [_record_adapter().validate_json(body)]
             }
-        except (KeyError, ValueError, ValidationError) as error:
+            self._owner_hold = _owner_hold(meta.get("hold"))
+        except (KeyError, TypeError, ValueError, ValidationError) as error:
             raise LedgerDamagedError from error
+        self._quarantined = {
+            digest: Quarantined(digest=digest, reason=reason, since=since, message=message)
+            for digest, reason, since, message in run("SELECT * FROM quarantine")
+        }
         self._bytes: int = 0
         self._count: int = 0
         self._held = {
@@ -184,14 +129,6 @@ class Ledger:
         self._bytes, self._count = run(
             "SELECT coalesce(sum(length(body)), 0), count(*) FROM event"
         ).fetchone()
-
-    def _create(self) -> None:
-        self._database.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={SCHEMA};")
-        self._database.execute(
-            "INSERT INTO meta VALUES ('id', ?), ('session', '0'), ('next', '1')",
-            (f"l-{secrets.token_hex(8)}",),
-        )
-        self._database.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file; what was written stays."""
@@ -240,9 +177,11 @@ class Ledger:
         notes: Sequence[Note] = (),
         *,
         at: str,
+        verdicts: Mapping[str, Quarantined | None] = MappingProxyType({}),
     ) -> bool:
         """Replace a deployment's record by the next (None: forget it) and tell of it, at once.
 
+        `verdicts` says of a digest that it is in quarantine from now on, or (None) no longer.
         Returns False and changes nothing when the record is no longer `old`.
 
         Raises:
@@ -260,10 +199,44 @@ class Ledger:
                         "INSERT OR REPLACE INTO deployment VALUES (?, ?, ?, ?)",
                         (name, new.wanted.revision, new.phase.value, body),
                     )
+                for digest, verdict in verdicts.items():
+                    _judge(run, digest, verdict)
                 self._append(run, notes, at)
+            self._quarantined = {
+                key: verdict
+                for key, verdict in {**self._quarantined, **verdicts}.items()
+                if verdict is not None
+            }
             rest = {key: value for key, value in self._records.items() if key != name}
             self._records = rest if new is None else {**rest, name: new}
             return True
+
+    @property
+    def quarantined(self) -> Mapping[str, Quarantined]:
+        """What is not to be tried again on this device, by digest."""
+        return MappingProxyType(self._quarantined)
+
+    # What a technician wants
+
+    @property
+    def owner_hold(self) -> v1.Hold | None:
+        """The hold that this device knows of."""
+        return self._owner_hold
+
+    def heed(self, hold: v1.Hold | None, *notes: Note, at: str) -> None:
+        """Know of a hold, or of its end, and tell of it, at once.
+
+        Raises:
+            LedgerError: it could not be written; what was known holds.
+        """
+        with self._transaction() as run:
+            if hold is None:
+                run("DELETE FROM meta WHERE name = 'hold'")
+            else:
+                said = json.dumps({"reason": hold.reason, "since": hold.since})
+                run("INSERT OR REPLACE INTO meta VALUES ('hold', ?)", (said,))
+            self._append(run, notes, at)
+        self._owner_hold = hold
 
     # Connections
 
@@ -292,7 +265,7 @@ class Ledger:
 
     def pending(self, limit: int = WINDOW) -> tuple[Pending, ...]:
         """Return the oldest events not acknowledged, in order."""
-        with self._lock, _translated():
+        with self._lock, translated():
             rows = self._database.execute(
                 "SELECT number, body FROM event ORDER BY number LIMIT ?", (min(limit, WINDOW),)
             ).fetchall()
@@ -327,7 +300,7 @@ class Ledger:
             self._count -= count
         return int(count)
 
-    def _append(self, run: "_Run", notes: Sequence[Note], at: str) -> None:
+    def _append(self, run: Run, notes: Sequence[Note], at: str) -> None:
         for note in notes:
             event = v1.Event(
                 fleet=self._fleet,
@@ -351,14 +324,14 @@ class Ledger:
             while self._bytes > OUTBOX_LIMIT_BYTES and self._fold(run):
                 pass
 
-    def _insert(self, run: "_Run", event: v1.Event, cause: str) -> None:
+    def _insert(self, run: Run, event: v1.Event, cause: str) -> None:
         body = codec.encode(event)
         first = event.number if event.first is None else event.first
         run("INSERT INTO event VALUES (?, ?, ?, ?)", (event.number, first, cause, body))
         self._bytes += len(body)
         self._count += 1
 
-    def _fold(self, run: "_Run") -> bool:
+    def _fold(self, run: Run) -> bool:
         """Fold the oldest events not sent yet, one record a cause; False when there are too few."""
         rows = run(
             "SELECT number, first, cause, body FROM event ORDER BY number LIMIT ? OFFSET ?",
@@ -383,14 +356,14 @@ class Ledger:
         return True
 
     @contextmanager
-    def _transaction(self, *, locked: bool = False) -> "Iterator[_Run]":
+    def _transaction(self, *, locked: bool = False) -> Iterator[Run]:
         """Run statements in one transaction; memory goes back with it when it fails."""
         if not locked:
             with self._lock, self._transaction(locked=True) as run:
                 yield run
             return
         remembered = self._bytes, self._count, self._next
-        with _translated():
+        with translated():
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database.execute
@@ -402,13 +375,18 @@ class Ledger:
                 raise
 
 
-class _Run(Protocol):
-    """Runs one statement of a transaction."""
+def _owner_hold(said: str | None) -> v1.Hold | None:
+    return None if said is None else v1.Hold(**json.loads(said))
 
-    def __call__(
-        self, statement: str, parameters: tuple[str | int | bytes | None, ...] = (), /
-    ) -> sqlite3.Cursor:
-        """Return the cursor over its rows."""
+
+def _judge(run: Run, digest: str, verdict: Quarantined | None) -> None:
+    if verdict is None:
+        run("DELETE FROM quarantine WHERE digest = ?", (digest,))
+        return
+    run(
+        "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)",
+        (digest, verdict.reason, verdict.since, verdict.message),
+    )
 
 
 def _cause(event: v1.Event) -> str:
@@ -435,16 +413,3 @@ def _folded(cause: str, events: Sequence[v1.Event], number: int, first: int | No
         message="folded: the outbox was full",
         parameters={"kind": kind, "first_at": events[0].parameters.get("first_at", events[0].at)},
     )
-
-
-@contextmanager
-def _translated() -> "Iterator[None]":
-    """Turn the database engine's errors into ours, once."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _CORRUPT_CODES or not isinstance(error, sqlite3.OperationalError):
-            raise LedgerDamagedError(str(error)) from error
-        reason = Reason.DISK_FULL if code == sqlite3.SQLITE_FULL else Reason.INTERNAL
-        raise LedgerError(reason, f"the ledger can't be written: {error}") from error

@@ -16,7 +16,8 @@ import structlog
 
 from agent.backoff import full_jitter_s
 from agent.errors import StepError
-from agent.ledger import Ledger, LedgerDamagedError, LedgerError
+from agent.ledger import Ledger
+from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.meter import Meter
 from agent.plan import Action, Step, outcome, plan
 from agent.ports import Floor, Supply

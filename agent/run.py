@@ -23,7 +23,8 @@ from agent.children.converse import converse
 from agent.errors import PersonError
 from agent.identity import Home, Identity, load
 from agent.inbox import Inbox
-from agent.ledger import Ledger, LedgerDamagedError, LedgerError, open_ledger
+from agent.ledger import Ledger, open_ledger
+from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.link.mqtt import MqttLink
 from agent.meter import Meter
 from agent.outbox import Outbox

@@ -139,6 +139,16 @@ def accepted(wanted: v1.Deployment, at: str) -> Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """Content that failed on this device by itself, and is not tried again: the reason code."""
+
+    digest: str
+    reason: str
+    since: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """What answers under a name right now."""
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent import ledger as ledger_module
-from agent.ledger import HeldDocument, Ledger, LedgerError, open_ledger
+from agent.ledger import HeldDocument, Ledger, open_ledger
+from agent.ledger_file import LedgerError
 from agent.state import Note, Record, accepted
 from agent.wire import codec, v1
 from agent.wire.order import Held
