@@ -121,9 +121,10 @@ def encode(document: Document) -> bytes:
     try:
         body = {"schema": schema}
         body |= _adapter_of(cls).dump_python(document, mode="json", exclude_none=True)
-        if isinstance(document, v1.Health):
-            _pack_sketches(body)
-            _check_health_parts(body)
+        health = _health_in(body, cls)
+        if health is not None:
+            _pack_sketches(health)
+            _check_health_parts(health)
         raw = _compact(body)
     except (PydanticSerializationError, ValueError) as error:
         raise WireError(Reason.MALFORMED, f"{schema} has a value that JSON can't hold") from error
@@ -156,8 +157,9 @@ def decode(raw: bytes, *expected: type[DocumentT]) -> DocumentT:
             Reason.TOO_LARGE, f"{schema} of {len(raw)} bytes; at most {limit_bytes(cls)}"
         )
     try:
-        if issubclass(cls, v1.Health):
-            _unpack_sketches(outer)
+        health = _health_in(outer, cls)
+        if health is not None:
+            _unpack_sketches(health)
             raw = _compact(outer)
         document = _adapter_of(cls).validate_json(raw, strict=True)
     except ValidationError as error:
@@ -234,6 +236,13 @@ def _settings_of(document: Document) -> Iterator[Mapping[str, object]]:
             yield deployment.settings.values
     if isinstance(document, v1.Command):
         yield document.parameters
+
+
+def _health_in(body: Any, cls: type[object]) -> Any:  # noqa: ANN401  # JSON, of any shape yet
+    """Return the part of a document that is a health document: the whole, a field, or None."""
+    if issubclass(cls, v1.Event):
+        return body.get("health")
+    return body if issubclass(cls, v1.Health) else None
 
 
 def _pack_sketches(body: dict[str, Any]) -> None:

@@ -1,31 +1,44 @@
-"""A report that always fits its document: what only explains goes before what is said. Pure.
+"""Documents that always fit: what only explains goes before what is said. Pure.
 
 Sixteen deployments with three digests each leave little of 8 KB for words. Each
-rung drops one kind of detail from the whole report, the cheapest first; a
-deployment's name, revision, digest and phase always stay. The details are not
-lost: they travelled as events, and the next report has them when there is room.
+rung drops one kind of detail from the whole document, the cheapest first. Of a
+report, a deployment's name, revision, digest and phase always stay; its details
+are not lost: they travelled as events, and the next report has them when there
+is room. Of a health document that waited, all but its sketches always stays.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from agent.wire import v1
 from agent.wire.codec import WireError, encode
 from agent.wire.reasons import Reason
 
+_Shed = TypeVar("_Shed", v1.Reported, v1.Event)
+
 
 def shed(report: v1.Reported) -> v1.Reported:
     """Return the report, or as much of it as fits."""
-    for lighten in (_parameters, _messages, _conditions, _last_errors, _active):
-        if _fits(report):
+    return _down(report, _parameters, _messages, _conditions, _last_errors, _active)
+
+
+def shed_waiting(event: v1.Event) -> v1.Event:
+    """Return an event with a health document, or as much of it as fits beside its number."""
+    return _down(event, _drift, _latencies)
+
+
+def _down(document: _Shed, *rungs: Callable[[_Shed], _Shed]) -> _Shed:
+    for lighten in rungs:
+        if _fits(document):
             break
-        report = lighten(report)
-    return report
+        document = lighten(document)
+    return document
 
 
-def _fits(report: v1.Reported) -> bool:
+def _fits(document: v1.Reported | v1.Event) -> bool:
     try:
-        encode(report)
+        encode(document)
     except WireError as error:
         if error.reason is Reason.TOO_LARGE:
             return False
@@ -77,3 +90,21 @@ def _each(
     report: v1.Reported, change: Callable[[v1.ReportedDeployment], v1.ReportedDeployment]
 ) -> v1.Reported:
     return replace(report, deployments=tuple(change(part) for part in report.deployments))
+
+
+def _drift(event: v1.Event) -> v1.Event:
+    return _each_measured(event, lambda part: replace(part, drift=()))
+
+
+def _latencies(event: v1.Event) -> v1.Event:
+    return _each_measured(event, lambda part: replace(part, latency=v1.LatencySketch()))
+
+
+def _each_measured(
+    event: v1.Event, change: Callable[[v1.DeploymentHealth], v1.DeploymentHealth]
+) -> v1.Event:
+    health = event.health
+    if health is None:
+        return event
+    parts = tuple(change(part) for part in health.deployments)
+    return replace(event, health=replace(health, deployments=parts))

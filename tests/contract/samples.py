@@ -130,6 +130,7 @@ FULL: dict[str, Document] = {
         disk_total_bytes=16_000_000_000,
         accelerator="cpu",
         outbox=3,
+        told=990,
         deployments=(
             v1.DeploymentHealth(
                 name="reader",
@@ -159,6 +160,7 @@ FULL: dict[str, Document] = {
         message="the incumbent still serves",
         parameters={"vectors": "16"},
         first=990,
+        session=12,
     ),
     "acked": v1.Acked(fleet="north", device="d-7f3a", ledger="l-01", number=990),
     "command": v1.Command(
@@ -253,4 +255,36 @@ BARE: dict[str, Document] = {
 }
 """The types with optional fields, none of them set."""
 
-SAMPLES = FULL | {f"{name}-bare": document for name, document in BARE.items()}
+WAITED: dict[str, Document] = {
+    "event-health": v1.Event(
+        fleet="north",
+        device="d-7f3a",
+        ledger="l-01",
+        number=992,
+        kind=v1.EventKind.HEALTH,
+        at=AT,
+        session=12,
+        health=v1.Health(
+            fleet="north",
+            device="d-7f3a",
+            session=12,
+            at=AT,
+            period_s=60.0,
+            outbox=2,
+            told=991,
+            deployments=(
+                v1.DeploymentHealth(
+                    name="reader",
+                    revision=7,
+                    digest=BUNDLE.digest,
+                    requests=130,
+                    errors=2,
+                    latency=v1.LatencySketch(count=128, buckets={-52: 100, -51: 28}),
+                ),
+            ),
+        ),
+    ),
+}
+"""Health as it travels when it had to wait for a connection: it belongs to no other event."""
+
+SAMPLES = FULL | {f"{name}-bare": document for name, document in BARE.items()} | WAITED

@@ -18,8 +18,8 @@ from agent.wire.limits import (
 )
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from agent.wire.shed import shed
-from tests.contract.samples import AT, BUNDLE, CONDITION, FULL, VARIANT
+from agent.wire.shed import shed, shed_waiting
+from tests.contract.samples import AT, BUNDLE, CONDITION, FULL, VARIANT, WAITED
 
 LONGEST_NAME = "n" * 63
 
@@ -84,6 +84,64 @@ def test_sixteen_deployments_with_full_sketches_fit_one_health_document(counts: 
     assert counts * SKETCH_BUCKETS_LIMIT == back.count
     if counts <= 8191:
         assert health.deployments[0].latency == back
+
+
+def waited(health: v1.Health) -> v1.Event:
+    return v1.Event(
+        fleet=health.fleet,
+        device=health.device,
+        ledger="l-" + "a" * 16,
+        number=10**9,
+        kind=v1.EventKind.HEALTH,
+        at=AT,
+        session=2**40,
+        health=health,
+    )
+
+
+@pytest.mark.parametrize("counts", [1, 63, 8191])
+def test_sixteen_deployments_with_full_sketches_fit_an_event(counts: int) -> None:
+    """Health that waited has room for its number beside all that it says."""
+    event = waited(full_health(63, counts))
+
+    assert event is shed_waiting(event)
+    assert len(encode(event)) <= DOCUMENT_LIMIT_BYTES
+
+
+def test_health_that_waited_sheds_its_sketches_until_it_fits() -> None:
+    """Drift goes first, then latency; who served how much with how many errors always stays."""
+    health = full_health(63, 8191)
+    drift = (v1.DriftSketch(subject="brightness", counts=(1000,) * 9),)
+    drifted = replace(
+        health, deployments=tuple(replace(part, drift=drift) for part in health.deployments)
+    )
+
+    event = shed_waiting(waited(drifted))
+    assert waited(health) == event
+
+    busiest = shed_waiting(waited(full_health(63, 10**6)))
+    assert len(encode(busiest)) <= DOCUMENT_LIMIT_BYTES
+    assert busiest.health is not None
+    assert all(part.requests == 9_999_999 for part in busiest.health.deployments)
+    assert all(part.latency == v1.LatencySketch() for part in busiest.health.deployments)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": v1.EventKind.BOOT},
+        {"health": None},
+        {"device": "d-other"},
+        {"fleet": "south"},
+    ],
+    ids=str,
+)
+def test_health_goes_with_its_kind_and_its_device(changes: dict[str, object]) -> None:
+    """No other event carries health, and nobody tells another's."""
+    event = WAITED["event-health"]
+    assert isinstance(event, v1.Event)
+    with pytest.raises(ValueError, match="health"):
+        replace(event, **changes)  # type: ignore[arg-type]
 
 
 def test_one_deployment_cannot_use_up_the_others_room() -> None:
@@ -289,9 +347,10 @@ def test_a_setting_no_json_reader_would_keep_cannot_be_built(number: float) -> N
 
 def test_a_sketch_in_any_form_but_its_text_is_refused() -> None:
     """There is one form of a sketch on the wire."""
-    tree = json.loads(encode(FULL["health"]))
+    alone, waiting = (json.loads(encode(d)) for d in (FULL["health"], WAITED["event-health"]))
     for wrong in ({"count": 1, "buckets": {"0": 1}}, None, 7, "!", "A" * 233, "gICAgICAgICAgAE"):
-        tree["deployments"][0]["latency"] = wrong
-        with pytest.raises(WireError) as caught:
-            decode(json.dumps(tree).encode(), v1.Health)
-        assert Reason.MALFORMED is caught.value.reason
+        for tree, health in ((alone, alone), (waiting, waiting["health"])):
+            health["deployments"][0]["latency"] = wrong
+            with pytest.raises(WireError) as caught:
+                decode(json.dumps(tree).encode(), v1.Health, v1.Event)
+            assert Reason.MALFORMED is caught.value.reason

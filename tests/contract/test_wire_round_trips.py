@@ -88,13 +88,14 @@ reported = st.builds(
     hold=st.none() | st.builds(v1.Hold, reason=texts, since=times),
     last_error=st.none() | problems,
 )
-event = st.builds(
+transition = st.builds(
     v1.Event,
     fleet=ids,
     device=devices,
     ledger=texts,
     number=counts,
-    kind=st.sampled_from(v1.EventKind),
+    kind=st.sampled_from(sorted(set(v1.EventKind) - {v1.EventKind.HEALTH})),
+    session=counts,
     at=times,
     deployment=st.none() | names,
     revision=st.none() | counts,
@@ -108,6 +109,38 @@ event = st.builds(
 buckets = st.dictionaries(
     st.integers(-200, 200), st.integers(1, 10**7), max_size=SKETCH_BUCKETS_LIMIT
 )
+measured = st.builds(
+    v1.DeploymentHealth,
+    name=names,
+    revision=counts,
+    digest=digests,
+    requests=counts,
+    errors=counts,
+    # Few: what a sketch loses when it is packed is another property's.
+    latency=st.dictionaries(st.integers(-90, -80), st.integers(1, 63)).map(
+        lambda found: v1.LatencySketch(count=sum(found.values()), buckets=found)
+    ),
+)
+waited = st.builds(
+    lambda told, outbox, parts: replace(
+        told,
+        kind=v1.EventKind.HEALTH,
+        health=v1.Health(
+            fleet=told.fleet,
+            device=told.device,
+            session=told.session,
+            at=told.at,
+            period_s=60.0,
+            outbox=outbox,
+            told=told.number,
+            deployments=tuple(parts),
+        ),
+    ),
+    transition,
+    counts,
+    st.lists(measured, max_size=3),
+)
+event = transition | waited
 
 
 @given(desired | reported | event)

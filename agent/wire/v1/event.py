@@ -3,6 +3,9 @@
 Events are numbered within the ledger's id (a new ledger is a new numbering, so
 a reinstalled device is not taken for a replay). `acked` names the number below
 and at which the centre has committed all; a broker's PUBACK is not receipt.
+
+A period's health that found no connection comes as an event, too: it has waited
+among the transitions, and has a number as they have.
 """
 
 from collections.abc import Mapping
@@ -22,6 +25,7 @@ from agent.wire.v1.checks import (
     check_time,
     check_whole,
 )
+from agent.wire.v1.health import Health
 
 
 class EventKind(StrEnum):
@@ -33,14 +37,17 @@ class EventKind(StrEnum):
     HOLD = "hold"  # a technician held or released
     QUARANTINE = "quarantine"  # a digest or revision was quarantined or released
     BOOT = "boot"  # the agent started
+    HEALTH = "health"  # a period's health document, told when there was a connection again
     FOLDED = "folded"  # `count` older events of one cause, to keep the outbox within its bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One transition. `at` is the device's clock, for people.
+    """One transition, or one period's health. `at` is the device's clock, for people.
 
     `first`: the numbers from it up to `number` were folded, and won't come one by one.
+    `session`: the latest connection when it happened (0: none yet). One that comes by a
+    later connection than that has waited for it.
     """
 
     fleet: str
@@ -58,12 +65,15 @@ class Event:
     message: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     first: int | None = None
+    session: int = 0
+    health: Health | None = None
 
     def __post_init__(self) -> None:
         check_fleet(self.fleet)
         check_device(self.device)
         check_text(self.ledger)
         check_whole("number", self.number, least=1)
+        check_whole("session", self.session)
         if self.first is not None and not 1 <= self.first <= self.number:
             raise ValueError(f"first is {self.first}; it must be between 1 and {self.number}")
         check_whole("count", self.count, least=1)
@@ -76,6 +86,13 @@ class Event:
             check_digest(self.digest)
         if self.reason is not None:
             check_code(self.reason)
+        if (self.health is not None) != (self.kind is EventKind.HEALTH):
+            raise ValueError(f"an event of kind {self.kind} and its health don't belong together")
+        if self.health is not None and (self.health.fleet, self.health.device) != (
+            self.fleet,
+            self.device,
+        ):
+            raise ValueError(f"{self.device} tells the health of {self.health.device}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

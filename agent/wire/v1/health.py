@@ -79,7 +79,11 @@ class DeploymentHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """One device over one period. None means not measured here, never zero."""
+    """One device over one period. None means not measured here, never zero.
+
+    `told`: how many events its ledger had told when this was measured. That, and no
+    clock, orders it among the documents that waited and came as events.
+    """
 
     fleet: str
     device: str
@@ -95,6 +99,7 @@ class Health:
     disk_total_bytes: int | None = None
     accelerator: str | None = None
     outbox: int = 0
+    told: int = 0
     deployments: tuple[DeploymentHealth, ...] = ()
 
     def __post_init__(self) -> None:
@@ -103,6 +108,7 @@ class Health:
         check_time(self.at)
         check_whole("session", self.session)
         check_whole("outbox", self.outbox)
+        check_whole("told", self.told)
         if not 0 < self.period_s <= 86400:  # noqa: PLR2004  # as `DeviceSettings` has it
             raise ValueError(f"period_s is {self.period_s}; it must be above 0 and at most 86400")
         if self.accelerator is not None:
