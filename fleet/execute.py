@@ -12,7 +12,7 @@ Rules:
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,27 +21,26 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from agent.wire import codec, v1
+from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet import canonical
 from fleet.clock import written
 from fleet.identity.join import new_id
-from fleet.inventory import Inventory, Target
-from fleet.rollouts import rollout
+from fleet.observe import EPOCH, cards, observe
+from fleet.rollouts.asking import due, look_again_at, overtaken
 from fleet.rollouts.difference import difference
-from fleet.rollouts.plan import Plan, PlanError, PlanReason, find_policy, plan, renewed
+from fleet.rollouts.documents import renewed, without
+from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.rollouts.fold import fold
+from fleet.rollouts.look import seen
+from fleet.rollouts.plan import Plan, find_policy, plan
 from fleet.rollouts.policy import RolloutRequest
-from fleet.rollouts.rollout import Progress, Rollout, RolloutEvent
-from fleet.rollouts.states import SETTLED, RolloutHappening
-from fleet.store import audit, bundles, desired, devices, presence, reported, rollouts
+from fleet.rollouts.progress import Progress, Rollout, RolloutEvent, begin
+from fleet.rollouts.states import ENDED, SETTLED, RolloutHappening, RolloutState
+from fleet.store import audit, rollouts
 from fleet.store.engine import Store
 from fleet.writing import newest, write_desired
-from models import card_codec
-from models.card import Card
 from models.keys import SigningKey
-
-_EPOCH = 0
-"""The epoch of a fleet that never lost its store."""
 
 _AT_ONCE = 500
 """Documents signed in one transaction: a writer then waits some tens of milliseconds, no more."""
@@ -50,10 +49,20 @@ _PLANS_KEPT = 32
 _DIGITS = 6  # of a plan's digest are enough: it is compared with one plan
 _CHANGES = 3  # told of a plan that moved; the rest are counted
 _PERIOD_S = 5.0
+_SOONEST_S = 0.05
 _PAUSE_S = 0.1
 _ROLLOUT = TypeAdapter(Rollout)
 
 log = structlog.get_logger("fleet.execute")
+
+
+_AUDITED = {
+    RolloutHappening.PAUSED: "rollout.pause",
+    RolloutHappening.RESUMED: "rollout.resume",
+    RolloutHappening.RETURN_ASKED: "rollout.rollback",
+    RolloutHappening.ABORTED: "rollout.abort",
+}
+"""What a person may say of a rollout under way, and what the audit calls it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +102,14 @@ class Executor:
         """Pass after each wake-up and after each period, until cancelled."""
         while True:
             self._woken.clear()
+            wait_s = _PERIOD_S
             try:
-                await asyncio.to_thread(self.advance)
+                wait_s = await asyncio.to_thread(self.advance)
             except OperationalError as error:
                 # Locked, or the disk is full: nothing was written, and the next pass is the retry.
                 log.warning("the store can't be written now", why=str(error.orig))
             try:
-                async with asyncio.timeout(_PERIOD_S):
+                async with asyncio.timeout(wait_s):
                     await self._woken.wait()
             except TimeoutError:
                 continue
@@ -136,9 +146,12 @@ class Executor:
             if not made.steps:
                 raise _nothing_to_do(made)
             started = Started(id=new_id("r-"), plan=made)
-            begun = rollout.fold(
-                rollout.begin(made, started.id), [RolloutEvent(rollout=RolloutHappening.STARTED)]
-            )
+            word = RolloutEvent(rollout=RolloutHappening.STARTED, by=actor, reason=reason)
+            begun = fold(begin(made, started.id), [word], now)
+            for older in rollouts.opened(connection):
+                before = _read(connection, older)
+                events = overtaken(before, made.steps, made.request.deployment)
+                _keep(connection, before, fold(before, events, now))
             rollouts.add(
                 connection,
                 rollouts.KeptRollout(
@@ -164,13 +177,50 @@ class Executor:
             )
         return started
 
-    def advance(self) -> None:
-        """Bring every open rollout as far as it goes now."""
+    def say(self, rollout_id: str, word: RolloutHappening, *, actor: str, reason: str) -> Rollout:
+        """Apply a person's word to a rollout: paused, resumed, return asked or aborted.
+
+        Raises:
+            NotFoundError: there is no such rollout.
+            IllegalEventError: not in the state it is in; nothing changed.
+        """
+        now = self._clock()
+        with self._store.write() as connection:
+            before = _read(connection, rollout_id)
+            after = fold(before, [RolloutEvent(rollout=word, by=actor, reason=reason)], now)
+            _keep(connection, before, after)
+            audit.add(
+                connection,
+                audit.Entry(
+                    at=written(now),
+                    actor=actor,
+                    action=_AUDITED[word],
+                    subject=rollout_id,
+                    reason=reason,
+                    before={"state": before.state},
+                    after={"state": after.state},
+                ),
+            )
+        return after
+
+    def advance(self) -> float:
+        """Bring every open rollout as far as it goes now; return in how many seconds to look again.
+
+        Sooner than that only a wake-up gives reason to look.
+        """
         with self._store.read() as connection:
             waiting = rollouts.opened(connection)
+        wait_s = _PERIOD_S
         for rollout_id in waiting:
-            while self._pass(rollout_id):
-                pass
+            while True:
+                changed, after = self._pass(rollout_id)
+                if not changed:
+                    break
+            now = self._clock()
+            again = look_again_at(after, now)
+            if again is not None:
+                wait_s = min(wait_s, max(_SOONEST_S, (again - now).total_seconds()))
+        return wait_s
 
     def _require(self, digest: str, made: Plan) -> None:
         """Hold the world to the plan that a person saw: its digest, or the first digits of it."""
@@ -185,75 +235,55 @@ class Executor:
         rest = f"; and {len(changes) - _CHANGES} more" if len(changes) > _CHANGES else ""
         raise PlanError(PlanReason.PLAN_CHANGED, "; ".join(changes[:_CHANGES]) + rest)
 
-    def _pass(self, rollout_id: str) -> bool:
-        """Look, decide and write once; say whether it changed anything."""
+    def _pass(self, rollout_id: str) -> tuple[bool, Rollout]:
+        """Look, decide and write once; say whether that changed anything."""
+        now = self._clock()
         with self._store.write() as connection:
-            kept = rollouts.named(connection, rollout_id)
-            before = _ROLLOUT.validate_json(kept.progress)
+            before = _read(connection, rollout_id)
             inventory = observe(connection, self._fleet)
-            after = rollout.fold(before, rollout.seen(before, inventory))
-            asked = rollout.due(after)[:_AT_ONCE]
+            after = fold(before, seen(before, inventory, now), now)
+            asked = due(after, now)[:_AT_ONCE]
             for progress in asked:
-                self._ask(connection, progress, rollout_id)
-            if after != before:
-                rollouts.move(
-                    connection,
-                    rollout_id,
-                    state=after.state,
-                    progress=_ROLLOUT.dump_json(after).decode(),
-                    is_open=_is_open(after),
-                )
+                self._ask(connection, after, progress)
+            _keep(connection, before, after)
+        if after.state is not before.state:
+            log.info("rollout", rollout=rollout_id, state=after.state, was=before.state)
         if asked:
             self._changed()
-        return bool(asked) or after != before
+        return bool(asked) or after != before, after
 
-    def _ask(self, connection: Connection, progress: Progress, rollout_id: str) -> None:
+    def _ask(self, connection: Connection, rollout: Rollout, progress: Progress) -> None:
         """Write a target's next document, signed, where no later one came first."""
         current = newest(connection, progress.target)
         try:
-            document = renewed(
-                current,
-                progress.deployment,
-                fleet=self._fleet,
-                target=progress.target,
-                epoch=_EPOCH,
-                issued_at=written(self._clock()),
-            )
+            document = self._next(current, rollout, progress)
         except PlanError as error:
             if error.reason is not PlanReason.OVERTAKEN:
                 raise
             return  # the next look sees it in the store, and folds it
-        write_desired(connection, current, document, key=self._key, actor=rollout_id)
+        write_desired(connection, current, document, key=self._key, actor=rollout.id)
+
+    def _next(self, current: v1.Desired | None, rollout: Rollout, progress: Progress) -> v1.Desired:
+        issued_at, deployment = written(self._clock()), progress.deployment
+        if rollout.state is RolloutState.ROLLING_BACK:
+            if progress.returning is None and current is not None:
+                return without(
+                    current, deployment.name, revision=deployment.revision, issued_at=issued_at
+                )
+            deployment = progress.returning or deployment
+        return renewed(
+            current,
+            deployment,
+            fleet=self._fleet,
+            target=progress.target,
+            epoch=EPOCH,
+            issued_at=issued_at,
+        )
 
     def _plan(self, connection: Connection, request: RolloutRequest) -> Plan:
-        cards = _cards(connection)
         inventory = observe(connection, self._fleet)
-        return plan(request, find_policy(request.policy), inventory, cards, self._clock())
-
-
-def observe(connection: Connection, fleet: str) -> Inventory:
-    """Return the fleet as the store last saw it."""
-    here = {seen.device: seen for seen in presence.every(connection)}
-    told = {report.document.device: report.document for report in reported.every(connection)}
-    wanted = {document.target: document.payload for document in desired.every(connection)}
-    targets = []
-    for device in devices.every(connection):
-        seen = here.get(device.id)
-        payload = wanted.get(device.id)
-        targets.append(
-            Target(
-                device=device.id,
-                name=device.name,
-                site=device.site_name,
-                labels=device.labels,
-                facts=device.facts,
-                online=seen is not None and seen.online,
-                last_seen=None if seen is None else seen.since,
-                desired=None if payload is None else codec.decode(payload, v1.Desired),
-                reported=told.get(device.id),
-            )
-        )
-    return Inventory(fleet=fleet, targets=tuple(targets), epoch=_EPOCH)
+        policy = find_policy(request.policy)
+        return plan(request, policy, inventory, cards(connection), self._clock())
 
 
 def progress_of(kept: rollouts.KeptRollout) -> Rollout:
@@ -261,13 +291,26 @@ def progress_of(kept: rollouts.KeptRollout) -> Rollout:
     return _ROLLOUT.validate_json(kept.progress)
 
 
-def _cards(connection: Connection) -> Mapping[str, Card]:
-    return {bundle.digest: card_codec.parse(bundle.card) for bundle in bundles.every(connection)}
+def _read(connection: Connection, rollout_id: str) -> Rollout:
+    return progress_of(rollouts.named(connection, rollout_id))
+
+
+def _keep(connection: Connection, before: Rollout, after: Rollout) -> None:
+    """Write how far a rollout is now, if it moved."""
+    if after != before:
+        rollouts.move(
+            connection,
+            after.id,
+            state=after.state,
+            progress=_ROLLOUT.dump_json(after).decode(),
+            is_open=_is_open(after),
+        )
 
 
 def _is_open(now: Rollout) -> bool:
     """Say whether a later look may still change something: targets that are away may come back."""
-    return any(progress.state not in SETTLED for progress in now.targets)
+    going = now.state not in ENDED
+    return going or any(progress.state not in SETTLED for progress in now.targets)
 
 
 def _nothing_to_do(made: Plan) -> PlanError:

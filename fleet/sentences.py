@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from fleet.rollouts.plan import PlanReason
+from fleet.rollouts.errors import PlanReason
+from fleet.rollouts.gate import GateReason
+from fleet.rollouts.plan import ObstacleReason
+from fleet.rollouts.progress import PersonReason
 from fleet.rollouts.states import RolloutState, TargetState
 from fleet.selector import EVERYTHING, GRAMMAR
 
@@ -246,11 +249,7 @@ REASONS: Mapping[str, Sentence] = {
         "No such bundle is published here.", "Publish it first; skerry bundle ls shows what is."
     ),
     PlanReason.POLICY_UNKNOWN: Sentence(
-        "There is no such policy.", "Take a built-in one: all-at-once."
-    ),
-    PlanReason.POLICY_NOT_CARRIED_OUT: Sentence(
-        "This policy has gates between its waves, and this version carries out none.",
-        "Start it without protection, on purpose: --policy all-at-once.",
+        "There is no such policy.", "Take a built-in one: careful, or all-at-once."
     ),
     PlanReason.SELECTOR_MALFORMED: Sentence(
         "That is no selector.", f"Write {GRAMMAR}; or {EVERYTHING}, for every device."
@@ -261,6 +260,53 @@ REASONS: Mapping[str, Sentence] = {
     ),
     PlanReason.OVERTAKEN: Sentence(
         "A newer change of this deployment came first; this one changed nothing.", "Nothing."
+    ),
+    # Gates
+    GateReason.CANARY_FAILED: Sentence(
+        "In wave {wave}, {target} did not take it ({cause}), first of its class ({class_name}).",
+        "See why: skerry device show {target}. Then fix the model, and roll out a new version.",
+    ),
+    GateReason.ERRORS_ABOVE: Sentence(
+        "In wave {wave}, {bad} of {of} did not take it; the gate lets pass {limit} %.",
+        "See who and why: skerry rollout show. Then fix the model, and roll out a new version.",
+    ),
+    GateReason.UNDER_WAY: Sentence("Some of its targets are still on the way.", "Wait."),
+    GateReason.WAITS_FOR_AWAY: Sentence(
+        "Too few of its targets can be reached to decide; it waits for those that are away.",
+        "Bring them back, or resume it once its deadline has passed.",
+    ),
+    GateReason.SAMPLE_TOO_SMALL: Sentence(
+        "In wave {wave}, only {sample} came to an end: too few for the gate to decide.",
+        "Look at them. Then go on (skerry rollout resume), or back (skerry rollout rollback).",
+    ),
+    GateReason.BETWEEN_THRESHOLDS: Sentence(
+        "In wave {wave}, of {sample} too few took it to pass, and too many to fail.",
+        "Look at who did not. Then go on, or back: skerry rollout resume, or rollback.",
+    ),
+    GateReason.ENOUGH_COMMITTED: Sentence("Enough of its targets serve it.", "Nothing."),
+    # What a plan says beforehand
+    ObstacleReason.SAMPLE_OUT_OF_REACH: Sentence(
+        "Wave {wave} has {targets} targets and its gate wants {sample} of them: it will {then}.",
+        "Take more targets or another policy, or be there to resume it.",
+    ),
+    ObstacleReason.WAVE_AWAY: Sentence(
+        "None of the {targets} targets of wave {wave} can be reached: it waits for one to be back.",
+        "Bring them back, or leave them out.",
+    ),
+    ObstacleReason.CLASS_AWAY: Sentence(
+        "No target of class {class_name} can be reached, so none is a canary ({targets} wait).",
+        "Nothing: the first of them that is back goes alone, and the others follow it.",
+    ),
+    # A person's words
+    PersonReason.PAUSED_BY_PERSON: Sentence(
+        "A person paused it: nobody new is asked.", "Go on: skerry rollout resume."
+    ),
+    PersonReason.ABORTED_BY_PERSON: Sentence(
+        "A person ended it: whoever has it keeps it.",
+        "To bring them back to what they had: skerry rollout rollback.",
+    ),
+    PersonReason.ROLLED_BACK_BY_PERSON: Sentence(
+        "A person had it rolled back: its targets return to what they had.", "Nothing."
     ),
 }
 """Every code of the wire and of the planner. A test fails on one without both parts."""
@@ -288,6 +334,11 @@ TARGETS: Mapping[TargetState, str] = {
     TargetState.ROLLED_BACK: "tried it and went back",
     TargetState.REFUSED: "refused it",
     TargetState.SUPERSEDED: "something newer is wanted",
+    TargetState.TIMED_OUT: "did not come to an end in time",
+    TargetState.RETURNING: "on its way back",
+    TargetState.RETURNED: "back on what it had",
+    TargetState.NOT_RETURNED: "could not go back",
+    TargetState.NOT_ASKED: "was never asked",
 }
 
 ROLLOUTS: Mapping[RolloutState, str] = {
@@ -295,6 +346,9 @@ ROLLOUTS: Mapping[RolloutState, str] = {
     RolloutState.RUNNING: "running",
     RolloutState.DONE: "done",
     RolloutState.FAILED: "failed: at least one target did not take it",
+    RolloutState.PAUSED: "paused",
+    RolloutState.ROLLING_BACK: "rolling back",
+    RolloutState.ROLLED_BACK: "rolled back",
     RolloutState.ABORTED: "aborted",
     RolloutState.SUPERSEDED: "superseded: something newer is wanted everywhere",
 }

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from agent.wire.codec import WireError
 from agent.wire.reasons import Reason
 from fleet.identity.errors import JoinRefusedError
-from fleet.rollouts.plan import PlanError, PlanReason
+from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.sentences import explain
 from fleet.store.errors import AmbiguousError, ConflictError, NotFoundError
 

@@ -12,9 +12,10 @@ from agent.wire.reasons import Reason
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.execute import Started, progress_of
-from fleet.rollouts.plan import Exclusion, Plan, PlanError, PlanReason, Step
-from fleet.rollouts.policy import ALL_AT_ONCE, RolloutRequest
-from fleet.rollouts.rollout import Progress, Rollout, RolloutWave
+from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.rollouts.plan import Exclusion, Plan, Step
+from fleet.rollouts.policy import CAREFUL, RolloutRequest
+from fleet.rollouts.progress import Progress, Rollout, RolloutWave
 from fleet.selector import SelectorError, asked
 from fleet.store import bundles, devices, rollouts
 
@@ -31,7 +32,7 @@ class RolloutWish(BaseModel):
     settings: v1.DeploymentSettings | None = Field(
         None, description="Null: each device keeps what it has."
     )
-    policy: str = Field(ALL_AT_ONCE.name, description="How it spreads.")
+    policy: str = Field(CAREFUL.name, description="How it spreads.")
 
 
 class StartWish(RolloutWish):

@@ -17,7 +17,7 @@ from fleet.cli.screen import (
     size,
 )
 from fleet.client import Centre
-from fleet.rollouts.plan import PlanReason
+from fleet.rollouts.errors import PlanReason
 from fleet.selector import SelectorError, asked
 from fleet.sentences import explain
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from agent.wire.codec import WireError, encode
 from agent.wire.limits import DEPLOYMENTS_LIMIT
 from fleet.inventory import Inventory, Target
-from fleet.rollouts.plan import Plan, PlanError, Step, renewed
+from fleet.rollouts.documents import renewed
+from fleet.rollouts.errors import PlanError
+from fleet.rollouts.plan import Plan, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +69,16 @@ def _waves(plan: Plan) -> Iterator[Finding]:
     stepped = {step.target for step in plan.steps}
     for target in _twice(waved):
         yield Finding(rule="a target is in one wave", target=target)
+    if not all(wave.targets for wave in plan.waves):
+        yield Finding(rule="no wave is empty", target=None)
     for target in sorted(waved.keys() ^ stepped):
         yield Finding(rule="who has a step is in a wave, and nobody else", target=target)
 
 
 def _sums(plan: Plan) -> Iterator[Finding]:
-    # Until a gate stands between waves, nothing decides before all of them serve.
-    if plan.blast_radius != len(plan.steps):
+    gated = next((number for number, wave in enumerate(plan.waves, 1) if wave.gate), None)
+    before = sum(len(wave.targets) for wave in plan.waves[:gated])
+    if plan.blast_radius != before:
         yield Finding(rule="the blast radius is all that serve before a gate", target=None)
     if plan.fetch_bytes != sum(step.fetch_bytes for step in plan.steps):
         yield Finding(rule="the bytes add up", target=None)

@@ -6,60 +6,47 @@ this one" and be told when the world has moved. Planning again from where a plan
 leads yields no step.
 
 Rules:
-- A step changes one deployment of one target. `renewed` puts it into whatever
-  the target's newest document is at that moment, so that two rollouts of two
-  deployments don't undo each other. No other deployment's revision moves.
+- A step changes one deployment of one target; `fleet.rollouts.documents` puts it into
+  whatever the target's newest document is then. No other deployment's revision moves.
 - A revision changes only when the bundle, the settings or the unit do. It never
-  returns to a number that the target has seen under that name.
+  returns to a number that the target has seen under that name, and leaves one
+  free below it: by that one, an older rollout that is rolled back meanwhile returns
+  the target, without overtaking this one.
+- What a target goes back to is what it has proven: if what it wants now is not yet
+  committed there, that is what serves meanwhile.
 - A target is never driven backwards: one that is ahead of the store is left out.
 - An offline target gets its step like any other; it is set aside while it is
-  away (`fleet.rollouts.rollout`), which is not a failure.
+  away (`fleet.rollouts.progress`), which is not a failure.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
 from agent.wire.codec import WireError, encode
 from agent.wire.limits import DEPLOYMENTS_LIMIT, SIGNED_LIMIT_BYTES
+from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from agent.wire.v1 import Deployment, DeploymentSettings, Desired, Order
 from fleet.canonical import digest
 from fleet.clock import written
 from fleet.inventory import Inventory, Target
+from fleet.rollouts.documents import next_order, renewed
+from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.policy import BUILT_IN, Policy, RolloutRequest
+from fleet.rollouts.waves import Member, Wave, compose
 from models.card import Card, Variant
 from models.fit import Hardware, Misfits, fit
 
-
-class PlanReason(StrEnum):
-    """Why a target is left out, or nothing can be planned, beside the reasons of the wire."""
-
-    NO_CHANGE = "NO_CHANGE"
-    DEPLOYMENTS_LIMIT = "DEPLOYMENTS_LIMIT"
-    FACTS_UNKNOWN = "FACTS_UNKNOWN"
-    TARGET_UNKNOWN = "TARGET_UNKNOWN"
-    TARGET_AHEAD = "TARGET_AHEAD"
-    BUNDLE_UNKNOWN = "BUNDLE_UNKNOWN"
-    POLICY_UNKNOWN = "POLICY_UNKNOWN"
-    POLICY_NOT_CARRIED_OUT = "POLICY_NOT_CARRIED_OUT"
-    SELECTOR_MALFORMED = "SELECTOR_MALFORMED"
-    PLAN_CHANGED = "PLAN_CHANGED"
-    OVERTAKEN = "OVERTAKEN"
-
-
-class PlanError(Exception):
-    """Nothing can be planned, or a plan can't be carried out; `reason` says why."""
-
-    def __init__(self, reason: PlanReason | Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+_GAP = 2
+"""By how much a revision rises: one number is left for a return in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One target gets one deployment. `replaces` is what it wants under that name now.
+    """One target gets one deployment. `replaces` is what it goes back to if it has to.
 
     `order` is what the document would have if it were written now. `variant` is
     the file that fits; `class_name` is what such targets have in common.
@@ -89,12 +76,21 @@ class Exclusion:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wave:
-    """A batch: the targets that are asked together."""
+class ObstacleReason(StrEnum):
+    """What will keep a rollout from running through unattended."""
 
-    number: int
-    targets: tuple[str, ...]
+    SAMPLE_OUT_OF_REACH = "SAMPLE_OUT_OF_REACH"
+    WAVE_AWAY = "WAVE_AWAY"
+    CLASS_AWAY = "CLASS_AWAY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Something that is known beforehand to stop, skip or delay a wave; None: no one wave."""
+
+    reason: ObstacleReason
+    wave: int | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +99,7 @@ class Plan:
 
     `blast_radius` is how many targets serve the bundle before anything decides
     about it; `fetch_bytes` is the sum over all steps, before neighbours share.
+    `obstacles` are the gates that will stop it, as far as that is known now.
     """
 
     fleet: str
@@ -114,6 +111,7 @@ class Plan:
     blast_radius: int
     fetch_bytes: int
     planned_at: str
+    obstacles: tuple[Obstacle, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -138,10 +136,10 @@ def plan(
         now: shown to people, and nothing else.
 
     Raises:
-        PlanError: the policy has gates that nothing carries out yet, the bundle
-            is not known, or the request can't be written into a document.
+        PlanError: the bundle is not known, or the request can't be written into a
+            document.
     """
-    _refuse_policy(policy)
+    policy = policy.soaking(request.soak_s)
     card = _card_of(request, cards)
     planned_at = written(now)
     decisions = [
@@ -157,16 +155,18 @@ def plan(
     ]
     steps = tuple(decision for decision in decisions if isinstance(decision, Step))
     excluded = [decision for decision in decisions if isinstance(decision, Exclusion)]
+    waves = _waves(steps, inventory, policy)
     return Plan(
         fleet=inventory.fleet,
         request=request,
         policy=policy,
         steps=steps,
         excluded=(*excluded, *unknown),
-        waves=(Wave(number=1, targets=tuple(step.target for step in steps)),) if steps else (),
-        blast_radius=len(steps),
+        waves=waves,
+        blast_radius=_blast_radius(waves),
         fetch_bytes=sum(step.fetch_bytes for step in steps),
         planned_at=planned_at,
+        obstacles=tuple(_obstacles(steps, waves, policy)),
     )
 
 
@@ -182,67 +182,6 @@ def find_policy(name: str) -> Policy:
         raise PlanError(
             PlanReason.POLICY_UNKNOWN, f"no policy {name[:80]!r}; there are {', '.join(BUILT_IN)}"
         ) from None
-
-
-def renewed(
-    held: Desired | None,
-    deployment: Deployment,
-    *,
-    fleet: str,
-    target: str,
-    epoch: int,
-    issued_at: str,
-) -> Desired:
-    """Return the target's next document: `held` with this one deployment put in.
-
-    Args:
-        held: the newest document in the store, None if the target has none.
-        deployment: what a step wants.
-        fleet: the fleet's id.
-        target: the device's id.
-        epoch: the epoch of a first document; later ones keep their own.
-        issued_at: shown to people.
-
-    Raises:
-        PlanError: OVERTAKEN: the store holds this or a later revision of that
-            name already, so this step comes too late and must change nothing.
-    """
-    if held is None:
-        first = Order(epoch=epoch, generation=1)
-        return Desired(
-            fleet=fleet, target=target, order=first, issued_at=issued_at, deployments=(deployment,)
-        )
-    deployments = {wanted.name: wanted for wanted in held.deployments}
-    current = deployments.get(deployment.name)
-    if current is not None and current.revision >= deployment.revision:
-        raise PlanError(
-            PlanReason.OVERTAKEN,
-            f"{target} wants revision {current.revision} of {deployment.name} already, "
-            f"and this step has revision {deployment.revision}",
-        )
-    deployments[deployment.name] = deployment
-    return replace(
-        held,
-        order=next_order(held.order),
-        issued_at=issued_at,
-        deployments=tuple(deployments.values()),
-    )
-
-
-def next_order(order: Order) -> Order:
-    """Return what comes after `order` within its epoch."""
-    return replace(order, generation=order.generation + 1)
-
-
-def _refuse_policy(policy: Policy) -> None:
-    gated = [number for number, wave in enumerate(policy.waves, 1) if wave.gate is not None]
-    if gated or len(policy.waves) > 1:
-        what = f"a gate behind wave {gated[0]}" if gated else f"{len(policy.waves)} waves"
-        raise PlanError(
-            PlanReason.POLICY_NOT_CARRIED_OUT,
-            f"policy {policy.name!r} has {what}, and this version carries out neither gates "
-            "nor further waves: it would start everything at once and call that careful",
-        )
 
 
 def _card_of(request: RolloutRequest, cards: Mapping[str, Card]) -> Card:
@@ -301,7 +240,7 @@ def _decide(
         fetch_bytes=_fetch_bytes(request, target, card, fitting.variant),
         online=target.online,
         site=target.site,
-        replaces=target.wanted(request.deployment),
+        replaces=_replaced(target, request.deployment),
     )
 
 
@@ -361,10 +300,77 @@ def _deployment(request: RolloutRequest, target: Target, epoch: int) -> Deployme
     return Deployment(
         name=request.deployment,
         bundle=request.bundle,
-        revision=max(order.generation, 1 + max(used)),
+        revision=max(order.generation, _GAP + max(used)) if max(used) else order.generation,
         settings=kept if request.settings is None else request.settings,
         unit=None if wanted is None else wanted.unit,
     )
+
+
+def _replaced(target: Target, name: str) -> Deployment | None:
+    """Return what the target has proven under this name: what it wants, or what serves instead."""
+    wanted, told = target.wanted(name), target.told(name)
+    if wanted is None or told is None or told.active is None:
+        return wanted
+    active = told.active
+    proven = told.revision == wanted.revision and told.phase is Phase.COMMITTED
+    if proven or active.bundle.digest == wanted.bundle.digest:
+        return wanted
+    return replace(wanted, bundle=active.bundle, revision=active.revision)
+
+
+def _waves(steps: Sequence[Step], inventory: Inventory, policy: Policy) -> tuple[Wave, ...]:
+    targets = inventory.by_device()
+    members = [
+        Member(
+            target=step.target,
+            class_name=step.class_name,
+            online=step.online,
+            attributes=targets[step.target].attributes,
+        )
+        for step in steps
+    ]
+    return compose(members, policy)
+
+
+def _blast_radius(waves: Sequence[Wave]) -> int:
+    """Count who serves it before the first gate has decided."""
+    reached = 0
+    for wave in waves:
+        reached += len(wave.targets)
+        if wave.gate is not None:
+            break
+    return reached
+
+
+def _obstacles(steps: Sequence[Step], waves: Sequence[Wave], policy: Policy) -> Iterator[Obstacle]:
+    here = {step.target for step in steps if step.online}
+    for wave in waves:
+        if wave.gate is None:
+            continue
+        if len(wave.targets) < wave.gate.minimum_sample:
+            yield Obstacle(
+                reason=ObstacleReason.SAMPLE_OUT_OF_REACH,
+                wave=wave.number,
+                parameters={
+                    "targets": str(len(wave.targets)),
+                    "sample": str(wave.gate.minimum_sample),
+                    "then": wave.gate.inconclusive,
+                },
+            )
+        elif not here & set(wave.targets):
+            yield Obstacle(
+                reason=ObstacleReason.WAVE_AWAY,
+                wave=wave.number,
+                parameters={"targets": str(len(wave.targets))},
+            )
+    if policy.canaries is not None:
+        classes = {step.class_name for step in steps if step.target in here}
+        away = Counter(step.class_name for step in steps if step.class_name not in classes)
+        for name, count in sorted(away.items()):
+            yield Obstacle(
+                reason=ObstacleReason.CLASS_AWAY,
+                parameters={"class_name": name, "targets": str(count)},
+            )
 
 
 def _too_large(document: Desired) -> bool:

@@ -5,11 +5,11 @@ the next one, a gate. Sizes in percent are of all that matched when the rollout
 began, and add up: 10 then 50 reaches a tenth and then half. Whoever no size
 reached forms a last wave: nobody is skipped silently.
 
-Gates are values here before anything carries them out: `fleet.rollouts.plan` refuses a
-policy that has one, and says so, until the waves of a gated rollout are driven.
+A policy that begins with one target of each class is *stratified* throughout: no
+class goes in numbers before so many of it have committed (`Policy.canaries`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from agent.wire.v1 import BundleRef, DeploymentSettings
@@ -23,7 +23,7 @@ class RolloutRequest:
 
     A request that names nobody is refused: to reach everything, say so with the
     empty selector. `settings` None keeps what each target has (the defaults
-    where it has none).
+    where it has none). `soak_s` None keeps what the policy's gates say.
     """
 
     bundle: BundleRef
@@ -32,9 +32,12 @@ class RolloutRequest:
     targets: tuple[str, ...] = ()
     settings: DeploymentSettings | None = None
     policy: str = "careful"
+    soak_s: float | None = None
 
     def __post_init__(self) -> None:
         check_name(self.deployment)
+        if self.soak_s is not None:
+            _check_soak(self.soak_s)
         check_unique("target", self.targets)
         for target in self.targets:
             check_device(target)
@@ -85,11 +88,19 @@ class EachClass:
 Size = Count | Percent | Matching | EachClass
 
 
+SOAK_LIMIT_S = 30 * 86400.0
+"""A month: whoever waits longer wants two rollouts."""
+
+
+def _check_soak(soak_s: float) -> None:
+    if not 0 <= soak_s <= SOAK_LIMIT_S:
+        raise ValueError(f"soak_s is {soak_s}; it must be between 0 and 30 days")
+
+
 class Inconclusive(StrEnum):
     """What to do when a gate has too little to decide on."""
 
-    PAUSE = "pause"
-    APPROVE = "approve"  # wait for a person's word
+    PAUSE = "pause"  # until a person resumes
     SKIP = "skip"  # go on; the plan names the gate beforehand
 
 
@@ -97,11 +108,12 @@ class Inconclusive(StrEnum):
 class Gate:
     """What a wave must show before the next may start.
 
-    It passes when at least `success_percent` of its targets committed and fails
-    as soon as more than `error_percent` did not, both only over at least
-    `minimum_sample` settled targets; then it soaks for `soak_s`. `deadline_s`
-    runs from a target's acknowledgement, so that an offline target never times
-    out. "All settled" never stands in for "enough succeeded".
+    Failure: more than `error_percent` of its reachable targets did not take it.
+    Success: all of them came to an end, and at least `success_percent` committed;
+    then it soaks for `soak_s`. Both only over at least `minimum_sample` ends.
+    Neither: inconclusive. "All came to an end" never stands in for "enough
+    succeeded". `deadline_s` runs from a target's first word about the revision
+    (from its document, until it says one) and only while it can be reached.
     """
 
     success_percent: int
@@ -117,8 +129,9 @@ class Gate:
                 raise ValueError(f"{name}_percent is {share}; it must be between 0 and 100")
         if self.minimum_sample < 1:
             raise ValueError("minimum_sample is at least 1: no sample decides nothing")
-        if self.soak_s < 0 or self.deadline_s <= 0:
-            raise ValueError("soak_s is at least 0, deadline_s above 0")
+        _check_soak(self.soak_s)
+        if self.deadline_s <= 0:
+            raise ValueError("deadline_s is above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +153,25 @@ class Policy:
         check_name(self.name)
         if not self.waves:
             raise ValueError("a policy has at least one wave")
+
+    @property
+    def canaries(self) -> int | None:
+        """How many of a class must have committed before more of it are asked. None: no such rule.
+
+        The rule is that of the first wave, kept up for who was away then.
+        """
+        first = self.waves[0].size
+        return first.per_class if isinstance(first, EachClass) else None
+
+    def soaking(self, soak_s: float | None) -> "Policy":
+        """Return the policy with another soak in every gate; None: as it is."""
+        if soak_s is None:
+            return self
+        waves = [
+            wave if wave.gate is None else replace(wave, gate=replace(wave.gate, soak_s=soak_s))
+            for wave in self.waves
+        ]
+        return replace(self, waves=tuple(waves))
 
 
 ALL_AT_ONCE = Policy(name="all-at-once", waves=(WaveRule(size=Percent(percent=100)),))

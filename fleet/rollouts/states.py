@@ -1,8 +1,7 @@
 """The states of a rollout, its waves and its targets, and what leads from one to another. Pure.
 
-Tables only; `fleet.rollouts.rollout` reads them. Terminal rows are written out. The
-diagrams in the docs are drawn from here. Pausing, gates and deadlines will add
-rows; so far a policy that has any is not planned (`fleet.rollouts.plan`).
+Tables only; `fleet.rollouts.fold` reads them. Terminal rows are written out. The
+diagrams in the docs are drawn from here.
 """
 
 from collections.abc import Mapping
@@ -14,20 +13,30 @@ class RolloutState(StrEnum):
 
     PLANNED = "planned"
     RUNNING = "running"
+    PAUSED = "paused"
+    ROLLING_BACK = "rolling-back"
     DONE = "done"
+    ROLLED_BACK = "rolled-back"
     FAILED = "failed"
     ABORTED = "aborted"
     SUPERSEDED = "superseded"
 
 
 class RolloutHappening(StrEnum):
-    """What may happen to a rollout. All but the first and the last follow from its waves."""
+    """What may happen to a rollout. A person's words are started to aborted; the rest follows."""
 
     STARTED = "started"
-    PASSED = "passed"
-    FAILED = "failed"
-    OVERTAKEN = "overtaken"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    RETURN_ASKED = "return asked"
     ABORTED = "aborted"
+    PASSED = "passed"
+    INCONCLUSIVE = "inconclusive"
+    GATE_FAILED = "gate failed"
+    FAILED = "failed"
+    RETURNED = "returned"
+    RETURN_FAILED = "return failed"
+    OVERTAKEN = "overtaken"
 
 
 ROLLOUT: Mapping[RolloutState, Mapping[RolloutHappening, RolloutState]] = {
@@ -36,16 +45,46 @@ ROLLOUT: Mapping[RolloutState, Mapping[RolloutHappening, RolloutState]] = {
         RolloutHappening.ABORTED: RolloutState.ABORTED,
     },
     RolloutState.RUNNING: {
+        RolloutHappening.PAUSED: RolloutState.PAUSED,
+        RolloutHappening.INCONCLUSIVE: RolloutState.PAUSED,
         RolloutHappening.PASSED: RolloutState.DONE,
+        RolloutHappening.GATE_FAILED: RolloutState.ROLLING_BACK,
+        RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK,
+        RolloutHappening.FAILED: RolloutState.FAILED,  # no gate stands behind the wave
+        RolloutHappening.OVERTAKEN: RolloutState.SUPERSEDED,
+        RolloutHappening.ABORTED: RolloutState.ABORTED,
+    },
+    RolloutState.PAUSED: {
+        RolloutHappening.RESUMED: RolloutState.RUNNING,
+        RolloutHappening.GATE_FAILED: RolloutState.ROLLING_BACK,  # who was asked goes on meanwhile
+        RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK,
         RolloutHappening.FAILED: RolloutState.FAILED,
         RolloutHappening.OVERTAKEN: RolloutState.SUPERSEDED,
         RolloutHappening.ABORTED: RolloutState.ABORTED,
     },
-    RolloutState.DONE: {},
-    RolloutState.FAILED: {},
-    RolloutState.ABORTED: {},
+    RolloutState.ROLLING_BACK: {
+        RolloutHappening.RETURNED: RolloutState.ROLLED_BACK,
+        RolloutHappening.RETURN_FAILED: RolloutState.FAILED,
+        RolloutHappening.OVERTAKEN: RolloutState.SUPERSEDED,
+        RolloutHappening.ABORTED: RolloutState.ABORTED,
+    },
+    RolloutState.DONE: {RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK},
+    RolloutState.FAILED: {RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK},
+    RolloutState.ABORTED: {RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK},
+    RolloutState.ROLLED_BACK: {},
     RolloutState.SUPERSEDED: {},
 }
+
+ENDED = frozenset(
+    {
+        RolloutState.DONE,
+        RolloutState.ROLLED_BACK,
+        RolloutState.FAILED,
+        RolloutState.ABORTED,
+        RolloutState.SUPERSEDED,
+    }
+)
+"""A rollout stays as it is here, unless a person wants everybody back."""
 
 
 class WaveState(StrEnum):
@@ -53,6 +92,8 @@ class WaveState(StrEnum):
 
     WAITING = "waiting"
     RUNNING = "running"
+    SOAKING = "soaking"
+    INCONCLUSIVE = "inconclusive"
     PASSED = "passed"
     FAILED = "failed"
     ABORTED = "aborted"
@@ -60,31 +101,59 @@ class WaveState(StrEnum):
 
 
 class WaveHappening(StrEnum):
-    """What may happen to a wave. All of it follows from its targets and the rollout."""
+    """What may happen to a wave. All but `approved` follows from its targets and the rollout."""
 
     STARTED = "started"
     SETTLED_WELL = "settled well"
+    UNSETTLED = "unsettled"
+    SOAKED = "soaked"
     SETTLED_BADLY = "settled badly"
+    UNDECIDED = "undecided"
+    APPROVED = "approved"
     OVERTAKEN = "overtaken"
     ABORTED = "aborted"
 
 
+_ENDING: Mapping[WaveHappening, WaveState] = {
+    WaveHappening.SETTLED_BADLY: WaveState.FAILED,
+    WaveHappening.OVERTAKEN: WaveState.SUPERSEDED,
+    WaveHappening.ABORTED: WaveState.ABORTED,
+}
+
 WAVE: Mapping[WaveState, Mapping[WaveHappening, WaveState]] = {
     WaveState.WAITING: {
         WaveHappening.STARTED: WaveState.RUNNING,
-        WaveHappening.ABORTED: WaveState.ABORTED,
-    },
-    WaveState.RUNNING: {
-        WaveHappening.SETTLED_WELL: WaveState.PASSED,
-        WaveHappening.SETTLED_BADLY: WaveState.FAILED,
         WaveHappening.OVERTAKEN: WaveState.SUPERSEDED,
         WaveHappening.ABORTED: WaveState.ABORTED,
     },
-    WaveState.PASSED: {},
+    WaveState.RUNNING: {
+        WaveHappening.SETTLED_WELL: WaveState.SOAKING,
+        WaveHappening.UNDECIDED: WaveState.INCONCLUSIVE,
+        **_ENDING,
+    },
+    WaveState.SOAKING: {
+        WaveHappening.SOAKED: WaveState.PASSED,
+        WaveHappening.UNSETTLED: WaveState.RUNNING,  # one that was away is back
+        WaveHappening.UNDECIDED: WaveState.INCONCLUSIVE,
+        **_ENDING,
+    },
+    WaveState.INCONCLUSIVE: {
+        WaveHappening.APPROVED: WaveState.PASSED,
+        WaveHappening.SETTLED_WELL: WaveState.SOAKING,
+        WaveHappening.UNSETTLED: WaveState.RUNNING,
+        **_ENDING,
+    },
+    # While the rollout lasts, a wave answers for its targets: one may fail after it was passed.
+    WaveState.PASSED: {WaveHappening.SETTLED_BADLY: WaveState.FAILED},
     WaveState.FAILED: {},
     WaveState.ABORTED: {},
     WaveState.SUPERSEDED: {},
 }
+
+OPEN_WAVES = frozenset(
+    {WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE, WaveState.PASSED}
+)
+"""Waves whose targets may be asked, also those that were away when it began."""
 
 
 class TargetState(StrEnum):
@@ -96,6 +165,11 @@ class TargetState(StrEnum):
     COMMITTED = "committed"
     ROLLED_BACK = "rolled-back"
     REFUSED = "refused"
+    TIMED_OUT = "timed-out"
+    RETURNING = "returning"
+    RETURNED = "returned"
+    NOT_RETURNED = "not-returned"
+    NOT_ASKED = "not-asked"
     SUPERSEDED = "superseded"
 
 
@@ -107,46 +181,79 @@ class TargetHappening(StrEnum):
     COMMITTED = "committed"
     ROLLED_BACK = "rolled back"
     REFUSED = "refused"
+    TIMED_OUT = "timed out"
+    RETURN_ASKED = "return asked"
+    RETURNED = "returned"
+    RETURN_FAILED = "return failed"
+    SPARED = "spared"
     OVERTAKEN = "overtaken"
 
 
+_LEAVING: Mapping[TargetHappening, TargetState] = {
+    TargetHappening.RETURN_ASKED: TargetState.RETURNING,
+    TargetHappening.OVERTAKEN: TargetState.SUPERSEDED,
+}
 _SETTLING: Mapping[TargetHappening, TargetState] = {
     TargetHappening.COMMITTED: TargetState.COMMITTED,
     TargetHappening.ROLLED_BACK: TargetState.ROLLED_BACK,
     TargetHappening.REFUSED: TargetState.REFUSED,
-    TargetHappening.OVERTAKEN: TargetState.SUPERSEDED,
+    **_LEAVING,
 }
 
 TARGET: Mapping[TargetState, Mapping[TargetHappening, TargetState]] = {
     TargetState.PLANNED: {
         TargetHappening.ASKED: TargetState.ASKED,
+        TargetHappening.SPARED: TargetState.NOT_ASKED,
         TargetHappening.OVERTAKEN: TargetState.SUPERSEDED,
     },
-    TargetState.ASKED: {TargetHappening.PROGRESSED: TargetState.UPDATING, **_SETTLING},
-    TargetState.UPDATING: {TargetHappening.PROGRESSED: TargetState.UPDATING, **_SETTLING},
-    TargetState.COMMITTED: {},
-    TargetState.ROLLED_BACK: {},
-    TargetState.REFUSED: {},
+    TargetState.ASKED: {
+        TargetHappening.PROGRESSED: TargetState.UPDATING,
+        TargetHappening.TIMED_OUT: TargetState.TIMED_OUT,
+        **_SETTLING,
+    },
+    TargetState.UPDATING: {
+        TargetHappening.PROGRESSED: TargetState.UPDATING,
+        TargetHappening.TIMED_OUT: TargetState.TIMED_OUT,
+        **_SETTLING,
+    },
+    # A worker that dies again and again brings the device back to what it had before.
+    TargetState.COMMITTED: {TargetHappening.ROLLED_BACK: TargetState.ROLLED_BACK, **_LEAVING},
+    TargetState.ROLLED_BACK: _LEAVING,
+    TargetState.REFUSED: _LEAVING,
+    TargetState.TIMED_OUT: _SETTLING,  # late is late, and still an end
+    TargetState.RETURNING: {
+        TargetHappening.RETURNED: TargetState.RETURNED,
+        TargetHappening.RETURN_FAILED: TargetState.NOT_RETURNED,
+        TargetHappening.TIMED_OUT: TargetState.NOT_RETURNED,
+        TargetHappening.OVERTAKEN: TargetState.SUPERSEDED,
+    },
+    TargetState.NOT_RETURNED: {
+        TargetHappening.RETURNED: TargetState.RETURNED,
+        TargetHappening.OVERTAKEN: TargetState.SUPERSEDED,
+    },
+    TargetState.RETURNED: {},
+    TargetState.NOT_ASKED: {},
     TargetState.SUPERSEDED: {},
 }
 
-COUPLED: Mapping[
-    tuple[RolloutState, WaveState],
-    RolloutHappening | WaveHappening,
-] = {
-    (RolloutState.RUNNING, WaveState.FAILED): RolloutHappening.FAILED,
-    (RolloutState.RUNNING, WaveState.SUPERSEDED): RolloutHappening.OVERTAKEN,
-    (RolloutState.ABORTED, WaveState.WAITING): WaveHappening.ABORTED,
-    (RolloutState.ABORTED, WaveState.RUNNING): WaveHappening.ABORTED,
-    (RolloutState.FAILED, WaveState.WAITING): WaveHappening.ABORTED,
-    (RolloutState.SUPERSEDED, WaveState.WAITING): WaveHappening.ABORTED,
-}
-"""What a rollout and one of its waves do to each other, repeated until nothing changes.
+UNDER_WAY = frozenset({TargetState.ASKED, TargetState.UPDATING})
+"""The store holds its document, and it has not come to an end with it."""
 
-That waves start one after the other, and that a rollout is done when all of
-them passed, needs more than a pair, and is in `_coupled`.
-"""
+BAD = frozenset({TargetState.ROLLED_BACK, TargetState.REFUSED, TargetState.TIMED_OUT})
+"""What counts against a gate."""
 
-FINAL = frozenset(state for state, row in ROLLOUT.items() if not row)
-SETTLED = frozenset(state for state, row in TARGET.items() if not row)
-BAD = frozenset({TargetState.ROLLED_BACK, TargetState.REFUSED})
+SETTLED = frozenset(
+    {
+        TargetState.COMMITTED,
+        TargetState.ROLLED_BACK,
+        TargetState.REFUSED,
+        TargetState.RETURNED,
+        TargetState.NOT_RETURNED,
+        TargetState.NOT_ASKED,
+        TargetState.SUPERSEDED,
+    }
+)
+"""Nothing more is expected of the target by itself."""
+
+TO_RETURN = frozenset({TargetState.COMMITTED, *UNDER_WAY, *BAD})
+"""Who gets a newer document with the content from before, when a rollout is rolled back."""

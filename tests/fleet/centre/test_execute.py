@@ -9,7 +9,7 @@ from agent.wire.phases import Phase
 from fleet.clock import written
 from fleet.execute import Executor, progress_of
 from fleet.identity.places import Home
-from fleet.rollouts.plan import PlanError, PlanReason
+from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.policy import RolloutRequest
 from fleet.rollouts.states import RolloutState, TargetState
 from fleet.selector import Selector

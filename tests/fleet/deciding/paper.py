@@ -16,9 +16,13 @@ from agent.wire.v1 import (
     ReportedDeployment,
 )
 from fleet.inventory import Inventory, Target
-from fleet.rollouts.plan import Plan, plan, renewed
+from fleet.rollouts.asking import due
+from fleet.rollouts.documents import renewed
+from fleet.rollouts.fold import fold
+from fleet.rollouts.plan import Plan, plan
 from fleet.rollouts.policy import ALL_AT_ONCE, RolloutRequest
-from fleet.rollouts.rollout import Rollout, RolloutEvent, RolloutHappening, begin, due, fold
+from fleet.rollouts.progress import Rollout, RolloutEvent, begin
+from fleet.rollouts.states import RolloutHappening
 from fleet.selector import Selector
 from models.card import Card, Golden, Operator, Provenance, Requirements, Tensor, Tolerance, Variant
 from models.values import Datatype, Digest, ModelRef, digest_of
@@ -187,8 +191,9 @@ class Paper:
 
     def started(self, inventory: Inventory, planned: Plan) -> tuple[Rollout, Inventory]:
         """Start a rollout, and write what is due to the store."""
-        rollout = fold(begin(planned, "r-1"), [RolloutEvent(rollout=RolloutHappening.STARTED)])
-        due_now = {progress.target: progress.deployment for progress in due(rollout)}
+        word = RolloutEvent(rollout=RolloutHappening.STARTED)
+        rollout = fold(begin(planned, "r-1"), [word], NOW)
+        due_now = {progress.target: progress.deployment for progress in due(rollout, NOW)}
         return rollout, self.written(inventory, due_now)
 
     def says(self, inventory: Inventory, device: str, phase: Phase, **said: object) -> Inventory:

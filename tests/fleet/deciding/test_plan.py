@@ -13,7 +13,9 @@ from agent.wire.reasons import Reason
 from agent.wire.v1 import DeploymentSettings, Hold, Order, Reported
 from fleet.inventory import Inventory
 from fleet.rollouts.check import check
-from fleet.rollouts.plan import Plan, PlanError, PlanReason, find_policy, plan, renewed
+from fleet.rollouts.documents import renewed
+from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.rollouts.plan import Plan, find_policy, plan
 from fleet.rollouts.policy import ALL_AT_ONCE, CAREFUL, Percent, Policy, RolloutRequest, WaveRule
 from fleet.selector import parse
 from models.card import Requirements

@@ -6,7 +6,7 @@ import pytest
 
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from fleet.rollouts.plan import PlanReason
+from fleet.rollouts.errors import PlanReason
 from fleet.rollouts.states import RolloutState, TargetState
 from fleet.sentences import PHASES, REASONS, ROLLOUTS, TARGETS, UNKNOWN_NEXT, Sentence, explain
 

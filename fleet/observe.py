@@ -1,0 +1,47 @@
+"""The fleet and its bundles as the store last saw them, as the values that deciding reads.
+
+Blocking, inside the caller's transaction.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from agent.wire import codec, v1
+from fleet.inventory import Inventory, Target
+from fleet.store import bundles, desired, devices, presence, reported
+from models import card_codec
+from models.card import Card
+
+EPOCH = 0
+"""The epoch of a fleet that never lost its store."""
+
+
+def observe(connection: Connection, fleet: str) -> Inventory:
+    """Return the fleet as the store last saw it."""
+    here = {seen.device: seen for seen in presence.every(connection)}
+    told = {report.document.device: report.document for report in reported.every(connection)}
+    wanted = {document.target: document.payload for document in desired.every(connection)}
+    targets = []
+    for device in devices.every(connection):
+        seen = here.get(device.id)
+        payload = wanted.get(device.id)
+        targets.append(
+            Target(
+                device=device.id,
+                name=device.name,
+                site=device.site_name,
+                labels=device.labels,
+                facts=device.facts,
+                online=seen is not None and seen.online,
+                last_seen=None if seen is None else seen.since,
+                desired=None if payload is None else codec.decode(payload, v1.Desired),
+                reported=told.get(device.id),
+            )
+        )
+    return Inventory(fleet=fleet, targets=tuple(targets), epoch=EPOCH)
+
+
+def cards(connection: Connection) -> Mapping[str, Card]:
+    """Return the cards of all published bundles, by manifest digest."""
+    return {bundle.digest: card_codec.parse(bundle.card) for bundle in bundles.every(connection)}

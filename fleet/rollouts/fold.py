@@ -1,0 +1,304 @@
+"""Events fold a rollout into a new one, and all that follows from them. Pure.
+
+The rim looks and acts; this decides. One pass: `fleet.rollouts.look.seen` tells what
+the inventory implies, `fold` applies it, `fleet.rollouts.look.due` says whose documents
+are to be written now. A pass that is cut off anywhere is repaired by the next:
+whether a target was asked is read from the store, not remembered.
+
+What follows: a wave starts when all before it passed; its gate's verdict moves it
+to soaking, passed, inconclusive or failed; a failed gate turns the whole rollout
+back, an inconclusive one pauses it (or is skipped, where the policy says so). Once
+nothing is to come, targets that were never asked are spared.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from fleet.rollouts.gate import Judgement, Verdict, decides_at, judge, unproven
+from fleet.rollouts.policy import Inconclusive
+from fleet.rollouts.progress import (
+    Cause,
+    Event,
+    PersonReason,
+    PresenceEvent,
+    Progress,
+    Rollout,
+    RolloutEvent,
+    RolloutWave,
+    TargetEvent,
+)
+from fleet.rollouts.states import (
+    ROLLOUT,
+    TARGET,
+    TO_RETURN,
+    UNDER_WAY,
+    WAVE,
+    RolloutHappening,
+    RolloutState,
+    TargetHappening,
+    TargetState,
+    WaveHappening,
+    WaveState,
+)
+
+StateT = TypeVar("StateT", bound=StrEnum)
+HappeningT = TypeVar("HappeningT", bound=StrEnum)
+
+_ACTIVE = frozenset({RolloutState.RUNNING, RolloutState.PAUSED})
+_JUDGED = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE})
+_OVER = frozenset({WaveState.PASSED, WaveState.SUPERSEDED})
+_TIMED = frozenset({*UNDER_WAY, TargetState.RETURNING})
+
+_BY_PERSON = {
+    RolloutHappening.PAUSED: PersonReason.PAUSED_BY_PERSON,
+    RolloutHappening.ABORTED: PersonReason.ABORTED_BY_PERSON,
+    RolloutHappening.RETURN_ASKED: PersonReason.ROLLED_BACK_BY_PERSON,
+}
+
+
+class IllegalEventError(Exception):
+    """An event that the tables have no row for, named by state and event."""
+
+    def __init__(self, subject: str, state: StrEnum, happening: StrEnum) -> None:
+        super().__init__(f"{subject} is {state}; it can't be {happening}")
+        self.state = state
+        self.happening = happening
+
+
+def fold(rollout: Rollout, events: Iterable[Event], now: datetime) -> Rollout:
+    """Return the rollout after these events, and all that follows from them and from the time.
+
+    Raises:
+        IllegalEventError: the tables have no row for one of them; nothing is folded.
+        KeyError: an event is about a target that is not in the rollout.
+    """
+    targets = rollout.by_target()
+    for event in events:
+        match event:
+            case RolloutEvent():
+                rollout = _said(rollout, event, now)
+            case PresenceEvent():
+                targets[event.target] = _present(targets[event.target], event, now)
+            case TargetEvent():
+                targets[event.target] = _happened(targets[event.target], event, now)
+    rollout = replace(rollout, targets=tuple(targets.values()))
+    while (after := _settle(rollout, now)) != rollout:
+        rollout = after
+    return rollout
+
+
+def _said(rollout: Rollout, event: RolloutEvent, now: datetime) -> Rollout:
+    """Apply a person's word."""
+    state = _after(ROLLOUT, f"rollout {rollout.id}", rollout.state, event.rollout)
+    code = _BY_PERSON.get(event.rollout)
+    told = {"reason": event.reason} if event.reason else {}
+    cause = None if code is None else Cause(code=code, parameters=told, by=event.by)
+    waves = rollout.waves
+    if event.rollout is RolloutHappening.RESUMED:
+        # Whoever resumes a rollout that a gate could not decide on has decided.
+        waves = tuple(
+            _wave_after(wave, WaveHappening.APPROVED, now)
+            if wave.state is WaveState.INCONCLUSIVE
+            else wave
+            for wave in waves
+        )
+    return replace(rollout, state=state, cause=cause, waves=waves)
+
+
+def _present(progress: Progress, event: PresenceEvent, now: datetime) -> Progress:
+    after = replace(progress, online=event.online, held=event.held)
+    back = after.reachable and not progress.reachable
+    return replace(after, since=now) if back and progress.state in _TIMED else after
+
+
+def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress:
+    state = _after(TARGET, f"target {event.target}", progress.state, event.happening)
+    return replace(
+        progress,
+        state=state,
+        phase=progress.phase if event.phase is None else event.phase,
+        reason=event.reason,
+        since=now if state is not progress.state else progress.since,
+    )
+
+
+def _settle(rollout: Rollout, now: datetime) -> Rollout:
+    """Apply one round of what follows; `fold` repeats it until nothing changes."""
+    if rollout.state in _ACTIVE:
+        return _drive(rollout, now)
+    if rollout.state is RolloutState.ROLLING_BACK:
+        return _returned(_spared(_ended(rollout, now)))
+    if rollout.state in (RolloutState.PLANNED, RolloutState.DONE, RolloutState.ROLLED_BACK):
+        return rollout
+    return _spared(_ended(rollout, now))
+
+
+def _drive(rollout: Rollout, now: datetime) -> Rollout:
+    """Move the waves of a rollout under way, and the rollout by them."""
+    classes = unproven(rollout)
+    waves: list[RolloutWave] = []
+    for wave, members in rollout.members():
+        happening, judgement = _of_wave(rollout, wave, members, classes, now)
+        if happening is None and all(each.state in _OVER for each in waves):
+            happening = _start(rollout, wave)
+        waves.append(wave if happening is None else _wave_after(wave, happening, now))
+        if happening is WaveHappening.SETTLED_BADLY and judgement is not None:
+            gated = wave.gate is not None
+            verdict = RolloutHappening.GATE_FAILED if gated else RolloutHappening.FAILED
+            return _with(rollout, verdict, _cause(wave, judgement), _rest(rollout, waves))
+        if happening is WaveHappening.UNDECIDED and judgement is not None and not _skips(wave):
+            running = rollout.state is RolloutState.RUNNING
+            pause = RolloutHappening.INCONCLUSIVE if running else None
+            return _with(rollout, pause, _cause(wave, judgement), _rest(rollout, waves))
+    after = replace(rollout, waves=tuple(waves))
+    if all(wave.state is WaveState.SUPERSEDED for wave in waves):
+        return _with(after, RolloutHappening.OVERTAKEN, None, after.waves)
+    over = all(wave.state in _OVER for wave in waves)
+    if over and rollout.state is RolloutState.RUNNING:
+        return _with(after, RolloutHappening.PASSED, None, after.waves)
+    return after
+
+
+def _of_wave(
+    rollout: Rollout,
+    wave: RolloutWave,
+    members: tuple[Progress, ...],
+    classes: frozenset[str],
+    now: datetime,
+) -> tuple[WaveHappening | None, Judgement | None]:
+    """Return what happens to one wave, if anything, and the judgement behind it."""
+    open_yet = wave.state in _JUDGED or wave.state is WaveState.WAITING
+    if open_yet and all(member.state is TargetState.SUPERSEDED for member in members):
+        return WaveHappening.OVERTAKEN, None
+    passed = wave.state is WaveState.PASSED and wave.gate is not None
+    if wave.state not in _JUDGED and not passed:
+        return None, None
+    judgement = judge(wave, members, classes, now)
+    if judgement.verdict is Verdict.FAILURE:
+        return WaveHappening.SETTLED_BADLY, judgement
+    return (None if passed else _by_verdict(rollout, wave, judgement.verdict, now)), judgement
+
+
+def _by_verdict(
+    rollout: Rollout, wave: RolloutWave, verdict: Verdict, now: datetime
+) -> WaveHappening | None:
+    """Return where a verdict that is no failure leads a wave that is under way."""
+    running = rollout.state is RolloutState.RUNNING
+    match verdict, wave.state:
+        case Verdict.SUCCESS, WaveState.SOAKING:
+            soaked = (due := decides_at(wave)) is None or now >= due
+            return WaveHappening.SOAKED if soaked and running else None
+        case Verdict.SUCCESS, _:
+            return WaveHappening.SETTLED_WELL
+        case Verdict.PENDING, WaveState.SOAKING | WaveState.INCONCLUSIVE:
+            return WaveHappening.UNSETTLED
+        case Verdict.INCONCLUSIVE, WaveState.RUNNING | WaveState.SOAKING:
+            return WaveHappening.UNDECIDED
+        case Verdict.INCONCLUSIVE, _ if _skips(wave) and running:
+            return WaveHappening.APPROVED
+        case _:
+            return None
+
+
+def _start(rollout: Rollout, wave: RolloutWave) -> WaveHappening | None:
+    running = rollout.state is RolloutState.RUNNING
+    return WaveHappening.STARTED if running and wave.state is WaveState.WAITING else None
+
+
+def _skips(wave: RolloutWave) -> bool:
+    return wave.gate is not None and wave.gate.inconclusive is Inconclusive.SKIP
+
+
+def _cause(wave: RolloutWave, judgement: Judgement) -> Cause:
+    return Cause(
+        code=judgement.reason, parameters={"wave": str(wave.number), **judgement.parameters}
+    )
+
+
+def _with(
+    rollout: Rollout,
+    happening: RolloutHappening | None,
+    cause: Cause | None,
+    waves: tuple[RolloutWave, ...],
+) -> Rollout:
+    state = rollout.state
+    if happening is not None:
+        state = _after(ROLLOUT, f"rollout {rollout.id}", state, happening)
+    return replace(rollout, state=state, cause=cause, waves=waves)
+
+
+def _rest(rollout: Rollout, waves: list[RolloutWave]) -> tuple[RolloutWave, ...]:
+    return (*waves, *rollout.waves[len(waves) :])
+
+
+def _ended(rollout: Rollout, now: datetime) -> Rollout:
+    """End the waves that will not go on."""
+    waves = tuple(
+        _wave_after(wave, WaveHappening.ABORTED, now)
+        if wave.state is WaveState.WAITING or wave.state in _JUDGED
+        else wave
+        for wave in rollout.waves
+    )
+    return replace(rollout, waves=waves)
+
+
+def _spared(rollout: Rollout) -> Rollout:
+    """Spare who was never asked and never will be.
+
+    Where no gate stood behind a wave that failed, who was away still gets it.
+    """
+    catching_up = {
+        target
+        for wave in rollout.waves
+        if rollout.state is RolloutState.FAILED and wave.gate is None
+        for target in wave.targets
+        if wave.state is WaveState.FAILED
+    }
+    targets = tuple(
+        replace(
+            progress,
+            state=_after(
+                TARGET, f"target {progress.target}", progress.state, TargetHappening.SPARED
+            ),
+        )
+        if progress.state is TargetState.PLANNED and progress.target not in catching_up
+        else progress
+        for progress in rollout.targets
+    )
+    return replace(rollout, targets=targets)
+
+
+def _returned(rollout: Rollout) -> Rollout:
+    """End a return once everybody who can be reached is back."""
+    left = [
+        progress
+        for progress in rollout.targets
+        if progress.state in TO_RETURN
+        or (progress.state is TargetState.RETURNING and progress.reachable)
+    ]
+    if left:
+        return rollout
+    stuck = any(progress.state is TargetState.NOT_RETURNED for progress in rollout.targets)
+    happening = RolloutHappening.RETURN_FAILED if stuck else RolloutHappening.RETURNED
+    return _with(rollout, happening, rollout.cause, rollout.waves)
+
+
+def _wave_after(wave: RolloutWave, happening: WaveHappening, now: datetime) -> RolloutWave:
+    return replace(
+        wave, state=_after(WAVE, f"wave {wave.number}", wave.state, happening), since=now
+    )
+
+
+def _after(
+    table: Mapping[StateT, Mapping[HappeningT, StateT]],
+    subject: str,
+    state: StateT,
+    happening: HappeningT,
+) -> StateT:
+    try:
+        return table[state][happening]
+    except KeyError:
+        raise IllegalEventError(subject, state, happening) from None

@@ -1,0 +1,168 @@
+"""What a wave has shown so far: the verdict of its gate, with the reason. Pure.
+
+Verdicts are Success, Failure, Inconclusive, or none yet. No data is never
+success: with too few ends the gate waits for those that are away until its
+deadline has passed, and then is inconclusive. Targets that are away, or were
+overtaken by something newer, count neither way. A canary, one of the first of
+its class, must succeed: its failure is the wave's, whatever the percentages say.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from fleet.rollouts.policy import Gate
+from fleet.rollouts.progress import Progress, Rollout, RolloutWave
+from fleet.rollouts.states import BAD, TargetState
+
+
+class Verdict(StrEnum):
+    """What a gate says."""
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    INCONCLUSIVE = "inconclusive"
+
+
+class GateReason(StrEnum):
+    """Why a gate says what it says."""
+
+    CANARY_FAILED = "CANARY_FAILED"
+    ERRORS_ABOVE = "ERRORS_ABOVE"
+    UNDER_WAY = "UNDER_WAY"
+    WAITS_FOR_AWAY = "WAITS_FOR_AWAY"
+    SAMPLE_TOO_SMALL = "SAMPLE_TOO_SMALL"
+    BETWEEN_THRESHOLDS = "BETWEEN_THRESHOLDS"
+    ENOUGH_COMMITTED = "ENOUGH_COMMITTED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A verdict, why, and the numbers it rests on.
+
+    Of the wave's `members`, without those overtaken: `good` committed, `bad`
+    did not take it, `under_way` can be reached and have not come to an end,
+    `away` can't be reached.
+    """
+
+    verdict: Verdict
+    reason: GateReason
+    good: int = 0
+    bad: int = 0
+    under_way: int = 0
+    away: int = 0
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> int:
+        """The sample: how many came to an end."""
+        return self.good + self.bad
+
+
+def judge(  # noqa: PLR0911  # a ladder of rules, one return each
+    wave: RolloutWave, members: Sequence[Progress], unproven: frozenset[str], now: datetime
+) -> Judgement:
+    """Say what a wave has shown.
+
+    Args:
+        wave: the wave; without a gate it passes when all came to an end and all committed.
+        members: its targets.
+        unproven: the classes whose canaries have not all committed, by a policy that has them.
+        now: what the deadline is held against.
+    """
+    counted = _count(members)
+    total = counted["good"] + counted["bad"] + counted["under_way"]
+
+    def said(verdict: Verdict, why: GateReason, **parameters: str) -> Judgement:
+        return Judgement(verdict=verdict, reason=why, parameters=parameters, **counted)
+
+    if wave.gate is None:
+        return said(*_ungated(counted))
+    gate, ended = wave.gate, counted["good"] + counted["bad"]
+    canary = next(
+        (each for each in members if each.state in BAD and each.class_name in unproven), None
+    )
+    if canary is not None:
+        return said(
+            Verdict.FAILURE,
+            GateReason.CANARY_FAILED,
+            target=canary.name or canary.target,
+            class_name=canary.class_name,
+            cause=canary.reason or str(canary.state),
+        )
+    sampled = ended >= gate.minimum_sample
+    if sampled and counted["bad"] * 100 > gate.error_percent * total:
+        return said(
+            Verdict.FAILURE,
+            GateReason.ERRORS_ABOVE,
+            bad=str(counted["bad"]),
+            of=str(total),
+            limit=str(gate.error_percent),
+        )
+    if counted["under_way"]:
+        return said(Verdict.PENDING, GateReason.UNDER_WAY)
+    if not sampled:
+        return said(*_too_few(wave, gate, counted, now), sample=str(ended))
+    if counted["good"] * 100 >= gate.success_percent * ended:
+        return said(Verdict.SUCCESS, GateReason.ENOUGH_COMMITTED)
+    return said(Verdict.INCONCLUSIVE, GateReason.BETWEEN_THRESHOLDS, sample=str(ended))
+
+
+def unproven(rollout: Rollout) -> frozenset[str]:
+    """Return the classes of which not enough have committed to let more of them follow."""
+    if rollout.canaries is None:
+        return frozenset()
+    classes = {progress.class_name for progress in rollout.targets}
+    committed = Counter(
+        progress.class_name
+        for progress in rollout.targets
+        if progress.state is TargetState.COMMITTED
+    )
+    sizes = Counter(progress.class_name for progress in rollout.targets)
+    return frozenset(
+        name for name in classes if committed[name] < min(rollout.canaries, sizes[name])
+    )
+
+
+def decides_at(wave: RolloutWave) -> datetime | None:
+    """Return when a wave that soaks has soaked long enough."""
+    if wave.gate is None or wave.since is None:
+        return None
+    return wave.since + timedelta(seconds=wave.gate.soak_s)
+
+
+def _count(members: Sequence[Progress]) -> dict[str, int]:
+    counted = {"good": 0, "bad": 0, "under_way": 0, "away": 0}
+    for member in members:
+        if member.state is TargetState.COMMITTED:
+            counted["good"] += 1
+        elif member.state in BAD:
+            counted["bad"] += 1
+        elif member.set_aside:
+            counted["away"] += 1
+        elif member.state is not TargetState.SUPERSEDED:
+            counted["under_way"] += 1
+    return counted
+
+
+def _ungated(counted: Mapping[str, int]) -> tuple[Verdict, GateReason]:
+    if counted["under_way"]:
+        return Verdict.PENDING, GateReason.UNDER_WAY
+    if counted["bad"]:
+        return Verdict.FAILURE, GateReason.ERRORS_ABOVE
+    if counted["good"]:
+        return Verdict.SUCCESS, GateReason.ENOUGH_COMMITTED
+    return Verdict.PENDING, GateReason.WAITS_FOR_AWAY
+
+
+def _too_few(
+    wave: RolloutWave, gate: Gate, counted: Mapping[str, int], now: datetime
+) -> tuple[Verdict, GateReason]:
+    """Wait for who is away, as long as one is and the deadline hasn't passed."""
+    late = wave.since is not None and now >= wave.since + timedelta(seconds=gate.deadline_s)
+    if counted["away"] and not late:
+        return Verdict.PENDING, GateReason.WAITS_FOR_AWAY
+    return Verdict.INCONCLUSIVE, GateReason.SAMPLE_TOO_SMALL

@@ -1,0 +1,163 @@
+"""What was seen of a rollout's targets, as events. Pure.
+
+Reports about any other revision or digest than the rollout's own are not events
+at all: a stale, doubled or reordered report has no effect.
+"""
+
+from datetime import datetime, timedelta
+
+from agent.wire.phases import Phase
+from agent.wire.v1 import Deployment
+from fleet.inventory import Inventory, Target
+from fleet.rollouts.progress import Event, PresenceEvent, Progress, Rollout, TargetEvent
+from fleet.rollouts.states import (
+    BAD,
+    SETTLED,
+    TO_RETURN,
+    UNDER_WAY,
+    RolloutState,
+    TargetHappening,
+    TargetState,
+)
+
+_PHASES = {
+    Phase.COMMITTED: TargetHappening.COMMITTED,
+    Phase.ROLLED_BACK: TargetHappening.ROLLED_BACK,
+    Phase.REFUSED: TargetHappening.REFUSED,
+    Phase.RETIRED: None,  # told from the store instead: what replaced it is there
+}
+
+_LOOKED_AT = frozenset(
+    {
+        TargetState.PLANNED,
+        *TO_RETURN,
+        TargetState.RETURNING,
+        TargetState.NOT_RETURNED,
+    }
+)
+_DEADLINE_S = 3600.0
+"""For a wave without a gate: only a return is held to it."""
+
+
+def seen(rollout: Rollout, inventory: Inventory, now: datetime) -> tuple[Event, ...]:
+    """Return the events that the inventory implies and the rollout has not folded yet.
+
+    A target that the inventory lacks is away: the inventory is incomplete.
+    """
+    known = inventory.by_device()
+    events: list[Event] = []
+    for wave, members in rollout.members():
+        deadline = timedelta(seconds=_DEADLINE_S if wave.gate is None else wave.gate.deadline_s)
+        for progress in members:
+            target = known.get(progress.target)
+            events += _presence(progress, target)
+            if target is None or progress.state not in _LOOKED_AT:
+                continue
+            told = _of_target(rollout, progress, target)
+            if not told and _late(progress, deadline, now, gated=wave.gate is not None):
+                told = [TargetEvent(target=target.device, happening=TargetHappening.TIMED_OUT)]
+            events += told
+    return tuple(events)
+
+
+def _presence(progress: Progress, target: Target | None) -> list[Event]:
+    online = target is not None and target.online
+    held = target is not None and target.reported is not None and target.reported.hold is not None
+    if (online, held) == (progress.online, progress.held):
+        return []
+    return [PresenceEvent(target=progress.target, online=online, held=held)]
+
+
+def _of_target(rollout: Rollout, progress: Progress, target: Target) -> list[Event]:
+    """Read one target: was it asked, was it overtaken, what did it say."""
+    if progress.state in (TargetState.RETURNING, TargetState.NOT_RETURNED):
+        return _of_return(progress, target)
+    mine, back = progress.deployment, progress.returning
+    wanted = target.wanted(mine.name)
+    if wanted != mine:
+        if progress.state in TO_RETURN and rollout.state is RolloutState.ROLLING_BACK:
+            if wanted == back:
+                return [_event(progress, TargetHappening.RETURN_ASKED)]
+            return [_event(progress, TargetHappening.OVERTAKEN)]
+        gone = wanted is None and progress.state is not TargetState.PLANNED
+        newer = wanted is not None and wanted.revision >= mine.revision
+        if (gone or newer) and progress.state not in SETTLED:
+            return [_event(progress, TargetHappening.OVERTAKEN)]
+        return []
+    events: list[Event] = []
+    if progress.state is TargetState.PLANNED:
+        events.append(_event(progress, TargetHappening.ASKED))
+    return events + _told(progress, target)
+
+
+def _told(progress: Progress, target: Target) -> list[Event]:
+    """Read what a target that was asked says of the rollout's own revision."""
+    said = _said_of(target, progress.deployment)
+    if said is None:
+        return []
+    phase, reason = said
+    happening = _PHASES.get(phase, TargetHappening.PROGRESSED)
+    ended = progress.state in SETTLED
+    if happening is None or said == (progress.phase, progress.reason):
+        return []
+    if ended and not (
+        progress.state is TargetState.COMMITTED and happening is TargetHappening.ROLLED_BACK
+    ):
+        return []
+    if progress.state in BAD and happening is TargetHappening.PROGRESSED:
+        return []  # it had its time; only an end counts now
+    return [_event(progress, happening, phase, reason)]
+
+
+def _of_return(progress: Progress, target: Target) -> list[Event]:
+    """Read one target that was told to go back."""
+    back, name = progress.returning, progress.deployment.name
+    wanted = target.wanted(name)
+    if wanted != back:
+        return [_event(progress, TargetHappening.OVERTAKEN)]
+    if back is None:
+        return [_event(progress, TargetHappening.RETURNED)] if _is_without(target, name) else []
+    said = _said_of(target, back)
+    if said is not None and said[0] is Phase.COMMITTED:
+        return [_event(progress, TargetHappening.RETURNED, *said)]
+    failed = said is not None and said[0] in (Phase.REFUSED, Phase.ROLLED_BACK)
+    if said is not None and failed and progress.state is TargetState.RETURNING:
+        return [_event(progress, TargetHappening.RETURN_FAILED, *said)]
+    return []
+
+
+def _is_without(target: Target, name: str) -> bool:
+    """Tell whether the target acts on a document that lacks this name, and serves it no more."""
+    if target.desired is None or target.reported is None or target.reported.observed is None:
+        return False
+    return target.reported.observed >= target.desired.order and target.told(name) is None
+
+
+def _said_of(target: Target, deployment: Deployment) -> tuple[Phase, str | None] | None:
+    """Return what a target says of exactly this revision and digest; None: nothing."""
+    told = target.told(deployment.name)
+    if told is None or (told.revision, told.digest) != (
+        deployment.revision,
+        deployment.bundle.digest,
+    ):
+        return None
+    return told.phase, None if told.last_error is None else told.last_error.reason
+
+
+def _event(
+    progress: Progress,
+    happening: TargetHappening,
+    phase: Phase | None = None,
+    reason: str | None = None,
+) -> TargetEvent:
+    return TargetEvent(target=progress.target, happening=happening, phase=phase, reason=reason)
+
+
+def _late(progress: Progress, deadline: timedelta, now: datetime, *, gated: bool) -> bool:
+    timed = progress.state is TargetState.RETURNING or (gated and progress.state in UNDER_WAY)
+    return (
+        timed
+        and progress.reachable
+        and progress.since is not None
+        and now >= progress.since + deadline
+    )

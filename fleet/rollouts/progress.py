@@ -1,0 +1,204 @@
+"""A rollout at one moment, and what may happen to it, as values. Pure.
+
+A rollout is three machines (`fleet.rollouts.states` has their tables): the
+rollout, its waves, its targets. Whether a target can be reached is not a state
+but a fact beside it: one that can't be is *set aside*, is no failure, has no
+timer, and carries on where it was when it is back, also after the rollout has
+ended. All times are dates, so that a centre that was away goes on from where it
+was.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from agent.wire.phases import Phase
+from agent.wire.v1 import BundleRef, Deployment
+from fleet.rollouts.plan import Plan
+from fleet.rollouts.policy import Gate
+from fleet.rollouts.states import (
+    SETTLED,
+    RolloutHappening,
+    RolloutState,
+    TargetHappening,
+    TargetState,
+    WaveState,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One target in a rollout.
+
+    `deployment` is what it gets, `replaces` what it goes back to if it has to
+    (None: to nothing under that name). `phase` and `reason` are its last word
+    about this revision, `since` is when its state began, or when it could be
+    reached again in that state.
+    """
+
+    target: str
+    deployment: Deployment
+    name: str = ""
+    class_name: str = ""
+    replaces: Deployment | None = None
+    online: bool = True
+    held: bool = False
+    state: TargetState = TargetState.PLANNED
+    phase: Phase | None = None
+    reason: str | None = None
+    since: datetime | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """It can be asked now: it is online, and its owner doesn't hold it."""
+        return self.online and not self.held
+
+    @property
+    def set_aside(self) -> bool:
+        """It can't be asked now, and has not settled."""
+        return not self.reachable and self.state not in SETTLED
+
+    @property
+    def returning(self) -> Deployment | None:
+        """What it is to serve if this rollout is rolled back: the old content, a new revision.
+
+        The planner leaves this number free (`fleet.rollouts.plan`).
+        """
+        if self.replaces is None:
+            return None
+        return replace(self.replaces, revision=self.deployment.revision + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutWave:
+    """One wave and how far it is. `since` is when its state began."""
+
+    number: int
+    targets: tuple[str, ...]
+    title: str = ""
+    gate: Gate | None = None
+    state: WaveState = WaveState.WAITING
+    since: datetime | None = None
+
+
+class PersonReason(StrEnum):
+    """Why a rollout is as it is, where a person said so."""
+
+    PAUSED_BY_PERSON = "PAUSED_BY_PERSON"
+    ABORTED_BY_PERSON = "ABORTED_BY_PERSON"
+    ROLLED_BACK_BY_PERSON = "ROLLED_BACK_BY_PERSON"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why a rollout is paused, goes back or was ended: a code, its parameters, and who said it.
+
+    `by` is empty where nobody did: then a gate decided.
+    """
+
+    code: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A rollout at one moment. `targets` are in the order of the plan's steps.
+
+    `canaries`: so many of a class must have committed before more are asked;
+    None: no such rule.
+    """
+
+    id: str
+    plan_digest: str
+    deployment: str
+    waves: tuple[RolloutWave, ...]
+    targets: tuple[Progress, ...]
+    bundle: BundleRef | None = None
+    canaries: int | None = None
+    state: RolloutState = RolloutState.PLANNED
+    cause: Cause | None = None
+
+    def count(self) -> Mapping[TargetState, int]:
+        """Return how many targets are in each state; set aside is counted by `set_aside`."""
+        counted = Counter(progress.state for progress in self.targets)
+        return {state: counted[state] for state in TargetState}
+
+    def set_aside(self) -> tuple[str, ...]:
+        """Return the targets that can't be asked now and have not settled."""
+        return tuple(progress.target for progress in self.targets if progress.set_aside)
+
+    def by_target(self) -> dict[str, Progress]:
+        """Return the targets by their id."""
+        return {progress.target: progress for progress in self.targets}
+
+    def members(self) -> Iterator[tuple[RolloutWave, tuple[Progress, ...]]]:
+        """Return each wave with its targets."""
+        targets = self.by_target()
+        for wave in self.waves:
+            yield wave, tuple(targets[target] for target in wave.targets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutEvent:
+    """A person's word: started, paused, resumed, return asked or aborted. By whom, and why."""
+
+    rollout: RolloutHappening
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetEvent:
+    """Something happened to one target; `phase` and `reason` are what it said."""
+
+    target: str
+    happening: TargetHappening
+    phase: Phase | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceEvent:
+    """A target went away or came back, was held or released."""
+
+    target: str
+    online: bool
+    held: bool = False
+
+
+Event = RolloutEvent | TargetEvent | PresenceEvent
+
+
+def begin(plan: Plan, rollout_id: str) -> Rollout:
+    """Return the rollout that carries out `plan`, before anything has happened.
+
+    Raises:
+        ValueError: the plan has no step, so there is nothing to roll out.
+    """
+    if not plan.steps:
+        raise ValueError("the plan has no step: nothing to roll out")
+    return Rollout(
+        id=rollout_id,
+        plan_digest=plan.digest,
+        deployment=plan.request.deployment,
+        bundle=plan.request.bundle,
+        canaries=plan.policy.canaries,
+        waves=tuple(
+            RolloutWave(number=wave.number, title=wave.title, targets=wave.targets, gate=wave.gate)
+            for wave in plan.waves
+        ),
+        targets=tuple(
+            Progress(
+                target=step.target,
+                name=step.name,
+                class_name=step.class_name,
+                deployment=step.deployment,
+                replaces=step.replaces,
+                online=step.online,
+            )
+            for step in plan.steps
+        ),
+    )

@@ -1,0 +1,92 @@
+"""Who is asked with whom: targets into waves, by the sizes of a policy. Pure.
+
+Rules:
+- Every target is in exactly one wave; whoever no size reached is in a last one.
+- Within a wave reachable targets come first, so that the gate has its sample early.
+- The canaries of a class are reachable ones. A class that has none is in no
+  canary wave: the plan names it, and it gets its own first target later
+  (`fleet.rollouts.look`).
+- A wave that nobody is left for is dropped: a fleet of one has one wave.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from fleet.rollouts.policy import Count, EachClass, Gate, Matching, Percent, Policy, Size, WaveRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A target, as far as waves care. `attributes` are what selectors read."""
+
+    target: str
+    class_name: str
+    online: bool
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wave:
+    """A batch: the targets that are asked together, and the gate behind them. `title` says who."""
+
+    number: int
+    title: str
+    targets: tuple[str, ...]
+    gate: Gate | None = None
+
+
+def compose(members: Sequence[Member], policy: Policy) -> tuple[Wave, ...]:
+    """Return the waves of these targets under a policy, in order, none empty."""
+    left = sorted(members, key=lambda member: (not member.online, member.target))
+    taken = 0
+    waves: list[Wave] = []
+    rules = [*policy.waves, WaveRule(size=Percent(percent=100), gate=policy.waves[-1].gate)]
+    for rule in rules:
+        chosen = _chosen(rule.size, left, taken=taken, total=len(members))
+        if not chosen:
+            continue
+        here = {member.target for member in chosen}
+        left = [member for member in left if member.target not in here]
+        taken += len(chosen)
+        waves.append(
+            Wave(
+                number=len(waves) + 1,
+                title=_title(rule.size, last=not left),
+                targets=tuple(member.target for member in chosen),
+                gate=rule.gate,
+            )
+        )
+    return tuple(waves)
+
+
+def _chosen(size: Size, left: Sequence[Member], *, taken: int, total: int) -> Sequence[Member]:
+    match size:
+        case Count(targets=count):
+            return left[:count]
+        case Percent(percent=percent):
+            reached = -(-total * percent // 100)  # rounded up: a tenth of three is one
+            return left[: max(0, reached - taken)]
+        case Matching(selector=selector):
+            return [member for member in left if selector.matches(member.attributes)]
+        case EachClass(per_class=count):
+            here = sorted(
+                (member for member in left if member.online),
+                key=lambda member: (member.class_name, member.target),
+            )
+            by_class = groupby(here, key=lambda member: member.class_name)
+            return [member for _, each in by_class for member in list(each)[:count]]
+
+
+def _title(size: Size, *, last: bool) -> str:
+    match size:
+        case EachClass(per_class=count):
+            return "one of each class" if count == 1 else f"{count} of each class"
+        case Matching(selector=selector):
+            return str(selector)
+        case Percent(percent=percent) if not last:
+            return f"to {percent} %"
+        case Count(targets=count) if not last:
+            return f"{count} targets"
+        case _:
+            return "the rest"
