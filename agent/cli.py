@@ -1,23 +1,20 @@
-"""`skerry-agent`: join, run, status. Three lines when something is wrong, never a stack trace.
+"""`skerry-agent`: one device's commands. Three lines when something is wrong, no stack trace.
 
 Exit codes: 0 done · 1 it ran and the verdict is bad · 2 usage · 3 not found · 4 not allowed ·
 5 cannot reach · 6 conflict · 7 refused by verification · 130 interrupted.
+
+Each command imports what it needs itself: holding a busy device must not wait for an event loop.
 """
 
+# ruff: noqa: PLC0415  # as said above
+
 import argparse
-import asyncio
-import json
-import logging
 import os
 import re
-import socket
-import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import structlog
 
 from agent.errors import PersonError
 from agent.wire.reasons import Reason
@@ -59,9 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     join = word("join", "Join a fleet with a token from its operator.")
     join.add_argument("url", help="the centre's address, like https://centre.example:8443")
     join.add_argument("--token", help="the join token (default: $SKERRY_TOKEN, or standard input)")
-    join.add_argument(
-        "--name", default=_host_name(), help="a name for people (default: %(default)s)"
-    )
+    join.add_argument("--name", default=None, help="a name for people (default: this machine's)")
     join.add_argument(
         "--label", action="append", default=[], metavar="KEY=VALUE", help="may be given again"
     )
@@ -80,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     status = word("status", "Say what this device is and serves.")
     status.add_argument("-o", dest="output", choices=("table", "json"), default="table")
     status.set_defaults(command=_status)
+
+    hold = word("hold", "Hold this device as it is: nothing new is begun until it is released.")
+    hold.add_argument("--reason", required=True, help="why, for whoever sees it held")
+    hold.set_defaults(command=_hold)
+
+    release = word("release", "Release a device that is held.")
+    release.set_defaults(command=_release)
     return parser
 
 
@@ -90,16 +92,18 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, **more)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import importlib.metadata  # noqa: PLC0415  # as said
+        import importlib.metadata
 
         sys.stdout.write(f"skerry-agent {importlib.metadata.version('skerry')}\n")
         parser.exit(0)
 
 
 def _join(arguments: argparse.Namespace) -> int:
-    from agent import facts  # noqa: PLC0415  # `--help` needs none of it
-    from agent.identity import Home  # noqa: PLC0415  # as above
-    from agent.join import Wish, join  # noqa: PLC0415  # as above; and cryptography is only for joining
+    import asyncio
+
+    from agent import facts
+    from agent.home import Home
+    from agent.join import Wish, join
 
     home = Home(arguments.home.absolute())
     try:
@@ -109,24 +113,27 @@ def _join(arguments: argparse.Namespace) -> int:
             raise
         sys.stderr.write(f"note: {error.why}; the agent will not run without one\n")
         machine = None
+    name = arguments.name or _host_name()
     answer = join(
         home,
         Wish(
             url=arguments.url,
             token=_token(arguments.token),
-            name=arguments.name,
+            name=name,
             labels=_labels(arguments.label),
             site=arguments.site,
             facts=facts.facts(machine),
         ),
     )
-    sys.stdout.write(f"{answer.device} joined {answer.fleet} as {arguments.name}\n")
+    sys.stdout.write(f"{answer.device} joined {answer.fleet} as {name}\n")
     sys.stderr.write(f"next: skerry-agent run --home {arguments.home}\n")
     return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from agent.run import RunSettings, run  # noqa: PLC0415  # `--help` needs none of it
+    import asyncio
+
+    from agent.run import RunSettings, run
 
     host, colon, port = arguments.listen.rpartition(":")
     digits = port.isascii() and port.isdigit()
@@ -156,6 +163,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def configure_log() -> None:
     """Log lines of JSON to standard error."""
+    import logging
+
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -171,89 +182,36 @@ def configure_log() -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from agent.identity import Home, load  # noqa: PLC0415  # `--help` needs none of it
+    from agent.home import Home
+    from agent.status import as_json, as_text, look
 
-    home = Home(arguments.home.absolute())
-    answer = load(home).answer
-    running = _is_running(home.lock)
-    generation, outbox, rows = _ledger_status(home.ledger)
-    if arguments.output == "json":
-        found = {
-            "schema": "skerry.agent-status/1",
-            "device": answer.device,
-            "fleet": answer.fleet,
-            "running": running,
-            "generation": generation,
-            "outbox": outbox,
-            "deployments": rows,
-        }
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
-        return 0
-    state = "running" if running else "not running"
-    sys.stdout.write(f"{answer.device} of {answer.fleet}: {state}, {outbox} events to tell\n")
-    for each in rows:
-        serves = f"serves {each['serves']}" if each["serves"] else "serves nothing"
-        why = f" ({each['reason']})" if each["reason"] else ""
-        sys.stdout.write(
-            f"  {each['name']:20} {each['wanted']} revision {each['revision']}:"
-            f" {each['phase']}{why}, {serves}\n"
-        )
+    found = look(Home(arguments.home.absolute()))
+    sys.stdout.write(as_json(found) if arguments.output == "json" else as_text(found))
     return 0
 
 
-_Row = dict[str, str | int | None]
+def _hold(arguments: argparse.Namespace) -> int:
+    from agent.clock import clock
+    from agent.home import Home
+    from agent.technician import hold
+
+    known = hold(Home(arguments.home.absolute()), arguments.reason, clock())
+    sys.stdout.write(f"held: {arguments.reason.strip()}\n")
+    sys.stderr.write("nothing new is begun here until: skerry-agent release\n" if known else _LATER)
+    return 0
 
 
-def _ledger_status(path: Path) -> tuple[int | None, int, list[_Row]]:
-    """Read generation, outbox and deployments, beside a running agent and changing nothing."""
-    if not path.exists():
-        return None, 0, []
-    try:
-        database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)
-        try:
-            held = database.execute("SELECT generation FROM held WHERE kind = 'desired'").fetchone()
-            bodies = database.execute("SELECT body FROM deployment ORDER BY name").fetchall()
-            [outbox] = database.execute("SELECT count(*) FROM event").fetchone()
-        finally:
-            database.close()
-        rows = [_row(json.loads(body)) for (body,) in bodies]
-    except (sqlite3.DatabaseError, ValueError, KeyError) as error:
-        raise PersonError(
-            "the ledger can't be read",
-            Reason.LEDGER_CORRUPT,
-            f"{path}: {error}",
-            "start the agent: it moves a damaged ledger aside and goes on",
-            code=1,
-        ) from error
-    return held[0] if held else None, outbox, rows
+def _release(arguments: argparse.Namespace) -> int:
+    from agent.home import Home
+    from agent.technician import release
+
+    known = release(Home(arguments.home.absolute()))
+    sys.stdout.write("released\n")
+    sys.stderr.write("" if known else _LATER)
+    return 0
 
 
-def _row(record: dict[str, Any]) -> _Row:
-    def named(deployment: dict[str, Any]) -> str:
-        return f"{deployment['bundle']['name']}:{deployment['bundle']['version']}"
-
-    wanted, current, problem = record["wanted"], record["current"], record["problem"]
-    return {
-        "name": wanted["name"],
-        "wanted": named(wanted),
-        "revision": wanted["revision"],
-        "phase": record["phase"],
-        "reason": problem["reason"] if problem else None,
-        "serves": named(current["deployment"]) if current else None,
-    }
-
-
-def _is_running(lock: Path) -> bool:
-    import fcntl  # noqa: PLC0415  # only here
-
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+_LATER = "no agent runs here: it looks when it is started\n"
 
 
 def _token(given: str | None) -> str:
@@ -281,5 +239,7 @@ def _labels(pairs: Sequence[str]) -> dict[str, str]:
 
 def _host_name() -> str:
     """Return this machine's name as a device's: what has another form is rewritten."""
+    import socket
+
     name = re.sub(r"[^a-z0-9._-]+", "-", socket.gethostname().lower())[:63].strip("._-")
     return name or "device"

@@ -2,11 +2,11 @@
 
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent.errors import PersonError
 from agent.fetch.job import Credentials
+from agent.home import Home
 from agent.link.mqtt import Address
 from agent.wire import codec, v1
 from agent.wire.limits import JOIN_LIMIT_BYTES
@@ -14,33 +14,6 @@ from agent.wire.reasons import Reason
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """The folder of one device."""
-
-    path: Path
-
-    @property
-    def identity(self) -> Path:
-        """What joining made; it appears whole or not at all."""
-        return self.path / "identity"
-
-    @property
-    def ledger(self) -> Path:
-        """What must not be forgotten."""
-        return self.path / "ledger.db"
-
-    @property
-    def store(self) -> Path:
-        """Bundles, as an OCI image layout."""
-        return self.path / "store"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the agent that runs here."""
-        return self.path / "lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from agent.errors import PersonError
-from agent.identity import Home
+from agent.home import Home
 from agent.wire import codec, v1
 from agent.wire.codec import WireError
 from agent.wire.limits import JOIN_LIMIT_BYTES

@@ -7,21 +7,21 @@ runtime and no cryptography: those live in children.
 
 import asyncio
 import base64
-import fcntl
-import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from agent import facts as facts_module
+from agent.alone import alone
 from agent.children.converse import converse
+from agent.clock import clock
 from agent.errors import PersonError
-from agent.identity import Home, Identity, load
+from agent.home import Home
+from agent.identity import Identity, load
 from agent.inbox import Inbox
 from agent.ledger import Ledger, open_ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
@@ -36,13 +36,15 @@ from agent.report import Reporter, Self
 from agent.serving.oip import OipApplication
 from agent.serving.server import ListenError, serve
 from agent.serving.values import Happening, WorkerEvent
-from agent.state import Machine, Note, text
+from agent.state import Machine, Note, hold_note, text
+from agent.technician import read_hold
 from agent.wire import codec, v1
 from agent.wire.reasons import Reason
 from models import durable
 from models.dsse import DESIRED_PAYLOAD_TYPE
 
 _VERIFY_LIMIT_S = 60.0
+_LOOK_AGAIN_S = 5.0
 
 _log = structlog.get_logger()
 
@@ -58,12 +60,6 @@ class RunSettings:
     socket: Path | None = None
 
 
-def clock() -> str:
-    """Return the time for people. Nothing is decided by it."""
-    now = datetime.now(UTC)  # noqa: TID251  # the one place of the agent that reads the wall clock
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 async def run(settings: RunSettings) -> None:
     """Run the agent until SIGTERM or SIGINT.
 
@@ -73,7 +69,9 @@ async def run(settings: RunSettings) -> None:
     home = Home(settings.home)
     identity = load(home)
     address = identity.broker()
-    with _alone(home):
+    durable.make_directory(home.path, mode=0o700)
+    # Heard from before anybody can know whom to tell: unheard, this signal would end us.
+    with _nudged_by_signal() as nudged, alone(home.lock):
         machine = await facts_module.machine(settings.library)
         try:
             ledger = open_ledger(
@@ -88,7 +86,7 @@ async def run(settings: RunSettings) -> None:
                 code=1,
             ) from error
         try:
-            device = _Device(settings, identity, machine, ledger)
+            device = _Device(settings, identity, machine, ledger, nudged)
             link = MqttLink(
                 address,
                 fleet=identity.answer.fleet,
@@ -105,15 +103,20 @@ class _Device:
     """One running agent: what it is made of, and who wakes whom."""
 
     def __init__(
-        self, settings: RunSettings, identity: Identity, machine: Machine, ledger: Ledger
+        self,
+        settings: RunSettings,
+        identity: Identity,
+        machine: Machine,
+        ledger: Ledger,
+        nudged: asyncio.Event,
     ) -> None:
         self._settings, self._identity, self._machine = settings, identity, machine
-        self._ledger = ledger
+        self._ledger, self._nudged = ledger, nudged
         answer = identity.answer
         self._who = Self(
             fleet=answer.fleet, device=answer.device, agent_version=facts_module.agent_version()
         )
-        home = Home(settings.home)
+        home = self._home = Home(settings.home)
         self._supply = StoreSupply(
             home.store,
             Origin(
@@ -165,6 +168,7 @@ class _Device:
         )
         self._wakes = [self._reconciler.wake, outbox.wake, reporter.wake]
         self._note_boot()
+        await self._look_at_hold()  # before anything new could be begun
         stop = asyncio.Event()
         ended: BaseExceptionGroup[ListenError | LedgerDamagedError] | None = None
         with _stopped_by_signals(stop):
@@ -175,6 +179,7 @@ class _Device:
                     run = _Runner(group)
                     run("serve", self._serve())
                     run("chronicle", self._chronicle())
+                    run("heed", self._heed())
                     stopping = group.create_task(stop.wait(), name="stop")
                     booting = group.create_task(self._reconciler.boot(), name="boot")
                     await asyncio.wait([stopping, booting], return_when=asyncio.FIRST_COMPLETED)
@@ -229,6 +234,31 @@ class _Device:
             except LedgerError as error:
                 await _log.awarning("not recorded", message=text(error))
             self._changed()
+
+    async def _heed(self) -> None:
+        """Look whether somebody holds the device: at once, and whenever told to."""
+        while True:
+            self._nudged.clear()
+            looked = await self._look_at_hold()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if looked else _LOOK_AGAIN_S):
+                    await self._nudged.wait()
+
+    async def _look_at_hold(self) -> bool:
+        """Take a hold or its end into the ledger; return False when that has to be tried again."""
+        try:
+            found = await asyncio.to_thread(read_hold, self._home.hold)
+            hold = None if found is None else v1.Hold(reason=found.reason, since=found.since)
+            ended = self._ledger.owner_hold
+            if hold != ended:
+                note = hold_note(hold, ended)
+                await asyncio.to_thread(self._ledger.heed, hold, note, at=clock())
+                await _log.ainfo("held" if hold else "released", why=note.message)
+                self._changed()
+        except (OSError, LedgerError) as error:
+            await _log.awarning("can't look whether it is held", message=text(error))
+            return False
+        return True
 
     async def _greet(self) -> Greeting:
         session = await asyncio.to_thread(self._ledger.next_session)
@@ -328,6 +358,16 @@ class _Runner:
 
 
 @contextmanager
+def _nudged_by_signal() -> Iterator[asyncio.Event]:
+    loop, nudged = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, nudged.set)
+    try:
+        yield nudged
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+@contextmanager
 def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -337,28 +377,3 @@ def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-@contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """Be the only agent of this home.
-
-    Raises:
-        PersonError: another one runs.
-    """
-    durable.make_directory(home.path, mode=0o700)
-    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PersonError(
-                "the agent can't start",
-                "HOME_IN_USE",
-                f"another agent runs with the home {home.path}",
-                "stop it first, or give this one its own with --home DIR",
-                code=1,
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.wire import v1
 from agent.wire.phases import SETTLED, Happening, Phase, after
+from agent.wire.reasons import Reason
 from models.values import DISTRIBUTIONS
 
 
@@ -184,7 +185,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A transition to tell the centre, before the ledger numbers it."""
+    """A transition to tell the centre, or health that has to wait, before the ledger numbers it."""
 
     kind: v1.EventKind
     deployment: str | None = None
@@ -194,6 +195,7 @@ class Note:
     reason: str | None = None
     message: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    health: v1.Health | None = None
 
 
 def phase_note(record: Record) -> Note:
@@ -208,6 +210,29 @@ def phase_note(record: Record) -> Note:
         reason=problem.reason if problem else None,
         message=problem.message if problem else "",
         parameters=problem.parameters if problem else {},
+    )
+
+
+def hold_note(hold: v1.Hold | None, ended: v1.Hold | None) -> Note:
+    """Return that somebody holds the device, or that its hold ended, and why it was held."""
+    said = hold or ended
+    return Note(
+        kind=v1.EventKind.HOLD,
+        reason=Reason.HELD_BY_OWNER if hold else None,
+        message=said.reason if said else "",
+        parameters={"what": "held" if hold else "released"},
+    )
+
+
+def quarantine_note(record: Record, verdict: Quarantined, *, lifted: bool = False) -> Note:
+    """Return that content is not tried again on this device, or that it is after all."""
+    return Note(
+        kind=v1.EventKind.QUARANTINE,
+        deployment=record.name,
+        digest=verdict.digest,
+        reason=verdict.reason,
+        message=verdict.message,
+        parameters={"what": "lifted" if lifted else "quarantined"},
     )
 
 

@@ -1,0 +1,76 @@
+"""One agent a home: the lock that the running one holds, with its process id in it. Blocking."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agent.errors import PersonError
+
+_PID_LIMIT_BYTES = 32
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Be the only agent of a home.
+
+    Raises:
+        PersonError: another one runs.
+    """
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not _take(descriptor):
+            raise PersonError(
+                "the agent can't start",
+                "HOME_IN_USE",
+                f"another agent runs with the home {lock.parent}",
+                "stop it first, or give this one its own with --home DIR",
+                code=1,
+            )
+        # Who reads this looks at the lock first: it needs no more care than the lock itself.
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    """Take the lock; whoever only looks whether it is held has it for a moment."""
+    for wait_s in (0.01, 0.05, 0.1, None):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if wait_s is not None:
+                time.sleep(wait_s)  # noqa: TID251  # before there is anything that could wait
+        else:
+            return True
+    return False
+
+
+def running(lock: Path) -> bool:
+    """Tell whether an agent runs with a home."""
+    return _look(lock) is not None
+
+
+def running_pid(lock: Path) -> int | None:
+    """Return the process id of the agent that runs with a home; None: none does, or an old one."""
+    said = _look(lock)
+    return int(said) if said and said.isdigit() else None
+
+
+def _look(lock: Path) -> str | None:
+    """Return what its holder wrote into the lock; None when nobody holds it."""
+    try:
+        file = lock.open("rb")
+    except FileNotFoundError:
+        return None
+    with file:
+        said = file.read(_PID_LIMIT_BYTES).decode(errors="replace").strip()
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return said
+    return None

@@ -1,0 +1,36 @@
+"""The folder of one device: where what is in it is. Loads nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder of one device."""
+
+    path: Path
+
+    @property
+    def identity(self) -> Path:
+        """What joining made; it appears whole or not at all."""
+        return self.path / "identity"
+
+    @property
+    def ledger(self) -> Path:
+        """What must not be forgotten."""
+        return self.path / "ledger.db"
+
+    @property
+    def store(self) -> Path:
+        """Bundles, as an OCI image layout."""
+        return self.path / "store"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the agent that runs here, with its process id in it."""
+        return self.path / "lock"
+
+    @property
+    def hold(self) -> Path:
+        """There while a technician holds this device: why, and since when."""
+        return self.path / "hold.json"

@@ -1,0 +1,151 @@
+"""What a device is, for who stands before it: read beside a running agent, changing nothing."""
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.alone import running
+from agent.errors import PersonError
+from agent.home import Home
+from agent.identity import load
+from agent.technician import Hold, read_hold
+from agent.wire.reasons import Reason
+
+Row = dict[str, str | int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What the ledger says, as far as a person wants to know."""
+
+    generation: int | None = None
+    outbox: int = 0
+    deployments: tuple[Row, ...] = ()
+    quarantine: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One device, now."""
+
+    device: str
+    fleet: str
+    running: bool
+    hold: Hold | None
+    remembered: Remembered
+
+
+def look(home: Home) -> Status:
+    """Return what a device is.
+
+    Raises:
+        PersonError: it has not joined, or its ledger can't be read.
+    """
+    answer = load(home).answer
+    try:
+        return Status(
+            device=answer.device,
+            fleet=answer.fleet,
+            running=running(home.lock),
+            hold=read_hold(home.hold),
+            remembered=_remembered(home.ledger),
+        )
+    except OSError as error:
+        raise PersonError(
+            "the device can't be read",
+            Reason.INTERNAL,
+            str(error),
+            "do it as the user that runs the agent",
+            code=4,
+        ) from error
+
+
+def as_json(status: Status) -> str:
+    """Return it for programs."""
+    found = {
+        "schema": "skerry.agent-status/1",
+        "device": status.device,
+        "fleet": status.fleet,
+        "running": status.running,
+        "hold": status.hold and {"reason": status.hold.reason, "since": status.hold.since},
+        "generation": status.remembered.generation,
+        "outbox": status.remembered.outbox,
+        "deployments": status.remembered.deployments,
+        "quarantine": status.remembered.quarantine,
+    }
+    return json.dumps(found, indent=2) + "\n"
+
+
+def as_text(status: Status) -> str:
+    """Return it for people."""
+    state = "running" if status.running else "not running"
+    outbox = status.remembered.outbox
+    lines = [f"{status.device} of {status.fleet}: {state}, {outbox} events to tell"]
+    if status.hold:
+        lines.append(f"  held since {status.hold.since}: {status.hold.reason}")
+    for each in status.remembered.deployments:
+        serves = f"serves {each['serves']}" if each["serves"] else "serves nothing"
+        why = f" ({each['reason']})" if each["reason"] else ""
+        lines.append(
+            f"  {each['name']:20} {each['wanted']} revision {each['revision']}:"
+            f" {each['phase']}{why}, {serves}"
+        )
+    lines += [
+        f"  in quarantine since {each['since']}: {each['digest']} ({each['reason']})"
+        for each in status.remembered.quarantine
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _remembered(ledger: Path) -> Remembered:
+    if not ledger.exists():
+        return Remembered()
+    try:
+        with closing(
+            sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True, timeout=5)
+        ) as database:
+            held = database.execute("SELECT generation FROM held WHERE kind = 'desired'").fetchone()
+            bodies = database.execute("SELECT body FROM deployment ORDER BY name").fetchall()
+            [outbox] = database.execute("SELECT count(*) FROM event").fetchone()
+            quarantine = _quarantine(database)
+        return Remembered(
+            generation=held[0] if held else None,
+            outbox=outbox,
+            deployments=tuple(_deployment(json.loads(body)) for (body,) in bodies),
+            quarantine=quarantine,
+        )
+    except (sqlite3.DatabaseError, ValueError, KeyError) as error:
+        raise PersonError(
+            "the ledger can't be read",
+            Reason.LEDGER_CORRUPT,
+            f"{ledger}: {error}",
+            "start the agent: it moves a damaged ledger aside and goes on",
+            code=1,
+        ) from error
+
+
+def _quarantine(database: sqlite3.Connection) -> tuple[Row, ...]:
+    [schema] = database.execute("PRAGMA user_version").fetchone()
+    if schema < 2:  # noqa: PLR2004  # an older agent's, until this one has been started
+        return ()
+    rows = database.execute("SELECT digest, reason, since, message FROM quarantine ORDER BY rowid")
+    names = ("digest", "reason", "since", "message")
+    return tuple(dict(zip(names, row, strict=True)) for row in rows)
+
+
+def _deployment(record: dict[str, Any]) -> Row:
+    def named(deployment: dict[str, Any]) -> str:
+        return f"{deployment['bundle']['name']}:{deployment['bundle']['version']}"
+
+    wanted, current, problem = record["wanted"], record["current"], record["problem"]
+    return {
+        "name": wanted["name"],
+        "wanted": named(wanted),
+        "revision": wanted["revision"],
+        "phase": record["phase"],
+        "reason": problem["reason"] if problem else None,
+        "serves": named(current["deployment"]) if current else None,
+    }

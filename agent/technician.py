@@ -1,0 +1,161 @@
+"""What somebody at the device may do: hold it as it is, with a reason, and release it.
+
+A hold is a file, so it is there whatever the agent does: it can be set while no
+agent runs, and outlives every restart. A running agent is told to look by
+SIGHUP; both commands wait until it has recorded what it saw, so that a hold and
+a release in quick succession are two transitions.
+
+Blocking, and light on purpose: neither pydantic nor a log is loaded.
+"""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.alone import running, running_pid
+from agent.errors import PersonError
+from agent.home import Home
+from agent.wire.limits import TEXT_LIMIT
+from agent.wire.reasons import Reason
+from models import durable
+
+_FILE_LIMIT_BYTES = 8 * TEXT_LIMIT
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_NO_TIME = "1970-01-01T00:00:00Z"
+
+_PATIENCE_S = 15.0
+"""For the running agent: one that is just starting has to find its runtime first."""
+
+_LOOK_S = 0.005
+_SAY_AGAIN = 100
+"""Looks after which the signal is sent again: an agent that just begins may not have heard it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A device is held as it is: why, and since when by its own clock."""
+
+    reason: str
+    since: str
+
+
+def read_hold(path: Path) -> Hold | None:
+    """Return the hold; None: there is none. One that can't be read is a hold all the same.
+
+    Raises:
+        OSError: whether there is one can't be said.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_FILE_LIMIT_BYTES)
+    except FileNotFoundError:
+        return None
+    try:
+        said = json.loads(raw)
+        reason, since = str(said["reason"])[:TEXT_LIMIT], str(said.get("since"))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Hold(reason=f"{path.name} is there and can't be read", since=_NO_TIME)
+    return Hold(reason=reason, since=since if _TIME.fullmatch(since) else _NO_TIME)
+
+
+def hold(home: Home, reason: str, now: str) -> bool:
+    """Hold the device; return whether a running agent knows, or False where none runs.
+
+    Raises:
+        PersonError: why it is not held, or that the agent has not said that it knows.
+    """
+    what = "the device is not held"
+    reason = reason.strip()
+    if not reason or len(reason) > TEXT_LIMIT:
+        raise PersonError(
+            what,
+            Reason.MALFORMED,
+            f"a reason has 1 to {TEXT_LIMIT} characters; this one has {len(reason)}",
+            "say why, for whoever wonders: --reason 'the belt is being changed'",
+            code=2,
+        )
+    with _in_words(home, what):
+        held = read_hold(home.hold)
+        if held is None or held.reason != reason:
+            held = Hold(reason=reason, since=now)
+            said = json.dumps({"reason": held.reason, "since": held.since})
+            durable.write(home.hold, said.encode())
+        return _heard(home, held)
+
+
+def release(home: Home) -> bool:
+    """Let the device go on; return whether a running agent knows, or False where none runs.
+
+    Raises:
+        PersonError: why it is still held, or that the agent has not said that it knows.
+    """
+    with _in_words(home, "the device is not released"):
+        home.hold.unlink(missing_ok=True)
+        durable.sync_directory(home.path)
+        return _heard(home, None)
+
+
+def _heard(home: Home, wanted: Hold | None) -> bool:
+    """Tell a running agent to look, and wait until it has recorded what is wanted."""
+    for look in range(int(_PATIENCE_S / _LOOK_S)):
+        if not running(home.lock):
+            return False
+        if look % _SAY_AGAIN == 0 and (pid := running_pid(home.lock)):
+            os.kill(pid, signal.SIGHUP)
+        if recorded(home.ledger) == wanted:
+            return True
+        time.sleep(_LOOK_S)  # noqa: TID251  # a command of its own: there is no loop to block
+    raise PersonError(
+        "the running agent has not said that it knows",
+        Reason.TIMED_OUT,
+        f"nothing was recorded for {_PATIENCE_S:g} s; {home.hold} is as you wanted it",
+        "look at the agent's log; when it is started again it looks by itself",
+        code=1,
+    )
+
+
+def recorded(ledger: Path) -> Hold | None:
+    """Return the hold that the agent has recorded, beside it and changing nothing.
+
+    Raises:
+        sqlite3.Error: the ledger can't be read now.
+    """
+    if not ledger.exists():
+        return None
+    with closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+        row = database.execute("SELECT value FROM meta WHERE name = 'hold'").fetchone()
+    return None if row is None else Hold(**json.loads(row[0]))
+
+
+@contextmanager
+def _in_words(home: Home, what: str) -> Iterator[None]:
+    """Say what is in the way to a person.
+
+    Raises:
+        PersonError: always instead of what went wrong.
+    """
+    if not home.identity.is_dir():
+        raise PersonError(
+            what,
+            Reason.NOT_FOUND,
+            f"there is no identity in {home.identity}",
+            "name the device's folder with --home DIR, or join: skerry-agent join URL",
+            code=3,
+        )
+    try:
+        yield
+    except PermissionError as error:
+        raise PersonError(
+            what, "NOT_ALLOWED", str(error), "do it as the user that runs the agent", code=4
+        ) from error
+    except (OSError, sqlite3.Error) as error:
+        raise PersonError(
+            what, Reason.INTERNAL, str(error), f"look at {home.path} and the disk it is on", code=1
+        ) from error
