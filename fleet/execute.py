@@ -26,6 +26,7 @@ from agent.wire.reasons import Reason
 from fleet import canonical
 from fleet.clock import written
 from fleet.identity.join import new_id
+from fleet.inventory import Inventory
 from fleet.observe import EPOCH, cards, observe
 from fleet.rollouts.asking import due, look_again_at, overtaken
 from fleet.rollouts.difference import difference
@@ -208,15 +209,17 @@ class Executor:
 
         Sooner than that only a wake-up gives reason to look.
         """
+        now = self._clock()
         with self._store.read() as connection:
-            waiting = rollouts.opened(connection)
+            waiting = [_read(connection, rollout) for rollout in rollouts.opened(connection)]
+            inventory = observe(connection, self._fleet) if waiting else None
         wait_s = _PERIOD_S
-        for rollout_id in waiting:
-            while True:
-                changed, after = self._pass(rollout_id)
-                if not changed:
-                    break
-            now = self._clock()
+        for before in waiting:
+            after = before
+            # Looking keeps no writer waiting; only what has moved is looked at again to be written.
+            moving = inventory is not None and _moves(before, inventory, now)
+            while moving:
+                moving, after = self._pass(before.id)
             again = look_again_at(after, now)
             if again is not None:
                 wait_s = min(wait_s, max(_SOONEST_S, (again - now).total_seconds()))
@@ -305,6 +308,12 @@ def _keep(connection: Connection, before: Rollout, after: Rollout) -> None:
             progress=_ROLLOUT.dump_json(after).decode(),
             is_open=_is_open(after),
         )
+
+
+def _moves(rollout: Rollout, inventory: Inventory, now: datetime) -> bool:
+    """Say whether a pass would change anything."""
+    after = fold(rollout, seen(rollout, inventory, now), now)
+    return after != rollout or bool(due(after, now))
 
 
 def _is_open(now: Rollout) -> bool:

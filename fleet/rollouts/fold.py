@@ -120,7 +120,7 @@ def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress
         progress,
         state=state,
         phase=progress.phase if event.phase is None else event.phase,
-        reason=event.reason,
+        reason=progress.reason if event.phase is None else event.reason,
         since=now if state is not progress.state else progress.since,
     )
 
