@@ -96,7 +96,7 @@ def reasons() -> str:
             "# Reason codes",
             "",
             "Every hold, refusal, fallback and rollback has a code, and says its parameters.",
-            "The sentence and the next step live with the reader: `fleet/sentences.py`.",
+            "The sentence and the next step live with the reader: `fleet/sentences/`.",
             "A word in braces is a parameter that came with the code.",
             "",
             "## On the wire",

@@ -7,11 +7,16 @@ import pytest
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.rollouts.errors import PlanReason
+from fleet.rollouts.gate import GateReason
+from fleet.rollouts.plan import ObstacleReason
+from fleet.rollouts.progress import PersonReason
 from fleet.rollouts.states import RolloutState, TargetState
 from fleet.sentences import PHASES, REASONS, ROLLOUTS, TARGETS, UNKNOWN_NEXT, Sentence, explain
 
+CODES = [*Reason, *PlanReason, *GateReason, *ObstacleReason, *PersonReason]
 
-@pytest.mark.parametrize("code", [*Reason, *PlanReason])
+
+@pytest.mark.parametrize("code", CODES)
 def test_every_code_has_a_sentence_and_a_next_step(code: str) -> None:
     """Both end like sentences, and can be formatted with nothing known."""
     said = explain(code)
@@ -24,7 +29,7 @@ def test_every_code_has_a_sentence_and_a_next_step(code: str) -> None:
 
 def test_no_sentence_is_for_a_code_that_does_not_exist() -> None:
     """A code that went takes its sentence with it."""
-    assert set(REASONS) == {*Reason, *PlanReason}
+    assert set(REASONS) == set(CODES)
 
 
 def test_no_two_codes_mean_the_same() -> None:

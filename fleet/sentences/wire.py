@@ -1,35 +1,12 @@
-"""What a reason code, a phase or a state means to a person, and what to do next. Pure.
-
-Codes travel with parameters and never with prose; the prose is here, with the
-reader, so that it can improve without a device. A parameter that a sentence
-asks for and doesn't get shows as `?`; those it doesn't ask for follow in
-brackets. A code nobody here knows shows itself: it comes from something newer.
-"""
+"""What devices say: the reason codes of the wire, and the phases of a revision. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from fleet.rollouts.errors import PlanReason
-from fleet.rollouts.gate import GateReason
-from fleet.rollouts.plan import ObstacleReason
-from fleet.rollouts.progress import PersonReason
-from fleet.rollouts.states import RolloutState, TargetState
-from fleet.selector import EVERYTHING, GRAMMAR
+from fleet.sentences.sentence import Sentence
 
-UNKNOWN_NEXT = "It is newer than this version of Skerry: upgrade the centre to read it."
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """What it means, and the next step, both with `{parameters}`."""
-
-    meaning: str
-    next_step: str
-
-
-REASONS: Mapping[str, Sentence] = {
+WIRE: Mapping[str, Sentence] = {
     # A document from outside
     Reason.MALFORMED: Sentence(
         "A document can't be read.",
@@ -229,87 +206,7 @@ REASONS: Mapping[str, Sentence] = {
     Reason.INTERNAL: Sentence(
         "Skerry made a mistake.", "Report it, with the log around this time."
     ),
-    # Deciding
-    PlanReason.NO_CHANGE: Sentence("It already wants exactly this.", "Nothing."),
-    PlanReason.DEPLOYMENTS_LIMIT: Sentence(
-        "It has {limit} deployments, the most a device may have.", "Remove one first."
-    ),
-    PlanReason.FACTS_UNKNOWN: Sentence(
-        "It hasn't said enough of itself (architecture, memory, runtime) to tell what fits.",
-        "Start its agent; it says so when it connects.",
-    ),
-    PlanReason.TARGET_UNKNOWN: Sentence(
-        "There is no device with this id.", "Look it up: skerry device ls."
-    ),
-    PlanReason.TARGET_AHEAD: Sentence(
-        "It acts on document {observed}, newer than any in the store: the store was restored.",
-        "Nothing is sent to it, so that it isn't driven back. Restore a newer store.",
-    ),
-    PlanReason.BUNDLE_UNKNOWN: Sentence(
-        "No such bundle is published here.", "Publish it first; skerry bundle ls shows what is."
-    ),
-    PlanReason.POLICY_UNKNOWN: Sentence(
-        "There is no such policy.", "Take a built-in one: careful, or all-at-once."
-    ),
-    PlanReason.SELECTOR_MALFORMED: Sentence(
-        "That is no selector.", f"Write {GRAMMAR}; or {EVERYTHING}, for every device."
-    ),
-    PlanReason.PLAN_CHANGED: Sentence(
-        "The world is not as it was when that plan was made.",
-        "Look at the new plan, and start that one.",
-    ),
-    PlanReason.OVERTAKEN: Sentence(
-        "A newer change of this deployment came first; this one changed nothing.", "Nothing."
-    ),
-    # Gates
-    GateReason.CANARY_FAILED: Sentence(
-        "In wave {wave}, {target} did not take it ({cause}), first of its class ({class_name}).",
-        "See why: skerry device show {target}. Then fix the model, and roll out a new version.",
-    ),
-    GateReason.ERRORS_ABOVE: Sentence(
-        "In wave {wave}, {bad} of {of} did not take it; the gate lets pass {limit} %.",
-        "See who and why: skerry rollout show. Then fix the model, and roll out a new version.",
-    ),
-    GateReason.UNDER_WAY: Sentence("Some of its targets are still on the way.", "Wait."),
-    GateReason.WAITS_FOR_AWAY: Sentence(
-        "Too few of its targets can be reached to decide; it waits for those that are away.",
-        "Bring them back, or resume it once its deadline has passed.",
-    ),
-    GateReason.SAMPLE_TOO_SMALL: Sentence(
-        "In wave {wave}, only {sample} came to an end: too few for the gate to decide.",
-        "Look at them. Then go on (skerry rollout resume), or back (skerry rollout rollback).",
-    ),
-    GateReason.BETWEEN_THRESHOLDS: Sentence(
-        "In wave {wave}, of {sample} too few took it to pass, and too many to fail.",
-        "Look at who did not. Then go on, or back: skerry rollout resume, or rollback.",
-    ),
-    GateReason.ENOUGH_COMMITTED: Sentence("Enough of its targets serve it.", "Nothing."),
-    # What a plan says beforehand
-    ObstacleReason.SAMPLE_OUT_OF_REACH: Sentence(
-        "Wave {wave} has {targets} targets and its gate wants {sample} of them: it will {then}.",
-        "Take more targets or another policy, or be there to resume it.",
-    ),
-    ObstacleReason.WAVE_AWAY: Sentence(
-        "None of the {targets} targets of wave {wave} can be reached: it waits for one to be back.",
-        "Bring them back, or leave them out.",
-    ),
-    ObstacleReason.CLASS_AWAY: Sentence(
-        "No target of class {class_name} can be reached, so none is a canary ({targets} wait).",
-        "Nothing: the first of them that is back goes alone, and the others follow it.",
-    ),
-    # A person's words
-    PersonReason.PAUSED_BY_PERSON: Sentence(
-        "A person paused it: nobody new is asked.", "Go on: skerry rollout resume."
-    ),
-    PersonReason.ABORTED_BY_PERSON: Sentence(
-        "A person ended it: whoever has it keeps it.",
-        "To bring them back to what they had: skerry rollout rollback.",
-    ),
-    PersonReason.ROLLED_BACK_BY_PERSON: Sentence(
-        "A person had it rolled back: its targets return to what they had.", "Nothing."
-    ),
 }
-"""Every code of the wire and of the planner. A test fails on one without both parts."""
 
 PHASES: Mapping[Phase, str] = {
     Phase.ACCEPTED: "wanted, not begun",
@@ -325,55 +222,3 @@ PHASES: Mapping[Phase, str] = {
     Phase.REFUSED: "refused; it never served",
     Phase.RETIRED: "replaced",
 }
-
-TARGETS: Mapping[TargetState, str] = {
-    TargetState.PLANNED: "not asked yet",
-    TargetState.ASKED: "asked, no word yet",
-    TargetState.UPDATING: "on its way",
-    TargetState.COMMITTED: "serves it",
-    TargetState.ROLLED_BACK: "tried it and went back",
-    TargetState.REFUSED: "refused it",
-    TargetState.SUPERSEDED: "something newer is wanted",
-    TargetState.TIMED_OUT: "did not come to an end in time",
-    TargetState.RETURNING: "on its way back",
-    TargetState.RETURNED: "back on what it had",
-    TargetState.NOT_RETURNED: "could not go back",
-    TargetState.NOT_ASKED: "was never asked",
-}
-
-ROLLOUTS: Mapping[RolloutState, str] = {
-    RolloutState.PLANNED: "not started",
-    RolloutState.RUNNING: "running",
-    RolloutState.DONE: "done",
-    RolloutState.FAILED: "failed: at least one target did not take it",
-    RolloutState.PAUSED: "paused",
-    RolloutState.ROLLING_BACK: "rolling back",
-    RolloutState.ROLLED_BACK: "rolled back",
-    RolloutState.ABORTED: "aborted",
-    RolloutState.SUPERSEDED: "superseded: something newer is wanted everywhere",
-}
-
-
-class _Parameters(dict[str, str]):
-    """What a device said beside the code, and which of it a sentence has used."""
-
-    def __init__(self, given: Mapping[str, str]) -> None:
-        super().__init__(given)
-        self.left = dict(given)
-
-    def __getitem__(self, name: str) -> str:
-        self.left.pop(name, None)
-        return self.get(name, "?")
-
-
-def explain(code: str, parameters: Mapping[str, str] | None = None) -> Sentence:
-    """Return what a reason code means, with its parameters put in."""
-    values = _Parameters(parameters or {})
-    known = REASONS.get(code)
-    if known is None:  # from outside: a text to show, not one to format
-        meaning, next_step = code, UNKNOWN_NEXT
-    else:
-        meaning = known.meaning.format_map(values)
-        next_step = known.next_step.format_map(values)
-    details = ", ".join(f"{name} {value}" for name, value in values.left.items())
-    return Sentence(f"{meaning} ({details})" if details else meaning, next_step)
