@@ -8,7 +8,7 @@ Rules:
   column wide (East-Asian width N, no emoji).
 - A terminal's lines are as wide as it is, 60 columns at least: names are cut in the middle,
   numbers never. What goes to a pipe is not cut: a line there is as long as it is.
-- Ages are relative, from two times of one clock: the centre's, whose answer says when it is.
+- Ages (`fleet.clock.age`) are from two times of one clock: the centre's, whose answers are dated.
 
 Use: `screen = Screen.of(sys.stdout, os.environ, color)`, then `screen.state(Mark.OK, "ok")`,
 `screen.field("WHY", …)`, `screen.table(…)`; each returns text or lines, `show` prints them. In a
@@ -20,7 +20,6 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Self, TextIO
 
@@ -178,28 +177,6 @@ def show(lines: Iterable[str]) -> None:
 def visible(text: str) -> int:
     """Return how many columns a text takes: escapes take none."""
     return len(_ESCAPE.sub("", text))
-
-
-def age(since: str | None, now: str) -> str:
-    """Return how long ago a time was, by the clock that says it is `now`: `8 min`, `3 d 4 h`."""
-    if since is None:
-        return "never"
-    return span((datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds())
-
-
-def span(seconds: float) -> str:
-    """Return a time span in the largest unit, and the next one while it says something."""
-    whole = max(int(seconds), 0)
-    for length, unit, smaller, below in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 0, ""),
-    ):
-        if whole >= length:
-            count, rest = divmod(whole, length)
-            more = rest // smaller if smaller and count < 10 else 0  # noqa: PLR2004  # `12 d` is enough
-            return f"{count} {unit} {more} {below}" if more else f"{count} {unit}"
-    return f"{whole} s"
 
 
 def latency(seconds: float | None) -> str:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sketch import Sketch, quantile
+from agent.sketch import Sketch
 from agent.wire.limits import SKETCH_BUCKETS_LIMIT
+from agent.wire.sketch import merged, quantile
 from agent.wire.v1.health import LatencySketch
 
 SECONDS = st.floats(min_value=1e-6, max_value=600.0)
@@ -67,6 +68,7 @@ def test_sketches_add_up_in_any_order(
         backward.merge(one)
 
     assert sketch_of(first + second + third).to_wire() == forward.to_wire() == backward.to_wire()
+    assert merged([b, c, a]) == forward.to_wire()
 
 
 @given(MANY)

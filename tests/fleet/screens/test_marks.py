@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.cli.marks import Column, Mark, Screen, age, latency, percent, span, visible
+from fleet.cli.marks import Column, Mark, Screen, latency, percent, visible
 from fleet.cli.screen import Color
+from fleet.clock import age, span
 
 WIDE = Screen(columns=92, color=True)
 
