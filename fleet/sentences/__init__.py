@@ -8,15 +8,25 @@ brackets. A code nobody here knows shows itself: it comes from something newer.
 
 from collections.abc import Mapping
 
+from fleet.sentences.health import HEALTH, STATES
 from fleet.sentences.rollouts import DECIDED, PLANNED, ROLLOUTS, TARGETS
 from fleet.sentences.sentence import Sentence
 from fleet.sentences.wire import PHASES, WIRE
 
-__all__ = ["PHASES", "REASONS", "ROLLOUTS", "TARGETS", "UNKNOWN_NEXT", "Sentence", "explain"]
+__all__ = [
+    "PHASES",
+    "REASONS",
+    "ROLLOUTS",
+    "STATES",
+    "TARGETS",
+    "UNKNOWN_NEXT",
+    "Sentence",
+    "explain",
+]
 
 UNKNOWN_NEXT = "It is newer than this version of Skerry: upgrade the centre to read it."
 
-REASONS: Mapping[str, Sentence] = {**WIRE, **PLANNED, **DECIDED}
+REASONS: Mapping[str, Sentence] = {**WIRE, **PLANNED, **DECIDED, **HEALTH}
 """Every code of the wire and of the centre. A test fails on one without both parts."""
 
 

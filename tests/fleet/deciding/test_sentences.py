@@ -6,14 +6,24 @@ import pytest
 
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
+from fleet.health.states import HealthReason, State
 from fleet.rollouts.errors import PlanReason
 from fleet.rollouts.gate import GateReason
 from fleet.rollouts.plan import ObstacleReason
 from fleet.rollouts.progress import PersonReason
 from fleet.rollouts.states import RolloutState, TargetState
-from fleet.sentences import PHASES, REASONS, ROLLOUTS, TARGETS, UNKNOWN_NEXT, Sentence, explain
+from fleet.sentences import (
+    PHASES,
+    REASONS,
+    ROLLOUTS,
+    STATES,
+    TARGETS,
+    UNKNOWN_NEXT,
+    Sentence,
+    explain,
+)
 
-CODES = [*Reason, *PlanReason, *GateReason, *ObstacleReason, *PersonReason]
+CODES = [*Reason, *PlanReason, *GateReason, *ObstacleReason, *PersonReason, *HealthReason]
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -68,10 +78,11 @@ def test_an_unknown_code_shows_itself() -> None:
 
 def test_every_phase_and_state_has_its_words() -> None:
     """And nothing else has."""
-    assert (set(PHASES), set(TARGETS), set(ROLLOUTS)) == (
+    assert (set(PHASES), set(TARGETS), set(ROLLOUTS), set(STATES)) == (
         set(Phase),
         set(TargetState),
         set(RolloutState),
+        set(State),
     )
 
 

@@ -1,0 +1,137 @@
+"""Numbers of many devices in one: counted, or merged; never averaged. Pure.
+
+What is counted is each device's last period, of those that are heard of now: an offline
+device's last numbers say nothing about today.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agent.wire import facts, v1
+from agent.wire.sketch import merged, quantile
+from fleet.health.heard import Heard
+from fleet.health.states import State, Verdict
+
+_NOT_HERE = frozenset({State.UNKNOWN, State.OFFLINE})
+_UNTOLD = "not told"
+
+Judged = Sequence[tuple[Heard, Verdict]]
+"""Devices with their verdicts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """Requests and their latency in the last period of some devices."""
+
+    devices: int = 0
+    requests: int = 0
+    errors: int = 0
+    restarts: int = 0
+    latency: v1.LatencySketch = field(default_factory=v1.LatencySketch)
+
+    def quantile(self, share: float) -> float | None:
+        """Return the seconds below which this share of requests took; None: there were none."""
+        return quantile(self.latency, share)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Served:
+    """What numbers are of: a bundle under a deployment's name, on one class of devices."""
+
+    deployment: str
+    bundle: str
+    version: str
+    digest: str
+    class_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """On how many devices a bundle serves, of all `devices`; `offline` ones only may serve it."""
+
+    bundle: v1.BundleRef
+    serving: int
+    offline: int
+    devices: int
+
+
+def total(parts: Iterable[Numbers]) -> Numbers:
+    """Return the sum: counts added up, sketches merged."""
+    every = tuple(parts)
+    return Numbers(
+        devices=sum(part.devices for part in every),
+        requests=sum(part.requests for part in every),
+        errors=sum(part.errors for part in every),
+        restarts=sum(part.restarts for part in every),
+        latency=merged(part.latency for part in every),
+    )
+
+
+def of_deployment(told: v1.DeploymentHealth) -> Numbers:
+    """Return the numbers of one deployment on one device."""
+    return Numbers(
+        devices=1,
+        requests=told.requests,
+        errors=told.errors,
+        restarts=told.restarts,
+        latency=told.latency,
+    )
+
+
+def of_device(heard: Heard) -> Numbers | None:
+    """Return the numbers of all that serves on one device; None: it has sent no health yet."""
+    if heard.health is None:
+        return None
+    summed = total(map(of_deployment, heard.health.deployments))
+    return Numbers(
+        devices=1,
+        requests=summed.requests,
+        errors=summed.errors,
+        restarts=summed.restarts,
+        latency=summed.latency,
+    )
+
+
+def by_state(judged: Judged) -> Mapping[State, int]:
+    """Return how many devices are in each state, the empty ones too."""
+    counted = Counter(verdict.state for _, verdict in judged)
+    return {state: counted[state] for state in State}
+
+
+def spread(judged: Judged) -> Sequence[Spread]:
+    """Return what serves, the widest spread first."""
+    here: Counter[v1.BundleRef] = Counter()
+    away: Counter[v1.BundleRef] = Counter()
+    for heard, verdict in judged:
+        (away if verdict.state in _NOT_HERE else here).update(set(heard.serving()))
+    return [
+        Spread(bundle=bundle, serving=here[bundle], offline=away[bundle], devices=len(judged))
+        for bundle in sorted(
+            {*here, *away},
+            key=lambda each: (-here[each], -away[each], each.name, each.version, each.digest),
+        )
+    ]
+
+
+def by_served(judged: Judged) -> Mapping[Served, Numbers]:
+    """Return the numbers of each bundle under each name on each class of devices."""
+    found: dict[Served, list[Numbers]] = {}
+    for heard, verdict in judged:
+        if heard.health is None or verdict.state in _NOT_HERE:
+            continue
+        for told in heard.health.deployments:
+            found.setdefault(_served(heard, told), []).append(of_deployment(told))
+    return {served: total(found[served]) for served in sorted(found)}
+
+
+def _served(heard: Heard, told: v1.DeploymentHealth) -> Served:
+    """Say what a device's numbers are of; its class where its report is about the same bundle."""
+    bundle = heard.named(told.name, told.digest)
+    report = heard.target.told(told.name)
+    active = None if report is None else report.active
+    class_name = _UNTOLD
+    if active is not None and active.bundle.digest == told.digest:
+        architecture = heard.target.facts.get(facts.ARCHITECTURE, _UNTOLD)
+        class_name = f"{active.runtime}, {architecture}, {active.accelerator}"
+    return Served(told.name, bundle.name, bundle.version, bundle.digest, class_name)
