@@ -25,11 +25,15 @@ class Meter:
         """Watch it no longer."""
         self._trials.pop(name, None)
 
-    def crashed(self, name: str, revision: int) -> None:
-        """Count a worker's death."""
+    def died(self, name: str, revision: int, *, of_itself: bool) -> None:
+        """Count a worker's death, of its content or (a deadline, no memory) perhaps not."""
         trial = self._trials.get(name)
-        if trial is not None and trial.revision == revision:
+        if trial is None or trial.revision != revision:
+            return
+        if of_itself:
             self._trials[name] = replace(trial, crashes=trial.crashes + 1)
+        else:
+            self._trials[name] = replace(trial, mishaps=trial.mishaps + 1)
 
     @property
     def trials(self) -> Mapping[str, Trial]:

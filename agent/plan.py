@@ -4,13 +4,15 @@ Level-triggered: the whole of both sides is read each time, nothing is
 remembered here. At most one step a deployment, and no deployment looks at
 another's. Rules, first match wins:
 
-1. What should be serving and isn't is started again, before anything else and
-   with no network.
+1. A deployment that is no longer wanted is retired.
 2. A rollback that was begun is finished.
-3. A deployment that is no longer wanted is retired.
+3. What should be serving and isn't is started again, before anything else and
+   with no network; what died too often gives way to what was committed before it.
 4. Another revision wanted supersedes the one under way, whatever its phase.
 5. Else the phase says: fetch, stage, test, activate, then commit or fail probation.
+   Content in quarantine is refused before it is fetched, unless it is what serves.
 
+While a technician holds the device nothing new is begun: it wants what it has.
 Carrying out a plan leads to desired; planning again from there yields nothing.
 """
 
@@ -19,6 +21,7 @@ from enum import StrEnum
 
 from agent.state import Observed, Record, Trial
 from agent.wire import v1
+from agent.wire.limits import TEXT_LIMIT
 from agent.wire.phases import Happening, Phase
 from agent.wire.reasons import Reason
 
@@ -34,13 +37,19 @@ TRIAL_ERRORS_SHARE = 0.05
 ATTEMPTS_LIMIT = 3
 """Starts that crash or hang before a candidate is refused: a busy machine is no bad model."""
 
+CONDEMNING = frozenset({Reason.GOLDEN_MISMATCH, Reason.WORKER_CRASHED})
+"""What content does by itself, whatever its settings. A deadline and memory can be changed."""
+
 
 class Action(StrEnum):
     """What a step does."""
 
     RESTORE = "restore"
+    LET_GO = "let-go"
     ROLL_BACK = "roll-back"
+    RECOVER = "recover"
     RETIRE = "retire"
+    REFUSE = "refuse"
     ACCEPT = "accept"
     FETCH = "fetch"
     STAGE = "stage"
@@ -58,6 +67,7 @@ class Step:
     action: Action
     reason: str
     wanted: v1.Deployment | None = None
+    problem: v1.Problem | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,28 +112,69 @@ def _next(  # noqa: PLR0911  # a ladder of rules, one return each
     record = observed.records.get(name)
     if record is None:
         why = "new in the desired document"
-        return Step(deployment=name, action=Action.ACCEPT, reason=why, wanted=wanted)
+        accept = Step(deployment=name, action=Action.ACCEPT, reason=why, wanted=wanted)
+        return None if observed.held else accept
     due = observed.waits.get(name, now_s)
-    gone = known and wanted is None
-    if not gone and _missing(record, observed) and observed.restore_waits.get(name, now_s) <= now_s:
-        return Step(deployment=name, action=Action.RESTORE, reason="it should serve and doesn't")
-    if record.phase is Phase.ROLLING_BACK and not gone:
-        why = "its probation failed"
-        return Step(deployment=name, action=Action.ROLL_BACK, reason=why) if due <= now_s else due
-    if gone:
+    if known and wanted is None and not observed.held:
         why = "no longer in the desired document"
         return Step(deployment=name, action=Action.RETIRE, reason=why) if due <= now_s else due
-    if wanted is not None and wanted != record.wanted:
+    if mending := _mend(record, observed, now_s):
+        return mending
+    if wanted is not None and wanted != record.wanted and not observed.held:
         why = f"revision {wanted.revision} supersedes {record.wanted.revision}"
         return Step(deployment=name, action=Action.ACCEPT, reason=why, wanted=wanted)
+    if record.phase is Phase.ROLLING_BACK:
+        return due
     if record.phase is Phase.PROBATION:
         return _probation(record, observed.trials.get(name), now_s)
     if record.phase not in _BY_PHASE:
+        return _recovery(record, observed, now_s)
+    if observed.held:
         return None
-    if due > now_s:
-        return due
+    return due if due > now_s else _onward(record, observed)
+
+
+def _mend(record: Record, observed: Observed, now_s: float) -> Step | None:
+    """Return what brings back what should serve, or what served before it."""
+    name = record.name
+    if record.phase is Phase.ROLLING_BACK and observed.waits.get(name, now_s) <= now_s:
+        why = "it failed, and the one before it is to serve"
+        return Step(deployment=name, action=Action.ROLL_BACK, reason=why)
+    if not _missing(record, observed):
+        return None
+    gone = observed.given_up.get(name)
+    if gone and record.current and gone.revision == record.current.revision:
+        problem = v1.Problem(reason=gone.reason, message=gone.message[:TEXT_LIMIT])
+        why = "its worker died too often"
+        return Step(deployment=name, action=Action.LET_GO, reason=why, problem=problem)
+    if observed.restore_waits.get(name, now_s) <= now_s:
+        return Step(deployment=name, action=Action.RESTORE, reason="it should serve and doesn't")
+    return None
+
+
+def _onward(record: Record, observed: Observed) -> Step:
+    """Return the next step of a candidate; content that failed here before is not fetched again."""
+    verdict = observed.quarantined.get(record.wanted.bundle.digest)
+    serves = record.current is not None and record.current.digest == record.wanted.bundle.digest
+    if verdict is not None and record.phase is Phase.ACCEPTED and not serves:
+        problem = v1.Problem(
+            reason=Reason.QUARANTINED,
+            message=verdict.message,
+            parameters={"cause": verdict.reason, "since": verdict.since},
+        )
+        why = f"its content is in quarantine: {verdict.reason}"
+        return Step(deployment=record.name, action=Action.REFUSE, reason=why, problem=problem)
     action, why = _BY_PHASE[record.phase]
-    return Step(deployment=name, action=action, reason=why)
+    return Step(deployment=record.name, action=action, reason=why)
+
+
+def _recovery(record: Record, observed: Observed, now_s: float) -> Step | float | None:
+    """Say that what died too often has lived long enough since."""
+    due = observed.recoveries.get(record.name)
+    if due is None or _missing(record, observed):
+        return None
+    why = "it lives again"
+    return Step(deployment=record.name, action=Action.RECOVER, reason=why) if due <= now_s else due
 
 
 def _missing(record: Record, observed: Observed) -> bool:
@@ -142,15 +193,19 @@ def _probation(record: Record, trial: Trial | None, now_s: float) -> Step | floa
     probation_s = record.wanted.settings.probation_s
     if trial is None or trial.revision != record.wanted.revision:
         return None
-    failed = ""
+    failed, parameters = "", {}
     if trial.crashes >= TRIAL_CRASHES_LIMIT:
         failed = f"{trial.crashes} crashes in probation"
+        parameters = {"cause": Reason.WORKER_CRASHED.value}
+    elif trial.crashes + trial.mishaps >= TRIAL_CRASHES_LIMIT:
+        failed = f"its worker died {trial.crashes + trial.mishaps} times in probation"
     elif trial.requests >= TRIAL_REQUESTS_LEAST and (
         trial.errors > TRIAL_ERRORS_SHARE * trial.requests
     ):
         failed = f"{trial.errors} of {trial.requests} requests failed in probation"
     if failed:
-        return Step(deployment=record.name, action=Action.FAIL, reason=failed)
+        problem = v1.Problem(reason=Reason.PROBATION_FAILED, message=failed, parameters=parameters)
+        return Step(deployment=record.name, action=Action.FAIL, reason=failed, problem=problem)
     if now_s >= trial.since_s + probation_s:
         why = f"served {probation_s:g} s without complaint"
         return Step(deployment=record.name, action=Action.COMMIT, reason=why)
@@ -165,6 +220,15 @@ _PASSING = frozenset(
     }
 )  # fmt: skip
 _MAY_PASS = frozenset({Reason.WORKER_CRASHED, Reason.WORKER_STUCK, Reason.SIZE_MISMATCH})
+
+
+def condemned(problem: v1.Problem) -> str | None:
+    """Return the reason for which a problem's content goes into quarantine; None: it doesn't.
+
+    A probation that failed by the share of errors is of the revision: its settings may be why.
+    """
+    cause = problem.parameters.get("cause", problem.reason)
+    return cause if cause in CONDEMNING and problem.reason != Reason.QUARANTINED else None
 
 
 def outcome(reason: str, attempts: int) -> Happening:

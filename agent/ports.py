@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.state import Installed, Serving
+from agent.state import GivenUp, Installed, Serving
 from agent.wire import v1
 from agent.wire.phases import Happening
 from agent.wire.topics import Kind
@@ -105,6 +105,9 @@ class Floor(Protocol):
 
     def serving(self) -> Mapping[str, Serving]:
         """What answers now, by name."""
+
+    def given_up(self) -> Mapping[str, GivenUp]:
+        """What died too often and is not started again until it is activated anew, by name."""
 
     async def test(self, candidate: Installed) -> None:
         """Start the candidate apart, with its golden vectors, and close it. Nothing else changes.

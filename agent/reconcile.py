@@ -8,33 +8,33 @@ without a trace. Whatever fails is put off or ends its candidate
 """
 
 import asyncio
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
 
-from agent.backoff import full_jitter_s
 from agent.errors import StepError
 from agent.ledger import Ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.meter import Meter
-from agent.plan import Action, Step, outcome, plan
+from agent.patience import Patience
+from agent.plan import Action, Step, condemned, outcome, plan
 from agent.ports import Floor, Supply
-from agent.state import Installed, Note, Observed, Record, accepted, phase_note, text
+from agent.register import MAY_DEFER, OvertakenError, Register
+from agent.state import GivenUp, Installed, Observed, Record, text
 from agent.wire import v1
 from agent.wire.phases import Happening, Phase
 from agent.wire.reasons import Reason
 
-_RETRY_BASE_S = 2.0
-_RETRY_CAP_S = 300.0
 _TRIAL_LOOK_S = 1.0
 """How often a probation is looked at while it lasts."""
 
 _INTERRUPTIBLE = frozenset({Action.FETCH, Action.STAGE, Action.TEST})
-"""Steps that a newer desired document ends at once: they may last, and have touched nothing."""
+"""Steps that a newer document or a hold ends at once: they may last, and have touched nothing."""
 
-_RECORDING = frozenset({Action.ACCEPT, Action.COMMIT, Action.FAIL})
+_RECORDING = frozenset(
+    {Action.ACCEPT, Action.COMMIT, Action.FAIL, Action.LET_GO, Action.RECOVER, Action.REFUSE}
+)
 """Steps that only write the ledger: when one fails, so would every other."""
 
 _REFETCH = frozenset({Reason.NOT_FOUND, Reason.DIGEST_MISMATCH, Reason.BUNDLE_INCOMPLETE})
@@ -49,6 +49,11 @@ class _Under:
 
     step: Step
     task: asyncio.Task[None]
+
+    def end(self) -> None:
+        """End it early, once: what it does to end in order is not to be ended."""
+        if not self.task.cancelling():
+            self.task.cancel()
 
 
 class Reconciler:
@@ -73,9 +78,9 @@ class Reconciler:
         self._desired, self._clock, self._changed = desired, clock, changed
         self._woken = asyncio.Event()
         self._under: dict[str, _Under] = {}
-        self._waits: dict[str, float] = {}
-        self._restore_waits: dict[str, float] = {}
-        self._attempts: dict[str, int] = {}
+        self._register = Register(ledger, clock, changed)
+        self._patience = Patience()
+        self._parted: dict[str, GivenUp] = {}
         self._pause_until_s = 0.0
 
     def wake(self) -> None:
@@ -87,14 +92,13 @@ class Reconciler:
         now = asyncio.get_running_loop().time()
         for name, record in self._ledger.records.items():
             if record.problem and record.problem.reason == Reason.REGISTRY_UNREACHABLE:
-                soon = now + full_jitter_s(1, random.random(), base_s=_RETRY_BASE_S)  # noqa: S311  # not a secret
-                self._waits[name] = min(self._waits.get(name, now), soon)
+                self._patience.hurry(name, now)
         self.wake()
 
     async def boot(self) -> None:
         """Start everything that should serve, with no network and before anything else."""
         steps = [
-            Step(deployment=name, action=Action.RESTORE, reason="the agent started")
+            Step(deployment=name, action=_first(record), reason="the agent started")
             for name, record in self._ledger.records.items()
             if record.current is not None
         ]
@@ -112,7 +116,10 @@ class Reconciler:
                 await asyncio.sleep(max(0.0, self._pause_until_s - loop.time()))
                 self._woken.clear()
                 now_s = max(loop.time(), slept_to_s)
-                found = plan(self._desired(), self._observe(), now_s)
+                observed = self._observe()
+                found = plan(self._desired(), observed, now_s)
+                if observed.held:
+                    self._interrupt()
                 for step in found.steps:
                     self._begin(group, step)
                 wake_s = found.wake_s
@@ -129,9 +136,22 @@ class Reconciler:
             records=self._ledger.records,
             serving=self._floor.serving(),
             trials=self._meter.trials,
-            waits=dict(self._waits),
-            restore_waits=dict(self._restore_waits),
+            waits=dict(self._patience.waits),
+            restore_waits=dict(self._patience.restore_waits),
+            recoveries=dict(self._patience.recoveries),
+            given_up={
+                name: gone
+                for name, gone in self._floor.given_up().items()
+                if self._parted.get(name) is not gone
+            },
+            quarantined=self._ledger.quarantined,
+            held=self._ledger.owner_hold is not None,
         )
+
+    def _interrupt(self) -> None:
+        for under in self._under.values():
+            if under.step.action in _INTERRUPTIBLE:
+                under.end()
 
     def _begin(self, group: asyncio.TaskGroup, step: Step) -> None:
         under = self._under.get(step.deployment)
@@ -140,7 +160,7 @@ class Reconciler:
                 Action.ACCEPT,
                 Action.RETIRE,
             }:
-                under.task.cancel()
+                under.end()
             return
         task = group.create_task(self._take(step), name=f"{step.action} {step.deployment}")
         self._under[step.deployment] = _Under(step, task)
@@ -160,7 +180,7 @@ class Reconciler:
                 await self._accept(record, step)
             elif record is not None:
                 await _STEPS[step.action](self, record, step)
-        except _OvertakenError:
+        except OvertakenError:
             await _log.ainfo("overtaken", deployment=name, action=step.action)
         except LedgerDamagedError:
             raise  # the agent starts again, and moves it aside
@@ -175,72 +195,87 @@ class Reconciler:
 
     async def _accept(self, old: Record | None, step: Step) -> None:
         assert step.wanted is not None  # noqa: S101  # for the type checker: the plan puts it there
-        at = self._clock()
-        if old is None:
-            await self._put(None, accepted(step.wanted, at))
-        else:
-            new = old.superseded(step.wanted, at)
-            dropped = () if old.settled else (_dropped(old, Reason.SUPERSEDED),)
-            await self._write(old.name, old, new, *dropped, phase_note(new))
-            self._meter.end_trial(old.name)
-        self._forget_waits(step.deployment)
+        await self._register.accept(old, step.wanted)
+        self._meter.end_trial(step.deployment)
+        self._patience.moved_on(step.deployment)
 
     async def _fetch(self, record: Record, _step: Step) -> None:
         if record.phase is Phase.ACCEPTED:
-            record = await self._put(record, record.moved(Happening.BEGUN, self._clock()))
+            record = await self._register.put(record, record.moved(Happening.BEGUN, self._clock()))
 
         async def progress(happening: Happening) -> None:
             nonlocal record
             if record.phase is Phase.FETCHING:
-                record = await self._put(record, record.moved(happening, self._clock()))
+                record = await self._register.put(record, record.moved(happening, self._clock()))
 
         await self._supply.fetch(record.wanted.bundle, progress)
         if record.phase is Phase.FETCHING:
-            record = await self._put(record, record.moved(Happening.FETCHED, self._clock()))
-        await self._put(record, record.moved(Happening.VERIFIED, self._clock()))
+            record = await self._register.put(
+                record, record.moved(Happening.FETCHED, self._clock())
+            )
+        await self._register.put(record, record.moved(Happening.VERIFIED, self._clock()))
 
     async def _stage(self, record: Record, _step: Step) -> None:
         candidate = await self._supply.stage(record.wanted)
-        await self._put(record, record.staged(candidate, self._clock()))
+        await self._register.put(record, record.staged(candidate, self._clock()))
 
     async def _test(self, record: Record, _step: Step) -> None:
         await self._floor.test(_candidate(record))
-        await self._put(record, record.moved(Happening.TESTED, self._clock()))
+        await self._register.put(record, record.moved(Happening.TESTED, self._clock()))
 
     async def _activate(self, record: Record, step: Step) -> None:
         await self._floor.activate(_candidate(record))
         self._meter.begin_trial(
             record.name, record.wanted.revision, asyncio.get_running_loop().time()
         )
-        self._forget_waits(record.name)
-        serving = await self._put(record, record.activated(self._clock()))
+        self._patience.replaced(record.name)
+        serving = await self._register.put(record, record.activated(self._clock()))
         if record.wanted.settings.probation_s == 0:
             await self._commit(serving, step)
 
     async def _commit(self, record: Record, _step: Step) -> None:
         self._meter.end_trial(record.name)
-        await self._put(record, record.committed(self._clock()))
+        await self._register.clear(record, record.committed(self._clock()))
         await self._collect()
 
     async def _fail(self, record: Record, step: Step) -> None:
         self._meter.end_trial(record.name)
-        problem = v1.Problem(reason=Reason.PROBATION_FAILED, message=text(step.reason))
-        await self._put(record, record.moved(Happening.FAILED, self._clock(), problem))
+        await self._let_go(record, _problem(step))
+
+    async def _part(self, record: Record, step: Step) -> None:
+        """Part with what died too often; where nothing was before it, start it again later."""
+        gone = self._floor.given_up().get(record.name)
+        self._meter.end_trial(record.name)
+        await self._let_go(record, _problem(step))
+        if gone is not None:
+            self._parted[record.name] = gone
+        if record.previous is None:
+            self._patience.relapsed(record.name, asyncio.get_running_loop().time())
+
+    async def _recover(self, record: Record, _step: Step) -> None:
+        well = replace(record, problem=None) if record.phase is Phase.COMMITTED else record
+        await self._register.clear(record, well)
+        self._patience.recovered(record.name)
+
+    async def _refuse(self, record: Record, step: Step) -> None:
+        await self._register.put(
+            record, record.moved(Happening.FAILED, self._clock(), _problem(step))
+        )
 
     async def _roll_back(self, record: Record, _step: Step) -> None:
         if record.previous is None:
             await self._floor.close(record.name)
         else:
             await self._floor.activate(record.previous)
-        self._forget_waits(record.name)
-        await self._put(record, record.restored(self._clock()))
+        self._patience.replaced(record.name)
+        await self._register.put(record, record.restored(self._clock()))
 
     async def _retire(self, record: Record, _step: Step) -> None:
         self._meter.end_trial(record.name)
         await self._floor.close(record.name)
-        self._forget_waits(record.name)
-        note = _dropped(record, Reason.REMOVED)
-        await self._write(record.name, record, None, note)
+        self._patience.replaced(record.name)
+        self._parted.pop(record.name, None)
+        await self._register.drop(record)
         await self._collect()
 
     async def _restore(self, record: Record, _step: Step) -> None:
@@ -253,12 +288,11 @@ class Reconciler:
             if record.previous is not None and serving is None:
                 await self._start_again(record.previous)
             raise
-        self._restore_waits.pop(record.name, None)
-        self._attempts.pop(_restoring(record.name), None)
+        now = asyncio.get_running_loop().time()
+        ailing = record.phase is Phase.COMMITTED and record.problem is not None
+        self._patience.restored(record.name, now, ailing=ailing)
         if record.phase is Phase.PROBATION:
-            self._meter.begin_trial(
-                record.name, record.current.revision, asyncio.get_running_loop().time()
-            )
+            self._meter.begin_trial(record.name, record.current.revision, now)
         self._changed()
 
     async def _start_again(self, installed: Installed) -> None:
@@ -279,15 +313,12 @@ class Reconciler:
     async def _failed(self, step: Step, reason: str, error: Exception) -> None:
         """Put the step off, or end its candidate."""
         restoring = step.action is Action.RESTORE
-        key = _restoring(step.deployment) if restoring else step.deployment
-        attempt = self._attempts.get(key, 0)
-        self._attempts[key] = attempt + 1
         now = asyncio.get_running_loop().time()
-        wait_s = full_jitter_s(attempt, random.random(), base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S)  # noqa: S311  # not a secret
-        (self._restore_waits if restoring else self._waits)[step.deployment] = now + wait_s
+        put_off = self._patience.restore_failed if restoring else self._patience.failed
+        attempts, wait_s = put_off(step.deployment, now)
         if step.action in _RECORDING:
             self._pause_until_s = now + wait_s
-        happening = outcome(reason, attempt + 1)
+        happening = outcome(reason, attempts)
         await _log.awarning(
             "step failed",
             deployment=step.deployment,
@@ -306,41 +337,40 @@ class Reconciler:
         try:
             if restoring:
                 await self._restore_failed(record, problem, happening)
-            elif record.phase in _MAY_DEFER:
+            elif record.phase in MAY_DEFER:
                 await self._settle(record, problem, happening)
         except LedgerError as late:
             # The ledger can't be written: memory and file still agree, and the wait is set.
             await _log.awarning("not recorded", deployment=record.name, message=text(late))
 
     async def _settle(self, record: Record, problem: v1.Problem, happening: Happening) -> None:
+        verdict = None
         if happening is Happening.FAILED:
-            self._forget_waits(record.name)
+            self._patience.moved_on(record.name)
+            verdict = self._register.verdict(record.wanted.bundle.digest, problem)
         if record.phase is Phase.ACCEPTED and happening is Happening.DEFERRED:
             new = replace(record, problem=problem)  # it is where it would be put back to
         else:
             new = record.moved(happening, self._clock(), problem)
-        await self._put(record, replace(new, candidate=None))
+        await self._register.put(record, replace(new, candidate=None), verdict)
 
     async def _restore_failed(
         self, record: Record, problem: v1.Problem, happening: Happening
     ) -> None:
-        if record.phase is Phase.PROBATION and happening is Happening.FAILED:
+        last = record.phase is Phase.PROBATION or condemned(problem) is not None
+        if happening is Happening.FAILED and last:
             self._meter.end_trial(record.name)
-            await self._put(record, record.moved(Happening.FAILED, self._clock(), problem))
+            await self._let_go(record, problem)
         elif record.problem is None or record.problem.reason != problem.reason:
-            await self._write(record.name, record, replace(record, problem=problem))
+            await self._register.put(record, replace(record, problem=problem))
 
-    async def _put(self, old: Record | None, new: Record) -> Record:
-        """Replace a record, and tell of it when it is news."""
-        await self._write(new.name, old, new, *((phase_note(new),) if _is_news(old, new) else ()))
-        return new
-
-    async def _write(self, name: str, old: Record | None, new: Record | None, *notes: Note) -> None:
-        at = self._clock()
-        written = await asyncio.to_thread(self._ledger.put, name, old, new, notes, at=at)
-        if not written:
-            raise _OvertakenError(Reason.SUPERSEDED, "a newer revision is wanted")
-        self._changed()
+    async def _let_go(self, record: Record, problem: v1.Problem) -> None:
+        """Part with what serves, and with its content where that is why."""
+        assert record.current is not None  # noqa: S101  # for the type checker: it serves, or should
+        new = record.let_go(problem, self._clock())
+        verdict = self._register.verdict(record.current.digest, problem)
+        if new != record or verdict is not None:
+            await self._register.put(record, new, verdict)
 
     async def _collect(self) -> None:
         records = self._ledger.records.values()
@@ -349,17 +379,15 @@ class Reconciler:
         except StepError as error:
             await _log.awarning("the store was not cleaned", message=text(error))
 
-    def _forget_waits(self, name: str) -> None:
-        self._waits.pop(name, None)
-        self._attempts.pop(name, None)
+
+def _first(record: Record) -> Action:
+    """Return what brings a deployment back when the agent starts."""
+    back = record.phase is Phase.ROLLING_BACK and record.previous is not None
+    return Action.ROLL_BACK if back else Action.RESTORE
 
 
-class _OvertakenError(StepError):
-    """The record is no longer the one the step began with."""
-
-
-def _restoring(name: str) -> str:
-    return f"restore {name}"
+def _problem(step: Step) -> v1.Problem:
+    return step.problem or v1.Problem(reason=Reason.INTERNAL, message=text(step.reason))
 
 
 def _candidate(record: Record) -> Installed:
@@ -368,37 +396,6 @@ def _candidate(record: Record) -> Installed:
     return record.candidate
 
 
-def _is_news(old: Record | None, new: Record) -> bool:
-    """A retry of the same trouble is none: who is offline would fill the outbox with it."""
-    if old is None:
-        return True
-    if new.problem is None or new.phase not in _MAY_DEFER:
-        return old.phase is not new.phase
-    return old.problem is None or old.problem.reason != new.problem.reason
-
-
-def _dropped(record: Record, reason: Reason) -> Note:
-    return Note(
-        kind=v1.EventKind.PHASE,
-        deployment=record.name,
-        revision=record.wanted.revision,
-        digest=record.wanted.bundle.digest,
-        phase=Phase.RETIRED,
-        reason=reason,
-    )
-
-
-_MAY_DEFER = frozenset(
-    {
-        Phase.ACCEPTED,
-        Phase.FETCHING,
-        Phase.VERIFYING,
-        Phase.STAGING,
-        Phase.TESTING,
-        Phase.ACTIVATING,
-    }
-)
-
 _STEPS = {
     Action.FETCH: Reconciler._fetch,  # noqa: SLF001  # the table of this class's own steps
     Action.STAGE: Reconciler._stage,  # noqa: SLF001  # as above
@@ -406,6 +403,9 @@ _STEPS = {
     Action.ACTIVATE: Reconciler._activate,  # noqa: SLF001  # as above
     Action.COMMIT: Reconciler._commit,  # noqa: SLF001  # as above
     Action.FAIL: Reconciler._fail,  # noqa: SLF001  # as above
+    Action.LET_GO: Reconciler._part,  # noqa: SLF001  # as above
+    Action.RECOVER: Reconciler._recover,  # noqa: SLF001  # as above
+    Action.REFUSE: Reconciler._refuse,  # noqa: SLF001  # as above
     Action.ROLL_BACK: Reconciler._roll_back,  # noqa: SLF001  # as above
     Action.RETIRE: Reconciler._retire,  # noqa: SLF001  # as above
     Action.RESTORE: Reconciler._restore,  # noqa: SLF001  # as above

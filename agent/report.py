@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import structlog
@@ -16,7 +17,7 @@ import structlog
 from agent.ledger import Ledger
 from agent.meter import Meter
 from agent.ports import Link, LinkDownError, LinkRefusedError, Tally
-from agent.state import Installed, Record
+from agent.state import Installed, Quarantined, Record
 from agent.wire import codec, v1
 from agent.wire.codec import WireError
 from agent.wire.phases import Phase
@@ -43,6 +44,9 @@ def reported(
     observed: v1.Order | None,
     records: Mapping[str, Record],
     last_error: v1.Problem | None,
+    *,
+    hold: v1.Hold | None = None,
+    quarantined: Mapping[str, Quarantined] = MappingProxyType({}),
 ) -> v1.Reported:
     """Return what this device is."""
     return v1.Reported(
@@ -50,20 +54,21 @@ def reported(
         device=who.device,
         session=session,
         observed=observed,
-        deployments=tuple(_deployment(records[name]) for name in sorted(records)),
+        deployments=tuple(_deployment(records[name], quarantined) for name in sorted(records)),
+        hold=hold,
         last_error=last_error,
         agent_version=who.agent_version,
     )
 
 
-def _deployment(record: Record) -> v1.ReportedDeployment:
+def _deployment(record: Record, quarantined: Mapping[str, Quarantined]) -> v1.ReportedDeployment:
     return v1.ReportedDeployment(
         name=record.name,
         revision=record.wanted.revision,
         digest=record.wanted.bundle.digest,
         phase=record.phase,
         active=_active(record.current) if record.current else None,
-        conditions=tuple(_conditions(record)),
+        conditions=tuple(_conditions(record, quarantined)),
         last_error=record.problem,
     )
 
@@ -78,11 +83,16 @@ def _active(installed: Installed) -> v1.Active:
     )
 
 
-def _conditions(record: Record) -> Iterable[v1.Condition]:
+def _conditions(record: Record, quarantined: Mapping[str, Quarantined]) -> Iterable[v1.Condition]:
     if record.problem is not None and record.phase is Phase.ACCEPTED:
         yield v1.Condition(type="deferred", reason=record.problem.reason, since=record.since)
     if record.phase in {Phase.REFUSED, Phase.ROLLED_BACK} and record.current is not None:
         yield v1.Condition(type="serving", reason=Reason.INCUMBENT_KEPT, since=record.since)
+    verdict = quarantined.get(record.current.digest) if record.current else None
+    if verdict is not None:  # there is nothing else that could serve
+        yield v1.Condition(type="ailing", reason=verdict.reason, since=verdict.since)
+    elif record.problem is not None and record.phase is Phase.COMMITTED:
+        yield v1.Condition(type="ailing", reason=record.problem.reason, since=record.since)
 
 
 def phase_s(device: str, period_s: float) -> float:
@@ -131,6 +141,8 @@ class Reporter:
                 desired.order if desired else None,
                 self._ledger.records,
                 last_error,
+                hold=self._ledger.owner_hold,
+                quarantined=self._ledger.quarantined,
             )
             try:
                 raw = codec.encode(shed(document))

@@ -30,6 +30,7 @@ from agent.meter import Meter
 from agent.outbox import Outbox
 from agent.perform.floor import WorkerFloor
 from agent.perform.supply import Origin, StoreSupply
+from agent.plan import CONDEMNING
 from agent.ports import Arrived, Connected, Greeting, Link
 from agent.reconcile import Reconciler
 from agent.report import Reporter, Self
@@ -300,7 +301,8 @@ class _Device:
 
     def _on_worker(self, event: WorkerEvent) -> None:
         if event.kind in {Happening.CRASHED, Happening.STUCK}:
-            self._meter.crashed(event.deployment, event.revision)
+            of_itself = event.reason in CONDEMNING
+            self._meter.died(event.deployment, event.revision, of_itself=of_itself)
         self._told.put_nowait(
             Note(
                 kind=v1.EventKind.WORKER,

@@ -3,7 +3,7 @@
 A `Record` is one deployment's row in the ledger. Its methods are the only way
 from one record to the next: each applies a happening of `agent.wire.phases` and
 says what it means for what serves. `current` is what should be serving now,
-`previous` the last *committed* revision, to which a failed probation returns.
+`previous` the last *committed* revision, to which a failed one returns.
 Until a candidate is activated nothing of `current` changes, so whatever goes
 wrong before leaves the incumbent alone.
 """
@@ -128,6 +128,21 @@ class Record:
             proven=self.previous is not None,
         )
 
+    def let_go(self, problem: v1.Problem, at: str) -> "Record":
+        """Part with what serves because it fails by itself; the one committed before it is next.
+
+        With none before it, what was committed stays what should serve: better seldom than never.
+        """
+        if self.phase is Phase.PROBATION or (self.phase is Phase.COMMITTED and self.previous):
+            return replace(self.moved(Happening.FAILED, at, problem), proven=False)
+        if self.phase is Phase.COMMITTED:
+            known = self.problem is not None and self.problem.reason == problem.reason
+            return self if known else replace(self, problem=problem)
+        if self.phase is Phase.ROLLING_BACK or self.previous is None:
+            return self
+        # The revision wanted is another one, and is where it was.
+        return replace(self, current=self.previous, previous=None, proven=True)
+
     def digests(self) -> frozenset[str]:
         """Return the bundles that must stay in the store."""
         installed = [each.digest for each in (self.candidate, self.current, self.previous) if each]
@@ -159,13 +174,28 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A probation so far, in loop time and counts since it began on this process."""
+    """A probation so far, in loop time and counts since it began on this process.
+
+    `crashes` are deaths that the bundle's content brought about; `mishaps` those that its
+    settings or the machine may have: a call past its deadline, no memory.
+    """
 
     revision: int
     since_s: float
     requests: int = 0
     errors: int = 0
     crashes: int = 0
+    mishaps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
+    """What answered under a name, and died so often that it is not started again by itself."""
+
+    revision: int
+    digest: str
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +203,9 @@ class Observed:
     """Everything a plan looks at.
 
     `waits` holds back a deployment's next attempt until that loop time,
-    `restore_waits` the next attempt to start what should be serving.
+    `restore_waits` the next attempt to start what should be serving. From
+    `recoveries` on, what died too often counts as well again. `given_up` is what
+    nobody has dealt with yet. While the device is `held` it stays as it is.
     """
 
     records: Mapping[str, Record] = field(default_factory=dict)
@@ -181,6 +213,10 @@ class Observed:
     trials: Mapping[str, Trial] = field(default_factory=dict)
     waits: Mapping[str, float] = field(default_factory=dict)
     restore_waits: Mapping[str, float] = field(default_factory=dict)
+    recoveries: Mapping[str, float] = field(default_factory=dict)
+    given_up: Mapping[str, GivenUp] = field(default_factory=dict)
+    quarantined: Mapping[str, Quarantined] = field(default_factory=dict)
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

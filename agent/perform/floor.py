@@ -9,7 +9,7 @@ from agent.perform.supply import read_card
 from agent.ports import Tally
 from agent.serving.switchboard import Switchboard
 from agent.serving.values import Happening, WorkerEvent
-from agent.state import Installed, Machine, Serving
+from agent.state import GivenUp, Installed, Machine, Serving
 from agent.wire.reasons import Reason
 from agent.workers.pool import Worker, WorkerError, start_worker
 from agent.workers.values import Launch
@@ -34,7 +34,7 @@ class WorkerFloor:
         self, store: Path, machine: Machine, on_event: Callable[[WorkerEvent], None]
     ) -> None:
         self._store, self._machine, self._tell = store, machine, on_event
-        self._given_up: set[str] = set()
+        self._given_up: dict[str, GivenUp] = {}
         self.board = Switchboard(on_event=self._on_event, start_limit_s=START_LIMIT_S)
 
     def serving(self) -> Mapping[str, Serving]:
@@ -45,6 +45,10 @@ class WorkerFloor:
             for name, worker in found.items()
             if worker is not None and name not in self._given_up
         }
+
+    def given_up(self) -> Mapping[str, GivenUp]:
+        """What died too often; see the port."""
+        return dict(self._given_up)
 
     def expect(self, names: Sequence[str]) -> None:
         """Say what will serve once it is started."""
@@ -59,13 +63,13 @@ class WorkerFloor:
     async def activate(self, installed: Installed) -> None:
         """Start it beside what serves, then switch; see the port."""
         worker = await self._start(installed)
-        self._given_up.discard(installed.deployment.name)
+        self._given_up.pop(installed.deployment.name, None)
         await self.board.install(worker, installed.deployment.name)
 
     async def close(self, name: str) -> None:
         """Let nothing serve under a name."""
         await self.board.install(None, name)
-        self._given_up.discard(name)
+        self._given_up.pop(name, None)
 
     def take(self) -> Sequence[Tally]:
         """Return the counts since the last call."""
@@ -84,7 +88,12 @@ class WorkerFloor:
 
     def _on_event(self, event: WorkerEvent) -> None:
         if event.kind is Happening.GAVE_UP:
-            self._given_up.add(event.deployment)
+            self._given_up[event.deployment] = GivenUp(
+                revision=event.revision,
+                digest=event.bundle_digest,
+                reason=event.reason or Reason.WORKER_CRASHED,
+                message=event.message,
+            )
         self._tell(event)
 
     async def _start(self, installed: Installed) -> Worker:

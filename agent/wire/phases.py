@@ -3,11 +3,14 @@
 Theory: a revision is wanted (`accepted`), becomes a *candidate* beside the
 incumbent (`fetching` … `activating`), serves on trial (`probation`) and is
 `committed`. Until `activating` succeeded, the incumbent has not been touched;
-until `committed`, it is kept. Whatever goes wrong leads to `refused` (it never
-served) or through `rolling-back` to `rolled-back` (it served, and the incumbent
-serves again). `deferred` puts a candidate back to the start of the line for a
-cause that passes: no network, no room, a hold. `superseded` may come in every
-phase, because a newer desired document waits for nobody.
+until `committed`, it is kept, and after that for as long as nothing newer is
+committed. Whatever goes wrong leads to `refused` (it never served) or through
+`rolling-back` to `rolled-back` (it served, and the one before it serves again):
+even a committed revision fails when its worker keeps dying, if there is one
+before it. `deferred` puts a candidate back to the start of the line for a cause
+that passes: no network, no room. A hold leaves a candidate where it is.
+`superseded` may come in every phase, because a newer desired document waits for
+nobody.
 
 Pure: the table, and one function that reads it. `docs/reference/phases.md` is
 generated from here.
@@ -91,6 +94,7 @@ PHASES: dict[Phase, dict[Happening, Phase]] = {
         Happening.SUPERSEDED: Phase.RETIRED,
     },
     Phase.COMMITTED: {
+        Happening.FAILED: Phase.ROLLING_BACK,  # its worker keeps dying, and one was before it
         Happening.SUPERSEDED: Phase.RETIRED,
     },
     Phase.ROLLING_BACK: {
@@ -107,7 +111,7 @@ PHASES: dict[Phase, dict[Happening, Phase]] = {
 }
 
 SETTLED = frozenset({Phase.COMMITTED, Phase.ROLLED_BACK, Phase.REFUSED, Phase.RETIRED})
-"""Phases a revision stays in until something newer is wanted."""
+"""Phases a revision stays in until something newer is wanted, or a committed one fails late."""
 
 SERVING = frozenset({Phase.PROBATION, Phase.COMMITTED})
 """Phases in which this very revision answers requests."""

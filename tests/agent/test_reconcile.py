@@ -15,7 +15,7 @@ from agent.ledger import Ledger, open_ledger
 from agent.meter import Meter
 from agent.ports import Tally
 from agent.reconcile import Reconciler
-from agent.state import Installed, Serving
+from agent.state import GivenUp, Installed, Serving
 from agent.wire import codec, v1
 from agent.wire.phases import Happening, Phase
 from tests.agent.inline import Inline
@@ -47,6 +47,7 @@ class World:
     seats: dict[str, Serving] = field(default_factory=dict)
     counts: list[Tally] = field(default_factory=list)
     kept: frozenset[str] = frozenset()
+    dead: dict[str, GivenUp] = field(default_factory=dict)
 
     async def _do(self, what: str, one: v1.Deployment | v1.BundleRef, revision: int) -> None:
         self.did.append(f"{what} {one.name} {revision}")
@@ -73,11 +74,15 @@ class World:
     def serving(self) -> Mapping[str, Serving]:
         return dict(self.seats)
 
+    def given_up(self) -> Mapping[str, GivenUp]:
+        return dict(self.dead)
+
     async def test(self, candidate: Installed) -> None:
         await self._do("test", candidate.deployment, candidate.revision)
 
     async def activate(self, installed: Installed) -> None:
         await self._do("activate", installed.deployment, installed.revision)
+        self.dead.pop(installed.deployment.name, None)
         self.seats[installed.deployment.name] = Serving(
             revision=installed.revision, digest=installed.digest
         )
@@ -273,8 +278,8 @@ async def test_a_failed_probation_rolls_back_with_no_centre(
         await device.reaches("digits", Phase.PROBATION, 2)
         assert world.seats["digits"].revision == 2
         if trouble == "crashes":
-            device.meter.crashed("digits", 2)
-            device.meter.crashed("digits", 2)
+            device.meter.died("digits", 2, of_itself=True)
+            device.meter.died("digits", 2, of_itself=True)
         else:
             world.counts.append(
                 Tally(
@@ -306,8 +311,8 @@ async def test_a_first_revision_that_fails_leaves_nothing(device: Device, world:
     async with device.running():
         device.want(1, deployment(probation_s=600))
         await device.reaches("digits", Phase.PROBATION)
-        device.meter.crashed("digits", 1)
-        device.meter.crashed("digits", 1)
+        device.meter.died("digits", 1, of_itself=True)
+        device.meter.died("digits", 1, of_itself=True)
         device.reconciler.wake()
         await device.reaches("digits", Phase.ROLLED_BACK)
     assert {} == world.seats

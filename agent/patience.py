@@ -1,0 +1,80 @@
+"""When each deployment is tried again: how often it failed, and how long it waits. Loop time.
+
+Two lines of waiting a deployment: its candidate's next step, and the next
+attempt to start what should be serving. They know nothing of each other.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+from agent.backoff import full_jitter_s
+
+_BASE_S = 2.0
+_CAP_S = 300.0
+
+LIVED_S = 600.0
+"""What died too often counts as well again when it has lived that long."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """The waits of one process; a restart of the agent begins with none."""
+
+    waits: dict[str, float] = field(default_factory=dict)
+    restore_waits: dict[str, float] = field(default_factory=dict)
+    recoveries: dict[str, float] = field(default_factory=dict)
+    _attempts: dict[str, int] = field(default_factory=dict)
+    _restore_attempts: dict[str, int] = field(default_factory=dict)
+    _relapses: dict[str, int] = field(default_factory=dict)
+
+    def failed(self, name: str, now_s: float) -> tuple[int, float]:
+        """Put off a candidate's step; return how often it failed, and how long it waits."""
+        return _put_off(name, now_s, self._attempts, self.waits)
+
+    def restore_failed(self, name: str, now_s: float) -> tuple[int, float]:
+        """Put off starting what should serve; return the same."""
+        return _put_off(name, now_s, self._restore_attempts, self.restore_waits)
+
+    def relapsed(self, name: str, now_s: float) -> None:
+        """Put off starting again what died too often, and has nothing before it."""
+        self.recoveries.pop(name, None)
+        _put_off(name, now_s, self._relapses, self.restore_waits)
+
+    def restored(self, name: str, now_s: float, *, ailing: bool) -> None:
+        """What should serve was started; `ailing`: there is a complaint to take back one day."""
+        self.restore_waits.pop(name, None)
+        self._restore_attempts.pop(name, None)
+        if ailing or name in self._relapses:
+            self.recoveries[name] = now_s + LIVED_S
+
+    def recovered(self, name: str) -> None:
+        """It has lived long enough."""
+        self.recoveries.pop(name, None)
+        self._relapses.pop(name, None)
+
+    def moved_on(self, name: str) -> None:
+        """A candidate came further, or gave way to another: it waits for nothing."""
+        self.waits.pop(name, None)
+        self._attempts.pop(name, None)
+
+    def replaced(self, name: str) -> None:
+        """Something else serves from now on, or nothing: all is forgotten."""
+        self.moved_on(name)
+        self.recovered(name)
+        self.restore_waits.pop(name, None)
+        self._restore_attempts.pop(name, None)
+
+    def hurry(self, name: str, now_s: float) -> None:
+        """Try again soon what waits for the network, a little spread: it may be back."""
+        soon = now_s + full_jitter_s(1, random.random(), base_s=_BASE_S)  # noqa: S311  # not a secret
+        self.waits[name] = min(self.waits.get(name, now_s), soon)
+
+
+def _put_off(
+    name: str, now_s: float, attempts: dict[str, int], waits: dict[str, float]
+) -> tuple[int, float]:
+    attempt = attempts.get(name, 0)
+    attempts[name] = attempt + 1
+    wait_s = full_jitter_s(attempt, random.random(), base_s=_BASE_S, cap_s=_CAP_S)  # noqa: S311  # not a secret
+    waits[name] = now_s + wait_s
+    return attempt + 1, wait_s
