@@ -80,7 +80,9 @@ def judge(  # noqa: PLR0911  # a ladder of rules, one return each
         return Judgement(verdict=verdict, reason=why, parameters=parameters, **counted)
 
     if wave.gate is None:
-        return said(*_ungated(counted))
+        verdict, why = _ungated(counted)
+        failed = {"bad": str(counted["bad"]), "of": str(total), "limit": "0"}
+        return said(verdict, why, **(failed if verdict is Verdict.FAILURE else {}))
     gate, ended = wave.gate, counted["good"] + counted["bad"]
     canary = next(
         (each for each in members if each.state in BAD and each.class_name in unproven), None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from fleet.sentences.health import HEALTH, STATES
 from fleet.sentences.rollouts import DECIDED, PLANNED, ROLLOUTS, TARGETS
 from fleet.sentences.sentence import Sentence
+from fleet.sentences.why import WAITING
 from fleet.sentences.wire import PHASES, WIRE
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
 
 UNKNOWN_NEXT = "It is newer than this version of Skerry: upgrade the centre to read it."
 
-REASONS: Mapping[str, Sentence] = {**WIRE, **PLANNED, **DECIDED, **HEALTH}
+REASONS: Mapping[str, Sentence] = {**WIRE, **PLANNED, **DECIDED, **WAITING, **HEALTH}
 """Every code of the wire and of the centre. A test fails on one without both parts."""
 
 

@@ -55,9 +55,11 @@ DECIDED: Mapping[str, Sentence] = {
         "In wave {wave}, {bad} of {of} did not take it; the gate lets pass {limit} %.",
         "See who and why: skerry rollout show. Then fix the model, and roll out a new version.",
     ),
-    GateReason.UNDER_WAY: Sentence("Some of its targets are still on the way.", "Wait."),
+    GateReason.UNDER_WAY: Sentence(
+        "In wave {wave}, {under_way} have not come to an end yet.", "Wait."
+    ),
     GateReason.WAITS_FOR_AWAY: Sentence(
-        "Too few of its targets can be reached to decide; it waits for those that are away.",
+        "In wave {wave}, {sample} came to an end, too few to decide; it waits for {away} away.",
         "Bring them back, or resume it once its deadline has passed.",
     ),
     GateReason.SAMPLE_TOO_SMALL: Sentence(
@@ -68,7 +70,9 @@ DECIDED: Mapping[str, Sentence] = {
         "In wave {wave}, of {sample} too few took it to pass, and too many to fail.",
         "Look at who did not. Then go on, or back: skerry rollout resume, or rollback.",
     ),
-    GateReason.ENOUGH_COMMITTED: Sentence("Enough of its targets serve it.", "Nothing."),
+    GateReason.ENOUGH_COMMITTED: Sentence(
+        "In wave {wave}, {good} of the {sample} that came to an end serve it: enough.", "Nothing."
+    ),
     # What a plan says beforehand
     ObstacleReason.SAMPLE_OUT_OF_REACH: Sentence(
         "Wave {wave} has {targets} targets and its gate wants {sample} of them: it will {then}.",

@@ -12,6 +12,7 @@ from fleet.rollouts.gate import GateReason
 from fleet.rollouts.plan import ObstacleReason
 from fleet.rollouts.progress import PersonReason
 from fleet.rollouts.states import RolloutState, TargetState
+from fleet.rollouts.why import WhyReason
 from fleet.sentences import (
     PHASES,
     REASONS,
@@ -23,7 +24,15 @@ from fleet.sentences import (
     explain,
 )
 
-CODES = [*Reason, *PlanReason, *GateReason, *ObstacleReason, *PersonReason, *HealthReason]
+CODES = [
+    *Reason,
+    *PlanReason,
+    *GateReason,
+    *ObstacleReason,
+    *PersonReason,
+    *WhyReason,
+    *HealthReason,
+]
 
 
 @pytest.mark.parametrize("code", CODES)

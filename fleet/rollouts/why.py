@@ -1,0 +1,232 @@
+"""Why a rollout is no further, and why one of its targets is where it is. Pure.
+
+Answers are codes with parameters, the main one first; the sentences and the
+next steps are the reader's (`fleet.sentences`). Nothing is decided in here: it
+asks what decides.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from agent.wire.reasons import Reason
+from fleet.clock import written
+from fleet.rollouts.asking import due, is_open
+from fleet.rollouts.gate import GateReason, Judgement, decides_at, judge, unproven
+from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
+from fleet.rollouts.states import OPEN_WAVES, UNDER_WAY, RolloutState, TargetState, WaveState
+
+_NAMED = 3  # of those something waits for; the rest are counted
+
+
+class WhyReason(StrEnum):
+    """Why something is as it is, where no gate, person, device or planner has given a reason."""
+
+    # Of a rollout
+    NOT_STARTED = "NOT_STARTED"
+    SOAKING = "SOAKING"
+    TARGETS_UNDER_WAY = "TARGETS_UNDER_WAY"
+    WAVES_PASSED = "WAVES_PASSED"
+    CATCHES_UP = "CATCHES_UP"
+    TARGETS_RETURNING = "TARGETS_RETURNING"
+    RETURNS_LATER = "RETURNS_LATER"
+    SOME_NOT_RETURNED = "SOME_NOT_RETURNED"
+    OVERTAKEN_EVERYWHERE = "OVERTAKEN_EVERYWHERE"
+    # Of a target
+    NOT_MEANT = "NOT_MEANT"
+    WAITS_FOR_WAVE = "WAITS_FOR_WAVE"
+    CLASS_UNPROVEN = "CLASS_UNPROVEN"
+    NOBODY_NEW = "NOBODY_NEW"
+    GATE_CLOSED = "GATE_CLOSED"
+    ASKED_NEXT = "ASKED_NEXT"
+    AWAY = "AWAY"
+    NO_WORD_YET = "NO_WORD_YET"
+    ON_ITS_WAY = "ON_ITS_WAY"
+    HAS_UNTIL = "HAS_UNTIL"
+    SERVES_IT = "SERVES_IT"
+    WENT_BACK = "WENT_BACK"
+    REFUSED_IT = "REFUSED_IT"
+    TOO_LATE = "TOO_LATE"
+    GOES_BACK = "GOES_BACK"
+    IS_BACK = "IS_BACK"
+    NOT_BACK = "NOT_BACK"
+    SPARED = "SPARED"
+
+
+def why(rollout: Rollout, progress: Progress | None, now: datetime) -> tuple[Cause, ...]:
+    """Return why a rollout, or one of its targets, is no further than it is."""
+    if progress is None:
+        return _of_rollout(rollout, now)
+    return (*_away(progress), *_of_target(rollout, progress, now))
+
+
+def present(rollout: Rollout) -> RolloutWave | None:
+    """Return the wave that a rollout is at: the first that is under way. None: there is none."""
+    under_way = (*OPEN_WAVES - {WaveState.PASSED}, WaveState.WAITING)
+    return next((wave for wave in rollout.waves if wave.state in under_way), None)
+
+
+def judged(
+    rollout: Rollout, wave: RolloutWave, members: Sequence[Progress], now: datetime
+) -> Judgement:
+    """Return what a wave has shown so far."""
+    return judge(wave, members, unproven(rollout), now)
+
+
+def reasoned(wave: RolloutWave, judgement: Judgement) -> Cause:
+    """Return why a gate says what it says, with what its sentence asks for."""
+    told = dict(judgement.parameters)
+    match judgement.reason:
+        case GateReason.UNDER_WAY:
+            told = {"under_way": str(judgement.under_way)}
+        case GateReason.WAITS_FOR_AWAY:
+            told = {"sample": str(judgement.ended), "away": str(judgement.away)}
+        case GateReason.ENOUGH_COMMITTED:
+            told = {"good": str(judgement.good), "sample": str(judgement.ended)}
+        case _:
+            pass  # it says all of it by itself
+    return Cause(code=judgement.reason, parameters={"wave": str(wave.number), **told})
+
+
+def _of_rollout(rollout: Rollout, now: datetime) -> tuple[Cause, ...]:
+    because = () if rollout.cause is None else (rollout.cause,)
+    match rollout.state:
+        case RolloutState.PLANNED:
+            return (Cause(code=WhyReason.NOT_STARTED),)
+        case RolloutState.RUNNING | RolloutState.PAUSED:
+            return (*because, *_of_wave(rollout, now))
+        case RolloutState.DONE:
+            passed = Cause(code=WhyReason.WAVES_PASSED)
+            return (passed, *_later(rollout, WhyReason.CATCHES_UP))
+        case RolloutState.SUPERSEDED:
+            return (Cause(code=WhyReason.OVERTAKEN_EVERYWHERE),)
+        case _:
+            return (*because, *_of_return(rollout))
+
+
+def _of_wave(rollout: Rollout, now: datetime) -> tuple[Cause, ...]:
+    """Say what the present wave waits for; a pause goes on beside it."""
+    wave = present(rollout)
+    if wave is None or wave.state is WaveState.WAITING:
+        return ()
+    if wave.state is WaveState.SOAKING and (soaked := decides_at(wave)) is not None:
+        told = {"wave": str(wave.number), "until": written(soaked)}
+        return (Cause(code=WhyReason.SOAKING, parameters=told),)
+    members = [progress for progress in rollout.targets if progress.target in set(wave.targets)]
+    judgement = judged(rollout, wave, members, now)
+    if judgement.reason is not GateReason.UNDER_WAY:
+        because = reasoned(wave, judgement)
+        known = rollout.cause is not None and rollout.cause.code == because.code
+        return () if known else (because,)
+    moving = [
+        progress
+        for progress in members
+        if progress.reachable and progress.state in {TargetState.PLANNED, *UNDER_WAY}
+    ]
+    return (_counted(WhyReason.TARGETS_UNDER_WAY, moving, wave=str(wave.number)),)
+
+
+def _of_return(rollout: Rollout) -> tuple[Cause, ...]:
+    back = [progress for progress in rollout.targets if progress.state is TargetState.RETURNING]
+    here = [progress for progress in back if progress.reachable]
+    stuck = [progress for progress in rollout.targets if progress.state is TargetState.NOT_RETURNED]
+    found = {
+        WhyReason.TARGETS_RETURNING: here,
+        WhyReason.RETURNS_LATER: [progress for progress in back if not progress.reachable],
+        WhyReason.SOME_NOT_RETURNED: stuck,
+    }
+    return tuple(_counted(code, progresses) for code, progresses in found.items() if progresses)
+
+
+def _later(rollout: Rollout, code: WhyReason) -> tuple[Cause, ...]:
+    away = [progress for progress in rollout.targets if progress.set_aside]
+    return (_counted(code, away),) if away else ()
+
+
+def _away(progress: Progress) -> tuple[Cause, ...]:
+    if not progress.set_aside:
+        return ()
+    return (Cause(code=Reason.HELD_BY_OWNER if progress.held else WhyReason.AWAY),)
+
+
+def _of_target(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cause, ...]:
+    match progress.state:
+        case TargetState.PLANNED:
+            return _of_planned(rollout, progress, now)
+        case TargetState.ASKED:
+            return (Cause(code=WhyReason.NO_WORD_YET), *_deadline(rollout, progress))
+        case TargetState.UPDATING:
+            phase = "" if progress.phase is None else str(progress.phase)
+            moving = Cause(code=WhyReason.ON_ITS_WAY, parameters={"phase": phase})
+            return (moving, *_deadline(rollout, progress))
+        case TargetState.SUPERSEDED:
+            return (Cause(code=Reason.SUPERSEDED),)
+        case state:
+            ended = Cause(code=_ENDS[state])
+            said = progress.reason if state not in _WELL else None
+            return (ended,) if said is None else (ended, Cause(code=said))
+
+
+_ENDS = {
+    TargetState.COMMITTED: WhyReason.SERVES_IT,
+    TargetState.ROLLED_BACK: WhyReason.WENT_BACK,
+    TargetState.REFUSED: WhyReason.REFUSED_IT,
+    TargetState.TIMED_OUT: WhyReason.TOO_LATE,
+    TargetState.RETURNING: WhyReason.GOES_BACK,
+    TargetState.RETURNED: WhyReason.IS_BACK,
+    TargetState.NOT_RETURNED: WhyReason.NOT_BACK,
+    TargetState.NOT_ASKED: WhyReason.SPARED,
+}
+_WELL = frozenset({TargetState.COMMITTED, TargetState.RETURNED})
+"""A target that ended well may still report what went wrong on the way."""
+
+
+def _of_planned(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cause, ...]:
+    """Say what has to happen before a target is asked, beside that it can be reached."""
+    wave, members = next(each for each in rollout.members() if progress.target in each[0].targets)
+    if wave.state is WaveState.WAITING:
+        at = present(rollout)
+        before = str(wave.number if at is None else at.number)
+        told = {"wave": str(wave.number), "before": before}
+        return (Cause(code=WhyReason.WAITS_FOR_WAVE, parameters=told),)
+    if rollout.state is RolloutState.PAUSED:
+        return (Cause(code=WhyReason.NOBODY_NEW),)
+    if not is_open(rollout, wave, members, now):
+        return (Cause(code=WhyReason.GATE_CLOSED, parameters={"wave": str(wave.number)}),)
+    return _of_class(rollout, progress, due(rollout, now))
+
+
+def _of_class(rollout: Rollout, progress: Progress, asked: Sequence[Progress]) -> tuple[Cause, ...]:
+    """Say whether a target is asked now, or waits for another one of its class."""
+    if progress in asked:
+        return (Cause(code=WhyReason.ASKED_NEXT),)
+    first = [
+        other
+        for other in rollout.targets
+        if other.class_name == progress.class_name
+        and (other in asked or (other.state in UNDER_WAY and other.reachable))
+    ]
+    if progress.class_name not in unproven(rollout) or not first:
+        return ()  # that it is away is all
+    told = {"class_name": progress.class_name, "waits_for": _names(first[:1])}
+    return (Cause(code=WhyReason.CLASS_UNPROVEN, parameters=told),)
+
+
+def _deadline(rollout: Rollout, progress: Progress) -> tuple[Cause, ...]:
+    """Say until when a target has to come to an end: while it can be reached, behind a gate."""
+    wave = next(wave for wave in rollout.waves if progress.target in wave.targets)
+    if wave.gate is None or progress.since is None or not progress.reachable:
+        return ()
+    until = written(progress.since + timedelta(seconds=wave.gate.deadline_s))
+    return (Cause(code=WhyReason.HAS_UNTIL, parameters={"until": until}),)
+
+
+def _counted(code: WhyReason, progresses: Sequence[Progress], **told: str) -> Cause:
+    told |= {"count": str(len(progresses)), "names": _names(progresses)}
+    return Cause(code=code, parameters=told)
+
+
+def _names(progresses: Sequence[Progress]) -> str:
+    named = [progress.name or progress.target for progress in progresses]
+    rest = len(named) - _NAMED
+    return ", ".join(named[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
