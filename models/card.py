@@ -144,12 +144,17 @@ class Golden:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where the files came from: source digest, tools and their versions, calibration set."""
+    """Where the files came from: source digest, tools and their versions, calibration set.
+
+    `allowed_runtimes` are constraints of the static check that a person left out
+    of `Requirements.avoid_runtimes`: the devices' golden vectors decide there.
+    """
 
     source_digest: Digest
     tools: Mapping[str, str] = field(default_factory=dict)
     calibration_digest: Digest | None = None
     calibration_samples: int = 0
+    allowed_runtimes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         parse_digest(self.source_digest)

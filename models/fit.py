@@ -98,6 +98,12 @@ def _preference(variant: Variant, hardware: Hardware) -> tuple[bool, float]:
     return variant.requirements.accelerator == "cpu", min(measured, default=math.inf)
 
 
+def runtime_named(constraint: str) -> str:
+    """Return the distribution that a constraint like `tflite-runtime<=2.14.0` is on."""
+    found = _CONSTRAINT.match(constraint)
+    return found.group(1) if found else constraint
+
+
 def _matches(constraint: str, library: str, version: str) -> bool:
     """Say whether a runtime is one to avoid. A constraint on it that can't be read counts."""
     found = _CONSTRAINT.match(constraint)

@@ -21,7 +21,7 @@ from models.errors import RefusedError
 from models.layout import Layout
 from models.limits import BLOB_LIMIT_BYTES
 from models.tflite import TfliteFile
-from models.values import Digest, ModelRef, short
+from models.values import DISTRIBUTIONS, Digest, ModelRef, short
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Models: from a file to a signed bundle."
@@ -92,6 +92,14 @@ def pack(
         list[str] | None,
         typer.Option(help="Another Python with numpy and a runtime, to measure on."),
     ] = None,
+    allow_runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A runtime that a rule of ours excludes, like tflite-runtime, is allowed all the "
+            "same: golden vectors on each device decide. May be repeated.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(file_okay=False, help="The folder; by default NAME-VERSION.")
     ] = None,
@@ -105,6 +113,10 @@ def pack(
     from models.build.evaluate import Dataset  # noqa: PLC0415  # as above
 
     ref = _ref(name, version)
+    for runtime in allow_runtime or ():
+        if runtime not in DISTRIBUTIONS.values():
+            known = " or ".join(DISTRIBUTIONS.values())
+            raise _usage(f"there is no runtime {runtime!r}", f"--allow-runtime takes {known}")
     contents = [_content(path, BLOB_LIMIT_BYTES) for path in files]
     about = packing.About(
         task=task,
@@ -139,6 +151,7 @@ def pack(
         about=about,
         rows=None if inputs is None else _rows(inputs),
         also=also or (),
+        allow=allow_runtime or (),
     )
     layout = Layout.create(folder)  # only now: what is refused leaves no folder
     written = packed.write(layout)

@@ -7,7 +7,7 @@ file, a name and a version; everything else is read, measured or left empty.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
@@ -17,6 +17,7 @@ from models.build.vectors import golden_vectors
 from models.bundle import Bundle
 from models.card import Card, Metric, Provenance, Requirements, Tensor, Variant
 from models.errors import RefusedError
+from models.fit import runtime_named
 from models.layout import Layout
 from models.tflite import TfliteFile
 from models.values import Digest, ModelRef
@@ -84,6 +85,7 @@ def pack(
     about: About | None = None,
     rows: bytes | None = None,
     also: Sequence[str] = (),
+    allow: Collection[str] = (),
 ) -> Prepared:
     """Read, run and measure one model's files, and return the bundle to write.
 
@@ -93,6 +95,8 @@ def pack(
         about: what the files can't say.
         rows: an `.npz` of the engineer's own inputs; half of the golden vectors come from it.
         also: other Python interpreters with numpy and a runtime, to measure the tolerance on, too.
+        allow: distributions like `tflite-runtime` that the static check must not exclude: a
+            person's word against a rule. What `also` measured stays excluded.
 
     Raises:
         RefusedError: MODEL_MALFORMED, MODEL_TOO_LARGE, MODEL_UNSUPPORTED before any runtime saw it;
@@ -109,14 +113,16 @@ def pack(
     first = read[0]
     decision = _decision(first, about)
     vectors = golden_vectors(files, read, decision, rows, also)
+    allowed = _allowed(read, allow)
+    provenance = about.provenance or Provenance(source_digest=first.digest, tools=_tools())
     try:
         card = Card(
             ref=ref,
             task=about.task or (REGRESSION if decision is None else CLASSIFICATION),
             inputs=first.inputs,
             outputs=first.outputs,
-            variants=tuple(_variant(file, about, vectors.avoid) for file in read),
-            provenance=about.provenance or Provenance(source_digest=first.digest, tools=_tools()),
+            variants=tuple(_variant(file, about, vectors.avoid, allowed) for file in read),
+            provenance=replace(provenance, allowed_runtimes=allowed),
             golden=vectors.golden,
             licence=about.licence,
             labels=about.labels,
@@ -132,8 +138,21 @@ def pack(
         files={file.digest: content for file, content in zip(read, files, strict=True)},
         golden=vectors.blob,
         copies=vectors.copies,
-        warnings=vectors.warnings,
+        warnings=(
+            *vectors.warnings,
+            *(
+                f"by your word {constraint} is not excluded, where a rule says that it answers "
+                "wrongly: each device's golden vectors decide"
+                for constraint in allowed
+            ),
+        ),
     )
+
+
+def _allowed(read: Sequence[TfliteFile], allow: Collection[str]) -> tuple[str, ...]:
+    """Return the static check's constraints that are on one of these distributions."""
+    found = dict.fromkeys(constraint for file in read for constraint in file.avoid_runtimes)
+    return tuple(each for each in found if runtime_named(each) in allow)
 
 
 def _check_one_signature(read: Sequence[TfliteFile]) -> None:
@@ -219,7 +238,10 @@ def _decision(file: TfliteFile, about: About) -> int | None:
     return None
 
 
-def _variant(file: TfliteFile, about: About, avoid: tuple[str, ...]) -> Variant:
+def _variant(
+    file: TfliteFile, about: About, measured: tuple[str, ...], allowed: tuple[str, ...]
+) -> Variant:
+    static = [constraint for constraint in file.avoid_runtimes if constraint not in allowed]
     return Variant(
         digest=file.digest,
         size_bytes=file.size_bytes,
@@ -228,7 +250,7 @@ def _variant(file: TfliteFile, about: About, avoid: tuple[str, ...]) -> Variant:
             memory_bytes=file.memory_bytes,
             operators=file.operators,
             runtime_version=file.runtime_version,
-            avoid_runtimes=tuple(dict.fromkeys((*file.avoid_runtimes, *avoid))),
+            avoid_runtimes=tuple(dict.fromkeys((*static, *measured))),
         ),
         metrics=(about.metrics or {}).get(file.digest, ()),
     )

@@ -250,6 +250,37 @@ def test_a_wrong_opinion_does_not_widen_the_tolerance(digits: Digits) -> None:
     )
 
 
+def test_a_person_may_overrule_the_static_rule(digits: Digits) -> None:
+    """The rule's constraint is left out, recorded and said; without the word it stays."""
+    ruled = pack([digits.dynamic], REF)
+    other = pack([digits.dynamic], REF, allow=["ai-edge-litert"])
+    allowed = pack([digits.dynamic], REF, allow=["tflite-runtime"])
+
+    for packed in (ruled, other):
+        assert ("tflite-runtime<=2.14.0",) == packed.card.variants[0].requirements.avoid_runtimes
+        assert () == packed.card.provenance.allowed_runtimes
+        assert () == packed.warnings
+    assert () == allowed.card.variants[0].requirements.avoid_runtimes
+    assert ("tflite-runtime<=2.14.0",) == allowed.card.provenance.allowed_runtimes
+    (said,) = allowed.warnings
+    assert "by your word tflite-runtime<=2.14.0 is not excluded" in said
+    assert allowed.card == card_codec.parse(card_codec.render(allowed.card))
+    assert ruled.golden == allowed.golden
+
+
+def test_where_no_rule_is_in_the_way_nothing_is_allowed(digits: Digits) -> None:
+    """The word about a file that nothing excludes changes nothing."""
+    assert pack([digits.int8], REF).card == pack([digits.int8], REF, allow=["tflite-runtime"]).card
+
+
+@pytest.mark.real("tflite")
+def test_what_was_measured_to_be_wrong_stays_excluded(digits: Digits) -> None:
+    """A person's word is against a rule, not against a measurement."""
+    packed = pack([digits.dynamic], REF, also=[str(TFLITE_PYTHON)], allow=["tflite-runtime"])
+
+    assert ("tflite-runtime==2.14.0",) == packed.card.variants[0].requirements.avoid_runtimes
+
+
 @pytest.mark.real("tflite")
 @pytest.mark.parametrize("format_", ["float32", "int8"])
 def test_the_other_runtime_passes_what_it_answers_rightly(

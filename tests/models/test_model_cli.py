@@ -139,6 +139,20 @@ def test_a_wrong_name_is_a_usage_error(
     assert "USAGE" == lines(capsys)[1]
 
 
+def test_a_runtime_nobody_knows_is_not_allowed(
+    wake_word: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped runtime is a usage error, before anything is measured or written."""
+    out = tmp_path / "bundle"
+    words = ["model", "pack", str(wake_word), "--name", "w", "--version", "1.0.0"]
+
+    assert 2 == main([*words, "--allow-runtime", "tflite", "--out", str(out)])
+    what, _, then = lines(capsys)
+    assert "'tflite'" in what
+    assert "tflite-runtime" in then
+    assert not out.exists()
+
+
 def test_inspect_reads_only(wake_word: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file's own signature is shown without a runtime."""
     assert 0 == main(["model", "inspect", str(wake_word), "-o", "json"])
