@@ -132,12 +132,12 @@ WIRE: Mapping[str, Sentence] = {
         "Check the operators it needs (skerry model inspect) against the runtime's version.",
     ),
     Reason.GOLDEN_MISMATCH: Sentence(
-        "The model answers its golden vectors wrongly on this device; it never served.",
+        "The model answers its golden vectors wrongly on this device, so it may not serve there.",
         "Don't roll it out to this class of devices; pack a variant that is right there.",
     ),
     Reason.WORKER_CRASHED: Sentence(
         "The process that runs the model died.",
-        "It is started again by itself; a model that keeps dying is quarantined.",
+        "It is started again by itself; a model that keeps dying gives way to the one before it.",
     ),
     Reason.WORKER_STUCK: Sentence(
         "A call took longer than its deadline, and the process was ended.",
@@ -148,8 +148,8 @@ WIRE: Mapping[str, Sentence] = {
         "Read the device's last events for errors and latency.",
     ),
     Reason.QUARANTINED: Sentence(
-        "This content failed here before, and is not tried again.",
-        "Publish a repaired version.",
+        "This content failed here before ({cause}), and is not tried again.",
+        "Publish a repaired version: quarantine is of exactly these bytes.",
     ),
     Reason.ACCELERATOR_FALLBACK: Sentence(
         "It runs, on a slower path than it was built for.",
