@@ -7,8 +7,9 @@ Rules:
 - A row is only replaced by whoever read it as it is (`put` compares): a step
   that was overtaken by a newer desired document changes nothing.
 - Events are numbered without gaps within the ledger's id, and deleted only by
-  `acknowledge`. When they outgrow their bytes the oldest are folded by cause;
-  never the first `WINDOW`, which may have been sent under their numbers.
+  `acknowledge`. When they outgrow their bytes, the oldest health is dropped, then
+  the oldest transitions are folded (`agent.folding`); never the first `WINDOW`,
+  which may have been sent under their numbers.
 - A digest is put into quarantine, or taken out, with the record that shows why.
 - A ledger that is damaged is moved aside, never repaired and never deleted.
 
@@ -19,24 +20,21 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import TypeAdapter, ValidationError
 
+from agent.folding import row_of
+from agent.ledger_events import WINDOW, EventQueue, Pending
 from agent.ledger_file import LedgerDamagedError, Run, connect, move_aside, translated
 from agent.state import Note, Quarantined, Record
-from agent.wire import codec, v1
+from agent.wire import v1
 from agent.wire.limits import OUTBOX_LIMIT_BYTES
 from agent.wire.order import Held
-from agent.wire.reasons import Reason
-
-WINDOW = 64
-"""Events that may be under way before the centre has acknowledged the first of them."""
-
-_FOLDED_AT_ONCE = 512
+from agent.wire.shed import shed_waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +44,6 @@ class HeldDocument:
     held: Held
     payload: bytes
     envelope: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """An event that the centre has not acknowledged, as it is sent."""
-
-    number: int
-    body: bytes
 
 
 @cache
@@ -114,8 +104,6 @@ class Ledger:
             digest: Quarantined(digest=digest, reason=reason, since=since, message=message)
             for digest, reason, since, message in run("SELECT * FROM quarantine")
         }
-        self._bytes: int = 0
-        self._count: int = 0
         self._held = {
             kind: HeldDocument(
                 held=Held(
@@ -126,9 +114,7 @@ class Ledger:
             )
             for kind, epoch, generation, digest, payload, envelope in run("SELECT * FROM held")
         }
-        self._bytes, self._count = run(
-            "SELECT coalesce(sum(length(body)), 0), count(*) FROM event"
-        ).fetchone()
+        self._events = EventQueue(run)
 
     def close(self) -> None:
         """Close the file; what was written stays."""
@@ -266,20 +252,17 @@ class Ledger:
     def pending(self, limit: int = WINDOW) -> tuple[Pending, ...]:
         """Return the oldest events not acknowledged, in order."""
         with self._lock, translated():
-            rows = self._database.execute(
-                "SELECT number, body FROM event ORDER BY number LIMIT ?", (min(limit, WINDOW),)
-            ).fetchall()
-        return tuple(Pending(number=number, body=body) for number, body in rows)
+            return self._events.pending(self._database.execute, limit)
 
     @property
     def depth(self) -> int:
         """How many events wait."""
-        return self._count
+        return self._events.size.count
 
     @property
     def outbox_bytes(self) -> int:
         """How many bytes they have."""
-        return self._bytes
+        return self._events.size.bytes
 
     @property
     def told(self) -> int:
@@ -288,17 +271,10 @@ class Ledger:
 
     def acknowledge(self, acked: v1.Acked) -> int:
         """Forget what the centre has committed, if it is of this ledger; return how many."""
-        if acked.ledger != self.id or not self._count:
+        if acked.ledger != self.id or not self.depth:
             return 0
         with self._transaction() as run:
-            size, count = run(
-                "SELECT coalesce(sum(length(body)), 0), count(*) FROM event WHERE number <= ?",
-                (acked.number,),
-            ).fetchone()
-            run("DELETE FROM event WHERE number <= ?", (acked.number,))
-            self._bytes -= size
-            self._count -= count
-        return int(count)
+            return self._events.forget(run, acked.number)
 
     def _append(self, run: Run, notes: Sequence[Note], at: str) -> None:
         for note in notes:
@@ -316,44 +292,14 @@ class Ledger:
                 reason=note.reason,
                 message=note.message,
                 parameters=note.parameters,
+                session=self._session,
+                health=note.health,
             )
-            self._insert(run, event, _cause(event))
+            self._events.add(run, row_of(shed_waiting(event) if note.health else event))
             self._next += 1
         if notes:
             run("UPDATE meta SET value = ? WHERE name = 'next'", (str(self._next),))
-            while self._bytes > OUTBOX_LIMIT_BYTES and self._fold(run):
-                pass
-
-    def _insert(self, run: Run, event: v1.Event, cause: str) -> None:
-        body = codec.encode(event)
-        first = event.number if event.first is None else event.first
-        run("INSERT INTO event VALUES (?, ?, ?, ?)", (event.number, first, cause, body))
-        self._bytes += len(body)
-        self._count += 1
-
-    def _fold(self, run: Run) -> bool:
-        """Fold the oldest events not sent yet, one record a cause; False when there are too few."""
-        rows = run(
-            "SELECT number, first, cause, body FROM event ORDER BY number LIMIT ? OFFSET ?",
-            (_FOLDED_AT_ONCE, WINDOW),
-        ).fetchall()
-        if len(rows) < 2:  # noqa: PLR2004  # one can't be folded
-            return False
-        groups: dict[str, list[v1.Event]] = {}
-        for _, _, cause, body in rows:
-            groups.setdefault(cause, []).append(codec.decode(body, v1.Event))
-        if len(groups) > len(rows) // 2:  # too many causes to save anything: fold them all into one
-            groups = {Reason.OUTBOX_FULL: [event for each in groups.values() for event in each]}
-        run("DELETE FROM event WHERE number BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))
-        self._bytes -= sum(len(body) for *_, body in rows)
-        self._count -= len(rows)
-        # What is left gets the last numbers of the block; its first stands for all before it.
-        first = rows[0][1]
-        for (number, *_), (cause, events) in zip(rows[-len(groups) :], groups.items(), strict=True):
-            event = _folded(cause, events, number, first if first < number else None)
-            self._insert(run, event, cause)
-            first = number + 1
-        return True
+            self._events.shrink(run, OUTBOX_LIMIT_BYTES)
 
     @contextmanager
     def _transaction(self, *, locked: bool = False) -> Iterator[Run]:
@@ -362,14 +308,14 @@ class Ledger:
             with self._lock, self._transaction(locked=True) as run:
                 yield run
             return
-        remembered = self._bytes, self._count, self._next
+        remembered = self._events.size, self._next
         with translated():
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database.execute
                 self._database.execute("COMMIT")
             except BaseException:
-                self._bytes, self._count, self._next = remembered
+                self._events.size, self._next = remembered
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
@@ -386,30 +332,4 @@ def _judge(run: Run, digest: str, verdict: Quarantined | None) -> None:
     run(
         "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)",
         (digest, verdict.reason, verdict.since, verdict.message),
-    )
-
-
-def _cause(event: v1.Event) -> str:
-    return json.dumps([event.kind, event.deployment, event.phase, event.reason])
-
-
-def _folded(cause: str, events: Sequence[v1.Event], number: int, first: int | None) -> v1.Event:
-    last = events[-1]
-    if len(events) == 1:
-        return replace(last, number=number, first=first)
-    kind = last.parameters.get("kind", last.kind.value)
-    return v1.Event(
-        fleet=last.fleet,
-        device=last.device,
-        ledger=last.ledger,
-        number=number,
-        first=first,
-        kind=v1.EventKind.FOLDED,
-        at=last.at,
-        deployment=last.deployment if cause != Reason.OUTBOX_FULL else None,
-        phase=last.phase if cause != Reason.OUTBOX_FULL else None,
-        reason=last.reason if cause != Reason.OUTBOX_FULL else Reason.OUTBOX_FULL,
-        count=sum(event.count for event in events),
-        message="folded: the outbox was full",
-        parameters={"kind": kind, "first_at": events[0].parameters.get("first_at", events[0].at)},
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.ledger import WINDOW, Ledger, open_ledger
+from agent.ledger import Ledger, open_ledger
+from agent.ledger_events import WINDOW
 from agent.link.memory import MemoryBroker, MemoryLink
 from agent.outbox import AGAIN_S, Outbox
 from agent.ports import Connected, Greeting
