@@ -182,7 +182,7 @@ class _Centre:
             shared=self._broker.shares,
         )
         where = self._where(sockets)
-        app = create(self._parts(executor, where))
+        app = create(self._parts(executor, where, lambda: link.connected))
         listeners = [Listener(bounded(app), server_context(self._home))]
         listeners += [Listener(bounded(app)) for _ in sockets[1:]]
         async with asyncio.TaskGroup() as tasks:
@@ -221,7 +221,7 @@ class _Centre:
             pid=os.getpid(),
         )
 
-    def _parts(self, executor: Executor, where: Where) -> Parts:
+    def _parts(self, executor: Executor, where: Where, connected: Callable[[], bool]) -> Parts:
         return Parts(
             access=Access(_operator_token(self._home)),
             authority=self._authority,
@@ -230,6 +230,7 @@ class _Centre:
             executor=executor,
             reachable=Reachable(broker_url=where.broker_url, registry_url=where.url),
             clock=clock.now,
+            connected=connected,
         )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from agent.wire import codec, v1
-from fleet.api import bundles, devices, joining, refusals, rollouts, tokens
+from fleet.api import bundles, devices, fleet, joining, refusals, rollouts, tokens
 from fleet.api.bounds import Bounds
 from fleet.api.parts import Parts
 from fleet.registry.publish import publish_router
@@ -24,6 +24,7 @@ _DESCRIPTION = (
 )
 _TAGS = [
     {"name": "joining", "description": "How devices get in."},
+    {"name": "fleet", "description": "All of it at one look."},
     {"name": "devices", "description": "Devices and what is known of them."},
     {"name": "bundles", "description": "Models in the registry."},
     {"name": "registry", "description": "Publishing bundles: blobs first, then the bundle."},
@@ -85,7 +86,7 @@ def create(parts: Parts) -> FastAPI:
         return Healthy(status="ok", fleet=parts.authority.fleet, version=version)
 
     app.include_router(joining.routes(parts))
-    for routes in (devices.routes, tokens.routes, bundles.routes):
+    for routes in (fleet.routes, devices.routes, tokens.routes, bundles.routes):
         app.include_router(routes(parts), dependencies=for_operators)
     app.include_router(rollouts.routes(parts, operator), dependencies=for_operators)
     app.include_router(pull_router(parts.content.layout, parts.access.reader))

@@ -1,12 +1,25 @@
 """`/api/v1/devices`: every device, and all that is known of one."""
 
+from datetime import datetime
+
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from agent.wire import codec, v1
+from agent.wire import v1
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
-from fleet.store import desired, devices, events, health, presence, reported
+from fleet.api.shown import (
+    Known,
+    NumbersShown,
+    ServedNumbers,
+    StateShown,
+    every_known,
+    known,
+    shown_at,
+)
+from fleet.health.states import verdict
+from fleet.health.sums import of_device, of_served
+from fleet.store import events
 
 _EVENTS_SHOWN = 20
 
@@ -18,22 +31,28 @@ class DeviceSummary(BaseModel):
     name: str
     site: str | None = Field(description="What people call its site.")
     labels: dict[str, str]
+    state: StateShown
+    heard_at: str | None = Field(description="When it last said anything, by the centre's clock.")
     online: bool | None = Field(description="Null: it was never heard of.")
     since: str | None = Field(description="Since when it is online or offline, by the centre.")
     agent_version: str | None
     joined_at: str
     deployments: list[v1.ReportedDeployment] = Field(description="As it last reported them.")
+    serves: list[v1.BundleRef] = Field(description="As last heard.")
+    numbers: NumbersShown | None = Field(description="Of its last period; null: none came yet.")
 
 
 class DeviceList(BaseModel):
     """All devices."""
 
+    as_of: str
     devices: list[DeviceSummary]
 
 
 class DeviceDetail(DeviceSummary):
     """All that is known of one device."""
 
+    as_of: str
     facts: dict[str, str] = Field(description="What it says of itself.")
     certificate_serial: str
     certificate_expires_at: str
@@ -42,6 +61,7 @@ class DeviceDetail(DeviceSummary):
     reported_at: str | None
     health: v1.Health | None
     health_at: str | None
+    served: list[ServedNumbers] = Field(description="The last period of each deployment.")
     events: list[v1.Event] = Field(description="The latest transitions, the newest first.")
 
 
@@ -53,50 +73,50 @@ def routes(parts: Parts) -> APIRouter:
     def every() -> DeviceList:
         """List all devices by name."""
         with parts.store.read() as connection:
-            here = {seen.device: seen for seen in presence.every(connection)}
-            told = {report.document.device: report for report in reported.every(connection)}
-            found = devices.every(connection)
-        return DeviceList(
-            devices=[_summary(device, here.get(device.id), told.get(device.id)) for device in found]
-        )
+            found = every_known(connection)
+        now = parts.clock()
+        return DeviceList(as_of=shown_at(now), devices=[_summary(each, now) for each in found])
 
     @router.get("/{device}", operation_id="getDevice", responses=answers(401, 404, 409))
     def one(device: str) -> DeviceDetail:
         """Show one device, by its id or its name."""
         with parts.store.read() as connection:
-            found = devices.named(connection, device)
-            seen = presence.held(connection, found.id)
-            told = reported.held(connection, found.id)
-            wanted = desired.held(connection, found.id)
-            feels = health.held(connection, found.id)
-            latest = events.of_device(connection, found.id, limit=_EVENTS_SHOWN)
+            found = known(connection, device)
+            latest = events.of_device(connection, found.device.id, limit=_EVENTS_SHOWN)
+        now = parts.clock()
         return DeviceDetail(
-            **dict(_summary(found, seen, told)),
-            facts=dict(found.facts),
-            certificate_serial=found.serial,
-            certificate_expires_at=found.certificate_expires_at,
-            desired=None if wanted is None else codec.decode(wanted.payload, v1.Desired),
-            reported=None if told is None else told.document,
-            reported_at=None if told is None else told.received_at,
-            health=None if feels is None else feels.document,
-            health_at=None if feels is None else feels.received_at,
+            **dict(_summary(found, now)),
+            as_of=shown_at(now),
+            facts=dict(found.device.facts),
+            certificate_serial=found.device.serial,
+            certificate_expires_at=found.device.certificate_expires_at,
+            desired=found.wanted,
+            reported=None if found.told is None else found.told.document,
+            reported_at=None if found.told is None else found.told.received_at,
+            health=None if found.feels is None else found.feels.document,
+            health_at=None if found.feels is None else found.feels.received_at,
+            served=[ServedNumbers.of_served(*each) for each in of_served(found.heard)],
             events=list(latest),
         )
 
     return router
 
 
-def _summary(
-    device: devices.Device, seen: presence.Presence | None, told: reported.HeldReport | None
-) -> DeviceSummary:
+def _summary(found: Known, now: datetime) -> DeviceSummary:
+    heard = found.heard
+    numbers = of_device(heard)
     return DeviceSummary(
-        id=device.id,
-        name=device.name,
-        site=device.site_name,
-        labels=dict(device.labels),
-        online=None if seen is None else seen.online,
-        since=None if seen is None else seen.since,
-        agent_version=None if seen is None else seen.agent_version,
-        joined_at=device.joined_at,
-        deployments=[] if told is None else list(told.document.deployments),
+        id=found.device.id,
+        name=found.device.name,
+        site=found.device.site_name,
+        labels=dict(found.device.labels),
+        state=StateShown.of(heard, verdict(heard, now), shown_at(now)),
+        heard_at=heard.at,
+        online=None if found.seen is None else found.seen.online,
+        since=None if found.seen is None else found.seen.since,
+        agent_version=None if found.seen is None else found.seen.agent_version,
+        joined_at=found.device.joined_at,
+        deployments=list(heard.deployments),
+        serves=list(heard.serving()),
+        numbers=None if numbers is None else NumbersShown.of(numbers),
     )

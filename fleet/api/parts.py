@@ -23,7 +23,11 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the application is made of. `reachable` is where devices find broker and registry."""
+    """What the application is made of.
+
+    `reachable` is where devices find broker and registry; `connected` says whether the
+    centre itself hears the broker now.
+    """
 
     access: Access
     authority: Authority
@@ -32,3 +36,4 @@ class Parts:
     executor: Executor
     reachable: Reachable
     clock: Callable[[], datetime]
+    connected: Callable[[], bool]

@@ -46,6 +46,7 @@ def render() -> str:
                     ),
                     reachable=Reachable(broker_url="", registry_url=""),
                     clock=clock.now,
+                    connected=lambda: False,
                 )
             )
             return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"

@@ -5,7 +5,7 @@ device's last numbers say nothing about today.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.wire import facts, v1
@@ -93,6 +93,12 @@ def of_device(heard: Heard) -> Numbers | None:
     )
 
 
+def of_served(heard: Heard) -> Iterator[tuple[Served, Numbers]]:
+    """Return the numbers of each bundle on one device, as it last told them."""
+    for told in () if heard.health is None else heard.health.deployments:
+        yield _served(heard, told), of_deployment(told)
+
+
 def by_state(judged: Judged) -> Mapping[State, int]:
     """Return how many devices are in each state, the empty ones too."""
     counted = Counter(verdict.state for _, verdict in judged)
@@ -118,10 +124,10 @@ def by_served(judged: Judged) -> Mapping[Served, Numbers]:
     """Return the numbers of each bundle under each name on each class of devices."""
     found: dict[Served, list[Numbers]] = {}
     for heard, verdict in judged:
-        if heard.health is None or verdict.state in _NOT_HERE:
+        if verdict.state in _NOT_HERE:
             continue
-        for told in heard.health.deployments:
-            found.setdefault(_served(heard, told), []).append(of_deployment(told))
+        for served, numbers in of_served(heard):
+            found.setdefault(served, []).append(numbers)
     return {served: total(found[served]) for served in sorted(found)}
 
 

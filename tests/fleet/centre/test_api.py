@@ -6,10 +6,7 @@ import datetime as dt
 import json
 import shlex
 import sqlite3
-import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2 as httpx
@@ -20,91 +17,25 @@ from openapi_spec_validator import validate
 from agent.wire import codec, v1
 from agent.wire.limits import JOIN_LIMIT_BYTES
 from fleet.api import bounds, listener
-from fleet.api.access import Access
-from fleet.api.app import bounded, create
-from fleet.api.listener import AddressInUseError, Listener, bind, server_context
-from fleet.api.parts import Content, Parts
+from fleet.api.listener import AddressInUseError, bind
 from fleet.api.reference import render
 from fleet.cli import main
-from fleet.clock import written
-from fleet.execute import Executor
 from fleet.identity import authority as identity
 from fleet.identity.authority import Authority
-from fleet.identity.join import Reachable
 from fleet.identity.places import Home
-from fleet.store import bundles, devices, engine
+from fleet.store import devices, engine
 from fleet.store.engine import Store
-from models import card_codec
-from models.keys import SigningKey, load_public
-from models.layout import Layout
-from tests.fleet.centre.parties import add_devices, add_token, ask, request_of, write_key
+from tests.fleet.centre.parties import (
+    add_bundles,
+    add_devices,
+    add_token,
+    ask,
+    come,
+    request_of,
+    write_key,
+)
+from tests.fleet.centre.served import OPERATOR, TOKEN, Served, serving
 from tests.fleet.deciding.paper import Paper
-
-TOKEN = "t" * 43
-NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
-OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
-
-
-@dataclass(frozen=True)
-class Served:
-    """A centre's API on two ports."""
-
-    url: str
-    plain: str
-    home: Home
-    authority: Authority
-    store: Store
-
-    def client(self, certificate: tuple[Path, Path] | None = None) -> httpx.AsyncClient:
-        context = ssl.create_default_context(cafile=str(self.home.ca))
-        if certificate is not None:
-            context.load_cert_chain(*certificate)
-        return httpx.AsyncClient(base_url=self.url, verify=context, trust_env=False)
-
-
-@asynccontextmanager
-async def serving(home: Home, authority: Authority, store: Store) -> AsyncIterator[Served]:
-    executor = Executor(
-        fleet=authority.fleet,
-        store=store,
-        key=SigningKey.load(home.desired_key),
-        clock=lambda: NOW,
-        changed=lambda: None,
-    )
-    app = create(
-        Parts(
-            access=Access(TOKEN),
-            authority=authority,
-            store=store,
-            content=Content(
-                layout=Layout.create(home.registry), keys=[load_public(home.bundle_public)]
-            ),
-            executor=executor,
-            reachable=Reachable(broker_url="mqtts://c:8883", registry_url="https://c:8443"),
-            clock=lambda: NOW,
-        )
-    )
-    with bind("127.0.0.1", 0) as tls, bind("127.0.0.1", 0) as plain:
-        listeners = [
-            (Listener(bounded(app), server_context(home)), tls),
-            (Listener(bounded(app)), plain),
-        ]
-        async with asyncio.TaskGroup() as tasks:
-            for number, (each, bound) in enumerate(listeners):
-                tasks.create_task(each.serve(sockets=[bound]), name=f"listener {number}")
-            working = tasks.create_task(executor.run(), name="executor")
-            for each, _ in listeners:
-                await each.ready.wait()
-            yield Served(
-                url=f"https://127.0.0.1:{tls.getsockname()[1]}",
-                plain=f"http://127.0.0.1:{plain.getsockname()[1]}",
-                home=home,
-                authority=authority,
-                store=store,
-            )
-            working.cancel()
-            for each, _ in listeners:
-                each.should_exit = True
 
 
 @pytest.fixture
@@ -443,20 +374,10 @@ def test_the_reference_is_openapi_and_says_who_may_ask() -> None:
 
 async def test_a_rollout_is_not_left_to_the_next_round(served: Served) -> None:
     """Started over the API, its documents are written at once, not when a period is over."""
-    paper = Paper()
-    ref = paper.bundle()
+    ref = Paper().bundle()
     add_devices(served.store, ["d-one"])
-    with served.store.write() as connection:
-        bundles.add(
-            connection,
-            bundles.PublishedBundle(
-                digest=ref.digest,
-                name=ref.name,
-                version=ref.version,
-                card=card_codec.render(paper.card(ref)),
-                published_at=written(NOW),
-            ),
-        )
+    come(served.store, "harbour", "d-one")
+    add_bundles(served.store, "1.0.0")
     wish = {"bundle": "digits:1.0.0", "deployment": "digits", "selector": "all"}
     async with served.client() as client:
         client.headers.update(OPERATOR)
@@ -485,7 +406,7 @@ async def test_a_rollout_is_not_left_to_the_next_round(served: Served) -> None:
         shown["desired"]["deployments"][0]["bundle"][part] for part in ("name", "version")
     )
     assert (409, "NO_CHANGE") == (again.status_code, again.json()["reason"])
-    assert ("running", ["d-one"]) == (rollout["state"], rollout["set_aside"])
+    assert ("running", []) == (rollout["state"], rollout["set_aside"])
     assert ref.digest == bundle["digest"] == listed["bundles"][0]["digest"]
     assert "int8" == bundle["card"]["variants"][0]["format"]
     refusals = {(answer.status_code, answer.json()["reason"]) for answer in wrong}
@@ -497,20 +418,9 @@ async def test_the_rollout_words_say_whom_they_reach(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody: 3, and how a device is named. A plan is started by the line it prints, once."""
-    paper = Paper()
-    ref = paper.bundle()
     add_devices(served.store, ["d-one"])
-    with served.store.write() as connection:
-        bundles.add(
-            connection,
-            bundles.PublishedBundle(
-                digest=ref.digest,
-                name=ref.name,
-                version=ref.version,
-                card=card_codec.render(paper.card(ref)),
-                published_at=written(NOW),
-            ),
-        )
+    come(served.store, "harbour", "d-one")
+    add_bundles(served.store, "1.0.0")
     (tmp_path / "token").write_text(TOKEN)
     where = ["--centre", served.plain, "--token-file", str(tmp_path / "token")]
 
@@ -527,7 +437,7 @@ async def test_the_rollout_words_say_whom_they_reach(
             "did you mean: --device d-one",
         ] == said.splitlines()
     _, planned, _ = await skerry("rollout", "plan", "digits:1.0.0", "--to", "!spare")
-    line = shlex.split(planned.splitlines()[-1].partition("start it: ")[2])
+    line = shlex.split(planned.splitlines()[-1].partition("START")[2])
     started, _, said = await skerry(*line[1:])
     async with asyncio.timeout(10), served.client() as client:
         while True:

@@ -1,0 +1,218 @@
+"""`/api/v1/fleet`: the whole fleet in one document, and what of it needs a person."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection
+
+from fleet.api.parts import Parts
+from fleet.api.refusals import answers
+from fleet.api.shown import Known, ServedNumbers, StateShown, every_known, shown_at
+from fleet.execute import progress_of
+from fleet.health.heard import Heard
+from fleet.health.states import State, Verdict, verdict
+from fleet.health.sums import by_served, by_state, spread
+from fleet.rollouts.progress import Rollout
+from fleet.rollouts.states import RolloutState, WaveState
+from fleet.sentences import explain
+from fleet.store import rollouts
+
+_NEEDS_SHOWN = 7
+_ROLLOUTS_READ = 20
+"""The newest; older ones are read only while they are open."""
+
+_IN_FLIGHT = frozenset({RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.ROLLING_BACK})
+_ENDED_BADLY = frozenset({RolloutState.FAILED, RolloutState.ROLLED_BACK, RolloutState.ABORTED})
+_NEEDING = (State.FAILING, State.DEGRADED)
+
+
+class BrokerShown(BaseModel):
+    """The broker, as the centre sees it."""
+
+    connected: bool = Field(description="False: nothing new is heard, and nothing is sent.")
+
+
+class SpreadShown(BaseModel):
+    """On how many devices a bundle serves."""
+
+    bundle: str
+    version: str
+    digest: str
+    devices: int = Field(description="Where it serves now.")
+    share: float = Field(description="Of all devices, 0 to 1.")
+    offline: int = Field(description="Devices that are not heard, and may be serving it.")
+
+
+class RolloutShown(BaseModel):
+    """A rollout that is under way, or the last one of its deployment where that ended badly."""
+
+    id: str
+    state: RolloutState
+    deployment: str
+    from_versions: list[str] = Field(description="What its targets had before.")
+    to: str = Field(description="The bundle it brings: name and version.")
+    wave: int | None = Field(description="The one under way, from 1; null: none is.")
+    waves: int
+    counts: dict[str, int] = Field(description="Targets by state.")
+    set_aside: int
+    reason: str | None = Field(description="Why it is as it is: a code.")
+    sentence: str | None
+    started_at: str
+
+
+class Need(BaseModel):
+    """Something that waits for a person: what, why, and the command that goes on."""
+
+    state: str = Field(description="A device's state, or a rollout's.")
+    subject: str = Field(description="A device, some devices, or a rollout.")
+    sentence: str
+    command: str
+
+
+class FleetShown(BaseModel):
+    """The fleet now."""
+
+    fleet: str
+    as_of: str
+    broker: BrokerShown
+    devices: int
+    states: dict[State, int] = Field(description="Devices by state; every state is there.")
+    offline_since: str | None = Field(description="Since when the longest one is offline.")
+    serving: list[SpreadShown]
+    numbers: list[ServedNumbers] = Field(description="Of the devices that are heard.")
+    rollouts: list[RolloutShown]
+    needs_you: list[Need] = Field(description="At most seven, the worst first.")
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return the route about the fleet."""
+    router = APIRouter(prefix="/api/v1/fleet", tags=["fleet"])
+
+    @router.get("", operation_id="getFleet", responses=answers(401))
+    def now() -> FleetShown:
+        """Show the fleet: how many devices are how, what serves, what moves, what needs you."""
+        with parts.store.read() as connection:
+            every = every_known(connection)
+            moving = _rollouts(connection)
+        return _shown(parts, every, moving, parts.clock())
+
+    return router
+
+
+def _shown(
+    parts: Parts, every: Sequence[Known], moving: list[RolloutShown], now: datetime
+) -> FleetShown:
+    judged = [(heard, verdict(heard, now)) for heard in (each.heard for each in every)]
+    away = [told.finding.since for _, told in judged if told.state is State.OFFLINE]
+    return FleetShown(
+        fleet=parts.authority.fleet,
+        as_of=shown_at(now),
+        broker=BrokerShown(connected=parts.connected()),
+        devices=len(judged),
+        states=dict(by_state(judged)),
+        offline_since=min(away, default=None),
+        serving=[
+            SpreadShown(
+                bundle=each.bundle.name,
+                version=each.bundle.version,
+                digest=each.bundle.digest,
+                devices=each.serving,
+                share=each.serving / each.devices,
+                offline=each.offline,
+            )
+            for each in spread(judged)
+        ],
+        numbers=[ServedNumbers.of_served(*each) for each in by_served(judged).items()],
+        rollouts=moving,
+        needs_you=[*_of_rollouts(moving), *_of_devices(judged, shown_at(now))][:_NEEDS_SHOWN],
+    )
+
+
+def _rollouts(connection: Connection) -> list[RolloutShown]:
+    """Return the rollouts under way, and those that ended badly and were not followed by one."""
+    shown, seen = [], set()
+    for number, kept in enumerate(rollouts.every(connection)):
+        if number >= _ROLLOUTS_READ and not kept.is_open:
+            continue
+        rollout = progress_of(kept)
+        last = rollout.deployment not in seen
+        seen.add(rollout.deployment)
+        if rollout.state in _IN_FLIGHT or (last and rollout.state in _ENDED_BADLY):
+            shown.append(_rollout(rollout, kept.created_at))
+    return shown
+
+
+def _rollout(rollout: Rollout, started_at: str) -> RolloutShown:
+    bundle, cause = rollout.bundle, rollout.cause
+    before = Counter(
+        progress.replaces.bundle.version
+        for progress in rollout.targets
+        if progress.replaces is not None
+    )
+    under_way = [
+        wave.number
+        for wave in rollout.waves
+        if wave.state in {WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE}
+    ]
+    told = None if cause is None else explain(cause.code, cause.parameters).meaning
+    return RolloutShown(
+        id=rollout.id,
+        state=rollout.state,
+        deployment=rollout.deployment,
+        from_versions=[version for version, _ in before.most_common()],
+        to=rollout.deployment if bundle is None else f"{bundle.name} {bundle.version}",
+        wave=min(under_way, default=None),
+        waves=len(rollout.waves),
+        counts={str(state): count for state, count in rollout.count().items() if count},
+        set_aside=len(rollout.set_aside()),
+        reason=None if cause is None else cause.code,
+        sentence=told,
+        started_at=started_at,
+    )
+
+
+def _of_rollouts(moving: Iterable[RolloutShown]) -> list[Need]:
+    return [
+        Need(
+            state=each.state,
+            subject=each.id,
+            sentence=each.sentence or f"{each.to}: resume, abort or roll back?",
+            command=f"skerry rollout why {each.id}",
+        )
+        for each in moving
+        if each.state is RolloutState.PAUSED
+    ]
+
+
+def _of_devices(judged: Sequence[tuple[Heard, Verdict]], now: str) -> list[Need]:
+    """Return what is wrong with devices; those with the same trouble are one line."""
+    alike: dict[tuple[State, str, str], list[tuple[Heard, Verdict]]] = {}
+    for heard, told in judged:
+        if told.state in _NEEDING:
+            key = told.state, told.finding.reason, told.finding.subject
+            alike.setdefault(key, []).append((heard, told))
+    ordered = sorted(alike.items(), key=lambda each: (_NEEDING.index(each[0][0]), -len(each[1])))
+    return [_need(state, reason, subject, of, now) for (state, reason, subject), of in ordered]
+
+
+def _need(
+    state: State, reason: str, subject: str, of: Sequence[tuple[Heard, Verdict]], now: str
+) -> Need:
+    if len(of) == 1:
+        heard, told = of[0]
+        return Need(
+            state=state,
+            subject=heard.target.name,
+            sentence=StateShown.of(heard, told, now).sentence,
+            command=f"skerry device show {heard.target.name}",
+        )
+    meaning = explain(reason).meaning
+    return Need(
+        state=state,
+        subject=f"{len(of)} devices",
+        sentence=f"{subject}: {meaning}" if subject else meaning,
+        command=f"skerry device ls --state {state}",
+    )

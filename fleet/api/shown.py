@@ -1,0 +1,186 @@
+"""How the API shows health: a device's state in words, and numbers with their quantiles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection
+
+from agent.wire import codec, v1
+from fleet.clock import age, written
+from fleet.health.heard import Heard, words
+from fleet.health.states import State, Verdict
+from fleet.health.sums import Numbers, Served
+from fleet.inventory import Target
+from fleet.sentences import explain
+from fleet.store import desired, devices, health, presence, reported
+
+
+class StateShown(BaseModel):
+    """How a device is, why, since when, and what to do."""
+
+    word: State
+    reason: str = Field(description="A code: docs/reference/states.md and reasons.md.")
+    since: str = Field(description="By the centre's clock, as far as that can be known.")
+    sentence: str
+    next: str = Field(description="What to do next.")
+    was: State | None = Field(description="What an offline device was when it was last heard.")
+
+    @classmethod
+    def of(cls, heard: Heard, verdict: Verdict, now: str) -> Self:
+        """Return a verdict in words."""
+        found = verdict.finding
+        return cls(
+            word=verdict.state,
+            reason=found.reason,
+            since=found.since,
+            sentence=_sentence(heard, verdict, now),
+            next=explain(found.reason, found.parameters).next_step,
+            was=verdict.was,
+        )
+
+
+class NumbersShown(BaseModel):
+    """Requests in the last period. Quantiles are of merged sketches, within 5 %."""
+
+    devices: int
+    requests: int
+    errors: int
+    restarts: int = Field(description="Workers that had to be started again.")
+    p50_s: float | None = Field(description="Null: no request was answered.")
+    p95_s: float | None
+    p99_s: float | None
+
+    @classmethod
+    def of(cls, numbers: Numbers) -> Self:
+        """Return numbers with their quantiles read off."""
+        return cls(
+            devices=numbers.devices,
+            requests=numbers.requests,
+            errors=numbers.errors,
+            restarts=numbers.restarts,
+            p50_s=numbers.quantile(0.5),
+            p95_s=numbers.quantile(0.95),
+            p99_s=numbers.quantile(0.99),
+        )
+
+
+class ServedNumbers(NumbersShown):
+    """The numbers of one bundle under one name, on one class of devices."""
+
+    deployment: str
+    bundle: str
+    version: str
+    digest: str
+    class_name: str = Field(description="Runtime and version, architecture, accelerator.")
+
+    @classmethod
+    def of_served(cls, served: Served, numbers: Numbers) -> Self:
+        """Return numbers with what they are of."""
+        return cls(
+            **dict(NumbersShown.of(numbers)),
+            deployment=served.deployment,
+            bundle=served.bundle,
+            version=served.version,
+            digest=served.digest,
+            class_name=served.class_name,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A device, and all that the store holds of it."""
+
+    device: devices.Device
+    seen: presence.Presence | None
+    told: reported.HeldReport | None
+    wanted: v1.Desired | None
+    feels: health.HeldHealth | None
+
+    @property
+    def heard(self) -> Heard:
+        """What was last heard of it, as the value that deciding reads."""
+        return Heard(
+            target=Target(
+                device=self.device.id,
+                name=self.device.name,
+                site=self.device.site_name,
+                labels=self.device.labels,
+                facts=self.device.facts,
+                online=self.seen is not None and self.seen.online,
+                last_seen=None if self.seen is None else self.seen.since,
+                desired=self.wanted,
+                reported=None if self.told is None else self.told.document,
+            ),
+            joined_at=self.device.joined_at,
+            reported_at=None if self.told is None else self.told.received_at,
+            health=None if self.feels is None else self.feels.document,
+            health_at=None if self.feels is None else self.feels.received_at,
+        )
+
+
+def known(connection: Connection, name: str) -> Known:
+    """Return what the store holds of the device with this id or name.
+
+    Raises:
+        NotFoundError: there is none.
+        AmbiguousError: several have the name.
+    """
+    device = devices.named(connection, name)
+    return Known(
+        device=device,
+        seen=presence.held(connection, device.id),
+        told=reported.held(connection, device.id),
+        wanted=_read(desired.held(connection, device.id)),
+        feels=health.held(connection, device.id),
+    )
+
+
+def every_known(connection: Connection) -> Sequence[Known]:
+    """Return what the store holds of every device, by name."""
+    here = {seen.device: seen for seen in presence.every(connection)}
+    told = {report.document.device: report for report in reported.every(connection)}
+    wanted = {document.target: document for document in desired.every(connection)}
+    feels = {each.document.device: each for each in health.every(connection)}
+    return [
+        Known(
+            device=device,
+            seen=here.get(device.id),
+            told=told.get(device.id),
+            wanted=_read(wanted.get(device.id)),
+            feels=feels.get(device.id),
+        )
+        for device in devices.every(connection)
+    ]
+
+
+def shown_at(now: datetime) -> str:
+    """Return the time that an answer is as of: ages are counted from it, by one clock."""
+    return written(now)
+
+
+def _read(held: desired.HeldDesired | None) -> v1.Desired | None:
+    return None if held is None else codec.decode(held.payload, v1.Desired)
+
+
+def _sentence(heard: Heard, verdict: Verdict, now: str) -> str:
+    found = verdict.finding
+    serving = ", ".join(map(words, heard.serving()))
+    meaning = explain(found.reason, found.parameters).meaning
+    match verdict.state:
+        case State.OFFLINE:
+            holds = f"holds {serving}, may be serving it" if serving else "serves nothing"
+            return f"offline {age(found.since, now)}; was {verdict.was}; {holds}"
+        case State.OK if serving:
+            return f"serves {serving}"
+        case State.FAILING:
+            meanwhile = f"It serves {serving}." if serving else "Nothing serves."
+            return _about(found.subject, f"{meaning} {meanwhile}")
+        case _:
+            return _about(found.subject, meaning)
+
+
+def _about(subject: str, text: str) -> str:
+    return f"{subject}: {text}" if subject else text
