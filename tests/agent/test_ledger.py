@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from agent import ledger as ledger_module
 from agent.ledger import HeldDocument, Ledger, open_ledger
 from agent.ledger_file import LedgerError
-from agent.state import Note, Record, accepted
+from agent.state import Note, Quarantined, Record, accepted, hold_note
 from agent.wire import codec, v1
 from agent.wire.order import Held
 from agent.wire.phases import Happening, Phase
@@ -232,3 +233,93 @@ def test_a_failed_write_changes_nothing(path: Path) -> None:
     assert caught.value.reason == "DISK_FULL"
     assert before == (dict(ledger.records), ledger.depth)
     ledger.close()
+
+
+FIRST_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE held (
+  kind TEXT PRIMARY KEY, epoch INTEGER NOT NULL, generation INTEGER NOT NULL,
+  payload_digest TEXT NOT NULL, payload BLOB NOT NULL, envelope BLOB NOT NULL
+) STRICT;
+CREATE TABLE deployment (
+  name TEXT PRIMARY KEY, revision INTEGER NOT NULL, phase TEXT NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE TABLE event (
+  number INTEGER PRIMARY KEY, first INTEGER NOT NULL, cause TEXT NOT NULL, body BLOB NOT NULL
+) STRICT;
+PRAGMA user_version=1;
+"""
+
+
+def test_a_ledger_of_the_first_schema_keeps_all_it_has(ledger: Ledger, path: Path) -> None:
+    """An agent that is renewed goes on with the same id, documents, records and events."""
+    record = accepted(deployment(), AT)
+    ledger.hold("desired", held_document(7))
+    ledger.put("digits", None, record, [note(), note("DISK_FULL")], at=AT)
+    ledger.next_session()
+    before = (ledger.id, ledger.session, dict(ledger.records), ledger.pending(), ledger.told)
+    ledger.close()
+    old = path.with_name("old.db")
+    database = sqlite3.connect(old)
+    database.executescript(FIRST_SCHEMA)
+    database.execute("ATTACH ? AS new", (str(path),))
+    for table in ("meta", "held", "deployment", "event"):
+        database.execute(f"INSERT INTO main.{table} SELECT * FROM new.{table}")  # noqa: S608  # ours
+    database.commit()
+    database.close()
+
+    again = open_at(old)
+
+    after = (again.id, again.session, dict(again.records), again.pending(), again.told)
+    assert before == after
+    assert again.moved_aside is None
+    assert again.held("desired") == held_document(7)
+    assert {} == dict(again.quarantined)
+    assert again.owner_hold is None
+    assert again.put("digits", record, record, at=AT, verdicts={DIGEST: VERDICT})
+    again.close()
+
+
+VERDICT = Quarantined(digest=DIGEST, reason="GOLDEN_MISMATCH", since=AT, message="0 of 8")
+
+
+def test_what_is_in_quarantine_is_there_after_a_restart_until_it_is_lifted(
+    ledger: Ledger, path: Path
+) -> None:
+    """Written with the record that shows why, or not at all; of a digest, not of a deployment."""
+    record = accepted(deployment(), AT)
+    other = replace(record, since="2026-01-02T03:04:06Z")
+    ledger.put("digits", None, record, at=AT, verdicts={DIGEST: VERDICT})
+    assert not ledger.put("digits", other, record, at=AT, verdicts={DIGEST: None})
+    ledger.close()
+
+    again = open_at(path)
+    assert {DIGEST: VERDICT} == dict(again.quarantined)
+    assert again.put("digits", record, None, at=AT, verdicts={DIGEST: None})
+    assert {} == dict(again.quarantined)
+    again.close()
+
+    last = open_at(path)
+    assert {} == dict(last.quarantined)
+    last.close()
+
+
+def test_a_hold_is_known_after_a_restart_until_it_ends(ledger: Ledger, path: Path) -> None:
+    """And each is told once, in the same write."""
+    hold = v1.Hold(reason="the belt is being changed", since=AT)
+    ledger.heed(hold, hold_note(hold, None), at=AT)
+    ledger.close()
+
+    again = open_at(path)
+    assert again.owner_hold == hold
+    again.heed(None, hold_note(None, hold), at=AT)
+    again.close()
+
+    last = open_at(path)
+    assert last.owner_hold is None
+    told = [(e.kind, e.parameters["what"], e.message, e.reason) for e in events(last)]
+    assert told == [
+        ("hold", "held", "the belt is being changed", "HELD_BY_OWNER"),
+        ("hold", "released", "the belt is being changed", None),
+    ]
+    last.close()

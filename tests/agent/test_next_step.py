@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.plan import ATTEMPTS_LIMIT, Action, Plan, Step, outcome, plan
-from agent.state import Installed, Observed, Record, Serving, Trial, accepted
+from agent.plan import ATTEMPTS_LIMIT, Action, Plan, Step, condemned, outcome, plan
+from agent.state import (
+    GivenUp,
+    Installed,
+    Observed,
+    Quarantined,
+    Record,
+    Serving,
+    Trial,
+    accepted,
+)
 from agent.wire import v1
 from agent.wire.phases import Happening, IllegalHappeningError, Phase
 from agent.wire.reasons import Reason
@@ -42,16 +51,29 @@ class Simulation:
         self.records = dict(observed.records)
         self.serving = dict(observed.serving)
         self.trials = dict(observed.trials)
+        self.given_up = dict(observed.given_up)
+        self.quarantined = dict(observed.quarantined)
+        self.restore_waits: dict[str, float] = {}
+        self.recoveries: dict[str, float] = {}
+        self.held = observed.held
         self.now_s = 0.0
-        self.fewest = len(self.serving)
 
     def observed(self) -> Observed:
-        return Observed(records=self.records, serving=self.serving, trials=self.trials)
+        return Observed(
+            records=self.records,
+            serving=self.serving,
+            trials=self.trials,
+            given_up=self.given_up,
+            quarantined=self.quarantined,
+            restore_waits=self.restore_waits,
+            recoveries=self.recoveries,
+            held=self.held,
+        )
 
     def seat(self, name: str, what: Installed) -> None:
         self.serving[name] = Serving(revision=what.revision, digest=what.digest)
 
-    def take(self, step: Step) -> None:  # noqa: C901, PLR0912  # one branch an action
+    def take(self, step: Step) -> None:  # noqa: C901, PLR0912, PLR0915  # one branch an action
         name = step.deployment
         record = self.records.get(name)
         if record is None:
@@ -85,9 +107,24 @@ class Simulation:
             case Action.COMMIT:
                 self.records[name] = record.committed(AT)
                 self.trials.pop(name, None)
-            case Action.FAIL:
-                self.records[name] = record.moved(Happening.FAILED, AT)
+            case Action.FAIL | Action.LET_GO:
+                assert step.problem is not None
+                assert record.current is not None
+                if reason := condemned(step.problem):
+                    digest = record.current.digest
+                    self.quarantined[digest] = Quarantined(digest=digest, reason=reason, since=AT)
+                self.records[name] = record.let_go(step.problem, AT)
                 self.trials.pop(name, None)
+                if self.given_up.pop(name, None) and record.previous is None:
+                    self.restore_waits[name] = self.now_s + 2
+                    self.recoveries[name] = self.now_s + 600
+            case Action.REFUSE:
+                self.records[name] = record.moved(Happening.FAILED, AT, step.problem)
+            case Action.RECOVER:
+                assert record.current is not None
+                del self.recoveries[name]
+                self.quarantined.pop(record.current.digest, None)
+                self.records[name] = replace(record, problem=None)
             case Action.ROLL_BACK:
                 if record.previous:
                     self.seat(name, record.previous)
@@ -100,6 +137,7 @@ class Simulation:
                 self.trials.pop(name, None)
             case Action.RESTORE:
                 assert record.current is not None
+                self.restore_waits.pop(name, None)
                 self.seat(name, record.current)
                 if record.phase is Phase.PROBATION:
                     self.trials[name] = Trial(revision=record.wanted.revision, since_s=self.now_s)
@@ -188,7 +226,28 @@ def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
         )
         for name in sorted(draw(st.sets(st.sampled_from(NAMES))))
     ]
-    return desired(*wanted), Observed(records=held, serving=serving, trials=trials)
+    given_up = {
+        name: GivenUp(
+            revision=record.current.revision,
+            digest=record.current.digest,
+            reason=draw(st.sampled_from(["WORKER_CRASHED", "WORKER_STUCK", "GOLDEN_MISMATCH"])),
+            message="5 deaths",
+        )
+        for name, record in held.items()
+        if record.current and name not in serving and draw(st.booleans())
+    }
+    revisions = draw(st.sets(st.sampled_from([1, 2, 3, 9])))
+    digests = [deployment(revision=revision).bundle.digest for revision in revisions]
+    return desired(*wanted), Observed(
+        records=held,
+        serving=serving,
+        trials=trials,
+        given_up=given_up,
+        quarantined={
+            digest: Quarantined(digest=digest, reason="GOLDEN_MISMATCH", since=AT)
+            for digest in digests
+        },
+    )
 
 
 @given(worlds())
@@ -255,6 +314,8 @@ def test_deployments_do_not_look_at_each_other(world: tuple[v1.Desired, Observed
                 records={n: r for n, r in observed.records.items() if n == each.name},
                 serving=observed.serving,
                 trials=observed.trials,
+                given_up=observed.given_up,
+                quarantined=observed.quarantined,
             ),
             0.0,
         )
@@ -299,6 +360,8 @@ def test_the_incumbent_is_started_before_the_candidate_goes_on() -> None:
         (Trial(revision=2, since_s=0.0), None),
         (Trial(revision=2, since_s=0.0, crashes=1, requests=100, errors=5), None),
         (Trial(revision=2, since_s=0.0, crashes=2), Action.FAIL),
+        (Trial(revision=2, since_s=0.0, mishaps=1), None),
+        (Trial(revision=2, since_s=0.0, crashes=1, mishaps=1), Action.FAIL),
         (Trial(revision=2, since_s=0.0, requests=20, errors=2), Action.FAIL),
         (Trial(revision=2, since_s=0.0, requests=19, errors=19), None),
         (Trial(revision=2, since_s=-60.0), Action.COMMIT),
@@ -330,7 +393,7 @@ def test_a_failed_probation_returns_to_what_was_committed() -> None:
     third = second.superseded(deployment(revision=3, probation_s=60.0), AT)
     while third.phase is not Phase.PROBATION:
         third = further(third)
-    back = third.moved(Happening.FAILED, AT).restored(AT)
+    back = third.let_go(v1.Problem(reason=Reason.PROBATION_FAILED), AT).restored(AT)
     assert back.current == first.current
     assert back.proven
     assert back.phase is Phase.ROLLED_BACK
@@ -350,3 +413,182 @@ def test_what_the_world_does_is_never_the_candidates_end() -> None:
         assert outcome(reason, 10_000) is Happening.DEFERRED
     for reason in ("GOLDEN_MISMATCH", "SIGNATURE_INVALID", "NO_VARIANT_FITS", "A_NEW_CODE"):
         assert outcome(reason, 1) is Happening.FAILED
+
+
+# What died too often
+
+
+def dead(record: Record, reason: str = "WORKER_CRASHED") -> Observed:
+    assert record.current is not None
+    gone = GivenUp(
+        revision=record.current.revision,
+        digest=record.current.digest,
+        reason=reason,
+        message="5 deaths in 60 s",
+    )
+    return Observed(records={"digits": record}, given_up={"digits": gone})
+
+
+def second_committed() -> Record:
+    record = committed().superseded(deployment(revision=2), AT)
+    while record.phase is not Phase.COMMITTED:
+        record = further(record)
+    return record
+
+
+@pytest.mark.parametrize("phase", [Phase.COMMITTED, Phase.REFUSED, Phase.TESTING])
+def test_what_died_too_often_gives_way_to_what_was_committed_before(phase: Phase) -> None:
+    """Whatever is wanted meanwhile: the revision before it serves, and only it is condemned."""
+    record = second_committed()
+    wanted = record.wanted
+    if phase is not Phase.COMMITTED:
+        wanted = deployment(revision=3)
+        record = record.superseded(wanted, AT)
+        while record.phase is not Phase.TESTING:
+            record = further(record)
+        if phase is Phase.REFUSED:
+            record = record.moved(Happening.FAILED, AT, v1.Problem(reason="LOAD_FAILED"))
+    simulation = Simulation(replace(dead(record), held=True))  # with nothing new in between
+
+    steps = [step.action for step in simulation.converge(desired(wanted))]
+
+    after = simulation.records["digits"]
+    back = Action.ROLL_BACK if phase is Phase.COMMITTED else Action.RESTORE
+    assert steps == [Action.LET_GO, back]
+    assert simulation.serving["digits"].revision == 1
+    assert after.proven
+    assert after.previous is None
+    assert after.phase is (Phase.ROLLED_BACK if phase is Phase.COMMITTED else phase)
+    assert set(simulation.quarantined) == {deployment(revision=2).bundle.digest}
+
+
+def test_what_died_too_often_with_nothing_before_it_is_started_again_later() -> None:
+    """It is all there is: it is never refused, and is well again when it has lived for a while."""
+    record = committed()
+    simulation = Simulation(dead(record))
+
+    steps = [step.action for step in simulation.converge(desired(record.wanted))]
+
+    assert steps == [Action.LET_GO, Action.RESTORE, Action.RECOVER]
+    assert seated(record) == simulation.serving
+    assert simulation.records["digits"] == record
+    assert {} == simulation.quarantined
+    assert simulation.now_s >= 600
+
+
+@pytest.mark.parametrize(
+    ("reason", "of_the_content"),
+    [("WORKER_CRASHED", True), ("GOLDEN_MISMATCH", True), ("WORKER_STUCK", False)],
+)
+def test_only_what_content_does_by_itself_condemns_it(reason: str, *, of_the_content: bool) -> None:
+    """A deadline is a setting, and memory the machine's: the next revision may try again."""
+    [step] = plan(None, dead(second_committed(), reason), 0.0).steps
+    assert step.problem is not None
+    assert (condemned(step.problem) is not None) == of_the_content
+
+
+def test_a_probation_that_failed_by_errors_condemns_nothing() -> None:
+    """Of the revision; two crashes are of the content."""
+    record = committed().superseded(deployment(revision=2, probation_s=60.0), AT)
+    while record.phase is not Phase.PROBATION:
+        record = further(record)
+    causes = []
+    for trial in (
+        Trial(revision=2, since_s=0.0, requests=20, errors=20),
+        Trial(revision=2, since_s=0.0, mishaps=2),
+        Trial(revision=2, since_s=0.0, crashes=2),
+    ):
+        observed = Observed(
+            records={"digits": record}, serving=seated(record), trials={"digits": trial}
+        )
+        [step] = plan(None, observed, 0.0).steps
+        assert step.problem is not None
+        assert step.problem.reason == Reason.PROBATION_FAILED
+        causes.append(condemned(step.problem))
+    assert causes == [None, None, "WORKER_CRASHED"]
+
+
+def test_a_rollback_that_cannot_be_finished_yet_keeps_nobody_waiting() -> None:
+    """What serves meanwhile is started again, and a newer revision is accepted."""
+    record = second_committed().let_go(v1.Problem(reason="WORKER_CRASHED"), AT)
+    assert record.phase is Phase.ROLLING_BACK
+    waiting = Observed(records={"digits": record}, waits={"digits": 9.0})
+    assert [s.action for s in plan(None, waiting, 0.0).steps] == [Action.RESTORE]
+    serving = replace(waiting, serving=seated(record))
+    assert plan(desired(record.wanted), serving, 0.0) == Plan(wake_s=9.0)
+    [step] = plan(desired(deployment(revision=3)), serving, 0.0).steps
+    assert step.action is Action.ACCEPT
+    third = record.superseded(deployment(revision=3), AT)
+    while third.phase is not Phase.COMMITTED:
+        third = further(third)
+    assert third.previous is not None
+    assert third.previous.revision == 1  # not the one that died
+
+
+# Quarantine and hold
+
+
+def test_content_in_quarantine_is_refused_before_it_is_fetched() -> None:
+    """With why it is there."""
+    record = committed().superseded(deployment(revision=2), AT)
+    digest = record.wanted.bundle.digest
+    verdict = Quarantined(digest=digest, reason="GOLDEN_MISMATCH", since=AT, message="0 of 8")
+    observed = Observed(
+        records={"digits": record}, serving=seated(record), quarantined={digest: verdict}
+    )
+    [step] = plan(desired(record.wanted), observed, 0.0).steps
+    assert step.action is Action.REFUSE
+    assert step.problem == v1.Problem(
+        reason="QUARANTINED",
+        message="0 of 8",
+        parameters={"cause": "GOLDEN_MISMATCH", "since": AT},
+    )
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_what_is_committed_is_started_again_and_set_anew_whatever_is_said_of_it(
+    *, serves: bool
+) -> None:
+    """Quarantine keeps content from coming, not what serves from serving."""
+    record = committed()
+    digest = record.wanted.bundle.digest
+    observed = Observed(
+        records={"digits": record},
+        serving=seated(record) if serves else {},
+        quarantined={digest: Quarantined(digest=digest, reason="WORKER_CRASHED", since=AT)},
+    )
+    again = replace(deployment(), revision=2, settings=v1.DeploymentSettings(threads=2))
+    simulation = Simulation(observed)
+
+    simulation.converge(desired(again))
+
+    after = simulation.records["digits"]
+    assert (after.phase, after.wanted) == (Phase.COMMITTED, again)
+    assert simulation.serving["digits"].revision == 2
+
+
+NEW = {
+    Action.ACCEPT, Action.FETCH, Action.STAGE, Action.TEST, Action.ACTIVATE, Action.RETIRE,
+    Action.REFUSE,
+}  # fmt: skip
+
+
+@given(worlds())
+def test_while_a_device_is_held_nothing_new_is_begun(world: tuple[v1.Desired, Observed]) -> None:
+    """What serves is kept up, trials and rollbacks end, and afterwards it goes on as if nothing."""
+    wanted, observed = world
+    simulation = Simulation(replace(observed, held=True))
+    names = set(observed.records)
+
+    steps = simulation.converge(wanted)
+
+    assert not NEW & {step.action for step in steps}
+    assert set(simulation.records) == names
+    for name, record in simulation.records.items():
+        assert record.wanted == observed.records[name].wanted
+        assert record.phase not in {Phase.PROBATION, Phase.ROLLING_BACK}
+        assert record.current is None or name in simulation.serving
+    simulation.held = False
+    simulation.converge(wanted)
+    assert plan(wanted, simulation.observed(), simulation.now_s) == Plan()
+    assert set(simulation.records) == {each.name for each in wanted.deployments}

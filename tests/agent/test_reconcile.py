@@ -5,7 +5,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from agent.ledger import Ledger, open_ledger
 from agent.meter import Meter
 from agent.ports import Tally
 from agent.reconcile import Reconciler
+from agent.report import Self, reported
 from agent.state import GivenUp, Installed, Serving
 from agent.wire import codec, v1
 from agent.wire.phases import Happening, Phase
@@ -436,3 +437,254 @@ async def test_a_defect_of_ours_stops_neither_the_loop_nor_others(
         world.test = honest  # type: ignore[method-assign]
         device.want(2, deployment(), deployment("cat", 2))
         await device.reaches("cat", Phase.COMMITTED, 2)
+
+
+def gave_up(revision: int, reason: str = "WORKER_CRASHED") -> GivenUp:
+    """Return a revision whose worker died too often."""
+    digest = deployment(revision=revision).bundle.digest
+    return GivenUp(revision=revision, digest=digest, reason=reason, message="5 deaths in 60 s")
+
+
+async def two_committed(device: Device) -> None:
+    device.want(1, deployment())
+    await device.reaches("digits", Phase.COMMITTED)
+    device.want(2, deployment(revision=2))
+    await device.reaches("digits", Phase.COMMITTED, 2)
+
+
+def die(device: Device, world: World, gone: GivenUp) -> None:
+    del world.seats["digits"]
+    world.dead["digits"] = gone
+    device.reconciler.wake()
+
+
+@pytest.mark.looptime
+async def test_a_committed_revision_that_keeps_dying_gives_way_to_the_one_before(
+    device: Device, world: World
+) -> None:
+    """By itself, told with its reason; its content is not tried again, even as a new revision."""
+    async with device.running():
+        await two_committed(device)
+        die(device, world, gave_up(2))
+        await device.reaches("digits", Phase.ROLLED_BACK, 2)
+        assert world.seats["digits"].revision == 1
+        world.did.clear()
+        again = replace(deployment(revision=2), revision=3)
+        device.want(3, again)
+        await device.reaches("digits", Phase.REFUSED, 3)
+        await asyncio.sleep(1000)
+    record = device.ledger.records["digits"]
+    assert world.did == []
+    assert world.seats["digits"].revision == 1
+    assert record.proven
+    assert record.problem is not None
+    assert record.problem.parameters["cause"] == "WORKER_CRASHED"
+    assert device.told()[-5:] == [
+        (None, None, "WORKER_CRASHED"),
+        ("rolling-back", 2, "WORKER_CRASHED"),
+        ("rolled-back", 2, "WORKER_CRASHED"),
+        ("accepted", 3, None),
+        ("refused", 3, "QUARANTINED"),
+    ]
+
+
+@pytest.mark.looptime
+async def test_the_only_revision_there_is_is_started_again_for_ever(
+    device: Device, world: World
+) -> None:
+    """With back-off, reported as ailing; after ten quiet minutes it is well again."""
+    starts = 0
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        world.did.clear()
+        for _ in range(20):
+            die(device, world, gave_up(1))
+            async with asyncio.timeout(400):
+                while "digits" not in world.seats:
+                    await asyncio.sleep(1)
+            starts = len(world.did)
+        record = device.ledger.records["digits"]
+        told = reported(
+            Self(fleet="f", device="d-1", agent_version="1"), 1, None, {"digits": record}, None,
+            quarantined=device.ledger.quarantined,
+        )  # fmt: skip
+        ailing = [(each.type, each.reason) for each in told.deployments[0].conditions]
+        assert ailing == [("ailing", "WORKER_CRASHED")]
+        assert record.phase is Phase.COMMITTED
+        took_s = asyncio.get_running_loop().time()
+        await asyncio.sleep(700)
+    assert starts == 20
+    assert took_s > 300  # it waited between them
+    assert world.seats["digits"].revision == 1
+    assert device.ledger.records["digits"].problem is None
+    assert {} == dict(device.ledger.quarantined)
+    kinds = [codec.decode(each.body, v1.Event).parameters for each in device.ledger.pending()]
+    assert [each["what"] for each in kinds if "what" in each] == ["quarantined", "lifted"]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("reason", "condemned"), [("GOLDEN_MISMATCH", True), ("LOAD_FAILED", False)]
+)
+async def test_golden_vectors_missed_at_a_restart_lead_back_to_what_was_committed_before(
+    device: Device, world: World, reason: str, *, condemned: bool
+) -> None:
+    """The content is wrong here now; what merely can't be loaded may be loaded later."""
+    async with device.running():
+        await two_committed(device)
+    world.seats.clear()
+    world.wrong[("activate", 2)] = reason
+    async with device.running():
+        assert world.seats["digits"].revision == 1
+        await asyncio.sleep(3600)
+        assert world.seats["digits"].revision == 1
+    phase = Phase.ROLLED_BACK if condemned else Phase.COMMITTED
+    assert device.ledger.records["digits"].phase is phase
+    assert len(device.ledger.quarantined) == condemned
+
+
+@pytest.mark.parametrize("step", ["test", "activate"])
+async def test_missed_golden_vectors_condemn_the_digest(
+    device: Device, world: World, step: str
+) -> None:
+    """The same content as a newer revision is refused before it is fetched, after a restart too."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        world.wrong[(step, 2)] = "GOLDEN_MISMATCH"
+        device.want(2, deployment(revision=2))
+        await device.reaches("digits", Phase.REFUSED, 2)
+    world.wrong.clear()
+    world.did.clear()
+    async with device.running():
+        device.want(3, replace(deployment(revision=2), revision=3))
+        await device.reaches("digits", Phase.REFUSED, 3)
+        device.want(4, deployment(revision=4))
+        await device.reaches("digits", Phase.COMMITTED, 4)
+    assert "fetch digits 2" not in world.did
+    assert ("refused", 3, "QUARANTINED") in device.told()
+
+
+@pytest.mark.looptime
+async def test_a_worker_that_never_comes_up_condemns_the_digest_and_a_hang_does_not(
+    device: Device, world: World
+) -> None:
+    """Three starts that crashed are the content's; three that hung may be the machine's."""
+    world.wrong[("test", 1)] = "WORKER_CRASHED"
+    world.wrong[("test", 2)] = "WORKER_STUCK"
+    async with device.running():
+        device.want(1, deployment(), deployment("cat", 2))
+        await device.reaches("digits", Phase.REFUSED)
+        await device.reaches("cat", Phase.REFUSED, 2)
+    assert set(device.ledger.quarantined) == {deployment().bundle.digest}
+
+
+@pytest.mark.looptime
+async def test_a_probation_failed_by_errors_condemns_only_the_revision(
+    device: Device, world: World
+) -> None:
+    """The same content may come again with other settings."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        device.want(2, deployment(revision=2, probation_s=600))
+        await device.reaches("digits", Phase.PROBATION, 2)
+        world.counts.append(
+            Tally(
+                deployment="digits", revision=2, digest="", requests=50, errors=9, restarts=0,
+                latency=v1.LatencySketch(),
+            )
+        )  # fmt: skip
+        await device.reaches("digits", Phase.ROLLED_BACK, 2)
+        assert {} == dict(device.ledger.quarantined)
+        device.want(3, replace(deployment(revision=2), revision=3))
+        await device.reaches("digits", Phase.COMMITTED, 3)
+
+
+# Hold
+
+
+def hold(device: Device, *, release: bool = False) -> None:
+    held = None if release else v1.Hold(reason="the belt is being changed", since=AT)
+    device.ledger.heed(held, at=AT)
+    device.reconciler.wake()
+
+
+@pytest.mark.looptime
+async def test_a_held_device_stays_as_it_is(device: Device, world: World) -> None:
+    """Nothing is accepted, fetched or retired; what serves is kept up; released, it goes on."""
+    async with device.running():
+        device.want(1, deployment(), deployment("cat", 3))
+        await device.reaches("digits", Phase.COMMITTED)
+        await device.reaches("cat", Phase.COMMITTED, 3)
+        hold(device)
+        before, did = dict(device.ledger.records), list(world.did)
+        device.want(2, deployment(revision=2), deployment("word", 4))
+        await asyncio.sleep(3600)
+        assert before == dict(device.ledger.records)
+        assert did == world.did
+        del world.seats["digits"]
+        device.reconciler.wake()
+        await asyncio.sleep(1)
+        assert world.seats["digits"].revision == 1
+        hold(device, release=True)
+        await device.reaches("digits", Phase.COMMITTED, 2)
+        await device.reaches("word", Phase.COMMITTED, 4)
+    assert set(world.seats) == {"digits", "word"}
+
+
+@pytest.mark.looptime
+async def test_a_hold_ends_a_fetch_at_once_and_leaves_the_candidate_where_it_is(
+    device: Device, world: World
+) -> None:
+    """It goes on from there when the device is released."""
+    world.wrong[("fetch", 1)] = asyncio.Event()
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.FETCHING)
+        hold(device)
+        await asyncio.sleep(3600)
+        assert device.ledger.records["digits"].phase is Phase.FETCHING
+        assert world.did == ["fetch digits 1"]
+        world.wrong.clear()
+        hold(device, release=True)
+        await device.reaches("digits", Phase.COMMITTED)
+    assert world.did.count("fetch digits 1") == 2
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_trial_ends_under_a_hold(device: Device, world: World, *, fails: bool) -> None:
+    """Committed when it was quiet, rolled back when it was not."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        device.want(2, deployment(revision=2, probation_s=60))
+        await device.reaches("digits", Phase.PROBATION, 2)
+        hold(device)
+        if fails:
+            device.meter.died("digits", 2, of_itself=True)
+            device.meter.died("digits", 2, of_itself=True)
+            device.reconciler.wake()
+        await device.reaches("digits", Phase.ROLLED_BACK if fails else Phase.COMMITTED, 2)
+    assert world.seats["digits"].revision == (1 if fails else 2)
+
+
+async def test_a_device_that_starts_held_serves_and_begins_nothing(
+    device: Device, world: World
+) -> None:
+    """A hold outlives the agent."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        hold(device)
+    world.seats.clear()
+    world.did.clear()
+    device.ledger.close()
+    device.ledger = open_ledger(device.path, fleet="f", device="d-1")
+    device.desired = desired(2, deployment(revision=2))
+    async with device.running():
+        await asyncio.sleep(0.05)
+    assert world.did == ["activate digits 1"]
+    assert world.seats["digits"].revision == 1

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import psutil
 
@@ -13,6 +14,8 @@ from agent.serving.switchboard import RESTARTS_LIMIT
 from agent.serving.values import Counts, Happening
 from agent.wire.reasons import Reason
 from agent.workers.pool import Worker, start_worker
+from models.card_codec import render
+from models.values import digest_of
 from tests.agent.packages import Package
 from tests.agent.served import current, descriptors, digits, happens, until
 
@@ -142,6 +145,28 @@ async def test_a_switch_under_load_fails_no_request(dense: Package) -> None:
         assert len(statuses) == sum(counts.requests for counts in rows.values())
         assert len(statuses) == sum(counts.latency.count for counts in rows.values())
         assert 1 == len(psutil.Process().children())
+
+
+async def test_golden_vectors_are_asked_again_in_the_worker_that_replaces_a_crashed_one(
+    dense: Package,
+) -> None:
+    """What was right when it was started may be wrong now: it answers nothing, and says why."""
+    (array,) = dense.inputs(1, seed=1)
+    launch = dense.launch()
+    async with digits(dense, timeout_s=1.0) as made:
+        assert (await made.infer(array))[0] == 200
+        wrong = bytes(each ^ 0x40 for each in dense.golden)
+        golden = replace(dense.card.golden, digest=digest_of(wrong))
+        launch.golden.write_bytes(wrong)
+        launch.card.write_bytes(render(replace(dense.card, golden=golden)))
+        os.kill(current(made).pid, signal.SIGKILL)
+        await happens(made, Happening.CRASHED, times=2)
+
+        assert [Reason.WORKER_CRASHED, Reason.GOLDEN_MISMATCH] == [
+            event.reason for event in made.events[:2]
+        ]
+        assert 503 == (await made.infer(array))[0]
+        assert Happening.RESTARTED not in made.happened()
 
 
 async def test_kills_under_load_hit_only_what_was_begun(dense: Package) -> None:
