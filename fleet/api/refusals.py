@@ -13,6 +13,8 @@ from agent.wire.codec import WireError
 from agent.wire.reasons import Reason
 from fleet.identity.errors import JoinRefusedError
 from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.rollouts.fold import IllegalEventError
+from fleet.rollouts.states import ROLLOUT, RolloutHappening, RolloutState
 from fleet.sentences import explain
 from fleet.store.errors import AmbiguousError, ConflictError, NotFoundError
 
@@ -50,6 +52,14 @@ _OF_STATUS = {
 
 _JOINING = {Reason.CSR_INVALID: 400, Reason.NAME_TAKEN: 409}
 _CONFLICTS = frozenset({PlanReason.PLAN_CHANGED, PlanReason.NO_CHANGE, PlanReason.OVERTAKEN})
+_ILLEGAL = "ILLEGAL_STATE"
+_WORDS = {
+    RolloutHappening.PAUSED: ("paused", "skerry rollout pause"),
+    RolloutHappening.RESUMED: ("resumed", "skerry rollout resume"),
+    RolloutHappening.ABORTED: ("aborted", "skerry rollout abort"),
+    RolloutHappening.RETURN_ASKED: ("rolled back", "skerry rollout rollback"),
+}
+"""What a person may say of a rollout, as it reads, and how it is said."""
 
 
 def answers(*statuses: int, body: bool = False) -> Answers:
@@ -97,6 +107,15 @@ def install(app: FastAPI) -> None:
     async def of_plan(_: Request, error: PlanError) -> JSONResponse:
         status = 409 if error.reason in _CONFLICTS else 422
         return refusal(status, str(error), error.reason, explain(error.reason).next_step)
+
+    @app.exception_handler(IllegalEventError)
+    async def of_word(_: Request, error: IllegalEventError) -> JSONResponse:
+        said, _command = _WORDS.get(RolloutHappening(error.happening), (str(error.happening), ""))
+        state = RolloutState(error.state)
+        possible = [_WORDS[word][1] for word in ROLLOUT[state] if word in _WORDS]
+        start = "nothing can be said of it any more; start another one: skerry rollout start"
+        next_step = f"possible now: {', or '.join(possible)}" if possible else start
+        return refusal(409, f"{error.subject} is {state}: it can't be {said}", _ILLEGAL, next_step)
 
     @app.exception_handler(NotFoundError)
     async def of_missing(_: Request, error: NotFoundError) -> JSONResponse:

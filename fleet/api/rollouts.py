@@ -1,23 +1,39 @@
-"""`/api/v1/rollouts`: plan, start, look."""
+"""`/api/v1/rollouts`: plan, start, look, ask why; pause, resume, abort, roll back."""
 
-import json
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
+from fleet.api.rollout_shown import (
+    ExclusionShown,
+    PlanShown,
+    RolloutDetail,
+    RolloutSummary,
+    WhyShown,
+    detail,
+    left_out,
+    plan_shown,
+    summary,
+    told,
+)
+from fleet.clock import written
 from fleet.execute import Started, progress_of
 from fleet.rollouts.errors import PlanError, PlanReason
-from fleet.rollouts.plan import Exclusion, Plan, Step
 from fleet.rollouts.policy import CAREFUL, RolloutRequest
-from fleet.rollouts.progress import Progress, Rollout, RolloutWave
+from fleet.rollouts.progress import Cause, Progress
+from fleet.rollouts.states import RolloutHappening
+from fleet.rollouts.why import WhyReason, why
 from fleet.selector import SelectorError, asked
-from fleet.store import bundles, devices, rollouts
+from fleet.store import audit, bundles, devices, rollouts
+
+_WORDS_READ = 200
+"""Of the audit's entries about one rollout; the first of them is its start."""
 
 
 class RolloutWish(BaseModel):
@@ -32,7 +48,10 @@ class RolloutWish(BaseModel):
     settings: v1.DeploymentSettings | None = Field(
         None, description="Null: each device keeps what it has."
     )
-    policy: str = Field(CAREFUL.name, description="How it spreads.")
+    policy: str = Field(CAREFUL.name, description="How it spreads: `careful` or `all-at-once`.")
+    soak_s: float | None = Field(
+        None, description="How long each gate watches before it decides; null: as the policy says."
+    )
 
 
 class StartWish(RolloutWish):
@@ -42,44 +61,25 @@ class StartWish(RolloutWish):
     reason: str = Field("", max_length=1000, description="Why, for the audit.")
 
 
-class PlanShown(BaseModel):
-    """What would be done, to whom not, and why."""
+class Word(BaseModel):
+    """A person's word about a rollout."""
 
-    digest: str
-    bundle: v1.BundleRef
-    deployment: str
-    policy: str
-    steps: list[Step]
-    excluded: list[Exclusion]
-    waves: list[list[str]]
-    fetch_bytes: int = Field(description="What all devices together must fetch.")
-    planned_at: str
+    reason: str = Field("", max_length=1000, description="Why, for the audit.")
 
 
-class RolloutSummary(BaseModel):
-    """One rollout in a list."""
+class GivenWord(BaseModel):
+    """A person's word that needs a reason."""
 
-    id: str
-    state: str
-    deployment: str
-    plan_digest: str
-    counts: dict[str, int] = Field(description="Targets by state.")
-    set_aside: list[str] = Field(description="Targets that are away and have not settled.")
-    created_at: str
+    reason: str = Field(
+        min_length=1, max_length=1000, pattern=r"\S", description="Why, for the audit."
+    )
 
 
 class RolloutList(BaseModel):
     """All rollouts."""
 
     rollouts: list[RolloutSummary]
-
-
-class RolloutDetail(RolloutSummary):
-    """One rollout, target by target, and the plan it was started from."""
-
-    waves: list[RolloutWave]
-    targets: list[Progress]
-    plan: JsonValue
+    as_of: str = Field(description="When the centre said this, by its own clock.")
 
 
 class RolloutStarted(BaseModel):
@@ -96,7 +96,7 @@ def routes(parts: Parts, operator: object) -> APIRouter:
     @router.post("/plan", operation_id="planRollout", responses=answers(401, 404, 409, body=True))
     def plan(wish: RolloutWish) -> PlanShown:
         """Say what would be done now. Nothing is changed."""
-        return _shown(parts.executor.plan(_request(parts, wish)))
+        return plan_shown(parts.executor.plan(_request(parts, wish)))
 
     @router.post(
         "",
@@ -105,32 +105,107 @@ def routes(parts: Parts, operator: object) -> APIRouter:
         responses=answers(401, 404, 409, body=True),
     )
     async def start(wish: StartWish, actor: Annotated[str, Depends(operator)]) -> RolloutStarted:
-        """Start a rollout; the devices are asked at once, and come when they come."""
+        """Start a rollout; the devices of its first wave are asked at once."""
         started = await run_in_threadpool(_start, parts, wish, actor)
         parts.executor.wake()
-        return RolloutStarted(id=started.id, plan=_shown(started.plan))
+        return RolloutStarted(id=started.id, plan=plan_shown(started.plan))
 
     @router.get("", operation_id="listRollouts", responses=answers(401))
     def every() -> RolloutList:
         """List all rollouts, the newest first."""
         with parts.store.read() as connection:
             found = rollouts.every(connection)
-        return RolloutList(rollouts=[_summary(kept, progress_of(kept)) for kept in found])
+        return RolloutList(
+            rollouts=[summary(kept, progress_of(kept)) for kept in found],
+            as_of=written(parts.clock()),
+        )
 
     @router.get("/{rollout}", operation_id="getRollout", responses=answers(401, 404))
     def one(rollout: str) -> RolloutDetail:
         """Show one rollout."""
-        with parts.store.read() as connection:
-            kept = rollouts.named(connection, rollout)
-        now = progress_of(kept)
-        return RolloutDetail(
-            **dict(_summary(kept, now)),
-            waves=list(now.waves),
-            targets=list(now.targets),
-            plan=json.loads(kept.plan),
-        )
+        return _detail(parts, rollout)
 
+    @router.get("/{rollout}/why", operation_id="whyRollout", responses=answers(401, 404, 409))
+    def because(rollout: str, target: str | None = None) -> WhyShown:
+        """Say why a rollout is no further, or why one device is where it is in it."""
+        return _why(parts, rollout, target)
+
+    _say_routes(router, parts, operator)
     return router
+
+
+def _say_routes(router: APIRouter, parts: Parts, operator: object) -> None:
+    """Add the routes by which a person says something about a rollout under way."""
+    refused = answers(401, 404, 409, body=True)
+
+    async def say(rollout: str, word: RolloutHappening, actor: str, reason: str) -> RolloutDetail:
+        await run_in_threadpool(parts.executor.say, rollout, word, actor=actor, reason=reason)
+        parts.executor.wake()
+        return await run_in_threadpool(_detail, parts, rollout)
+
+    @router.post("/{rollout}/pause", operation_id="pauseRollout", responses=refused)
+    async def pause(
+        rollout: str, word: Word, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Ask nobody new until it is resumed; who was asked goes on."""
+        return await say(rollout, RolloutHappening.PAUSED, actor, word.reason)
+
+    @router.post("/{rollout}/resume", operation_id="resumeRollout", responses=refused)
+    async def resume(
+        rollout: str, word: Word, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Go on; a wave that its gate could not decide on passes by this."""
+        return await say(rollout, RolloutHappening.RESUMED, actor, word.reason)
+
+    @router.post("/{rollout}/abort", operation_id="abortRollout", responses=refused)
+    async def abort(
+        rollout: str, word: GivenWord, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Stop here: whoever has it keeps it, nobody else gets it."""
+        return await say(rollout, RolloutHappening.ABORTED, actor, word.reason)
+
+    @router.post("/{rollout}/rollback", operation_id="rollbackRollout", responses=refused)
+    async def rollback(
+        rollout: str, word: GivenWord, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Bring everybody back to what they had; also after it has ended."""
+        return await say(rollout, RolloutHappening.RETURN_ASKED, actor, word.reason)
+
+
+def _detail(parts: Parts, rollout: str) -> RolloutDetail:
+    with parts.store.read() as connection:
+        kept = rollouts.named(connection, rollout)
+        words = audit.latest(connection, limit=_WORDS_READ, about=rollout)
+    return detail(kept, progress_of(kept), words, parts.clock())
+
+
+def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
+    """Look among the targets, then among those the plan left out."""
+    with parts.store.read() as connection:
+        kept = rollouts.named(connection, rollout)
+        device = None if target is None else devices.named(connection, target)
+    now, at = progress_of(kept), parts.clock()
+    progress: Progress | None = None
+    because = why(now, None, at) if device is None else (Cause(code=WhyReason.NOT_MEANT),)
+    if device is not None and (progress := now.by_target().get(device.id)) is not None:
+        because = why(now, progress, at)
+    elif device is not None:
+        left = [each for each in left_out(kept) if each.target == device.id]
+        because = tuple(map(_exclusion, left)) or because
+    return WhyShown(
+        rollout=kept.id,
+        state=kept.state,
+        target=None if device is None else device.id,
+        name=None if device is None else device.name,
+        target_state=None if progress is None else progress.state,
+        because=[told(each) for each in because],
+        as_of=written(at),
+    )
+
+
+def _exclusion(left: ExclusionShown) -> Cause:
+    message = {"it is": left.message} if left.message else {}
+    return Cause(code=left.reason, parameters=left.parameters | message)
 
 
 def _start(parts: Parts, wish: StartWish, actor: str) -> Started:
@@ -151,34 +226,9 @@ def _request(parts: Parts, wish: RolloutWish) -> RolloutRequest:
             targets=targets,
             settings=wish.settings,
             policy=wish.policy,
+            soak_s=wish.soak_s,
         )
     except SelectorError as error:
         raise PlanError(PlanReason.SELECTOR_MALFORMED, str(error)) from error
     except ValueError as error:
         raise PlanError(Reason.MALFORMED, str(error)) from error
-
-
-def _shown(plan: Plan) -> PlanShown:
-    return PlanShown(
-        digest=plan.digest,
-        bundle=plan.request.bundle,
-        deployment=plan.request.deployment,
-        policy=plan.policy.name,
-        steps=list(plan.steps),
-        excluded=list(plan.excluded),
-        waves=[list(wave.targets) for wave in plan.waves],
-        fetch_bytes=plan.fetch_bytes,
-        planned_at=plan.planned_at,
-    )
-
-
-def _summary(kept: rollouts.KeptRollout, now: Rollout) -> RolloutSummary:
-    return RolloutSummary(
-        id=kept.id,
-        state=kept.state,
-        deployment=now.deployment,
-        plan_digest=kept.plan_digest,
-        counts={str(state): count for state, count in now.count().items() if count},
-        set_aside=list(now.set_aside()),
-        created_at=kept.created_at,
-    )

@@ -20,6 +20,7 @@ from typing import TypeVar
 from fleet.rollouts.gate import Judgement, Verdict, decides_at, judge, unproven
 from fleet.rollouts.policy import Inconclusive
 from fleet.rollouts.progress import (
+    AmendedEvent,
     Cause,
     Event,
     PersonReason,
@@ -64,6 +65,7 @@ class IllegalEventError(Exception):
 
     def __init__(self, subject: str, state: StrEnum, happening: StrEnum) -> None:
         super().__init__(f"{subject} is {state}; it can't be {happening}")
+        self.subject = subject
         self.state = state
         self.happening = happening
 
@@ -84,6 +86,10 @@ def fold(rollout: Rollout, events: Iterable[Event], now: datetime) -> Rollout:
                 targets[event.target] = _present(targets[event.target], event, now)
             case TargetEvent():
                 targets[event.target] = _happened(targets[event.target], event, now)
+            case AmendedEvent():
+                targets[event.target] = replace(
+                    targets[event.target], deployment=event.deployment, replaces=event.replaces
+                )
     rollout = replace(rollout, targets=tuple(targets.values()))
     while (after := _settle(rollout, now)) != rollout:
         rollout = after
@@ -139,9 +145,13 @@ def _settle(rollout: Rollout, now: datetime) -> Rollout:
 def _drive(rollout: Rollout, now: datetime) -> Rollout:
     """Move the waves of a rollout under way, and the rollout by them."""
     classes = unproven(rollout)
+    left = {each.target for each in rollout.targets if each.state is not TargetState.SUPERSEDED}
     waves: list[RolloutWave] = []
     for wave, members in rollout.members():
         happening, judgement = _of_wave(rollout, wave, members, classes, now)
+        last = not any(left & set(each.targets) for each in rollout.waves[len(waves) :])
+        if last and (wave.state in _JUDGED or wave.state is WaveState.WAITING):
+            happening, judgement = WaveHappening.OVERTAKEN, None
         if happening is None and all(each.state in _OVER for each in waves):
             happening = _start(rollout, wave)
         waves.append(wave if happening is None else _wave_after(wave, happening, now))
@@ -170,10 +180,7 @@ def _of_wave(
     now: datetime,
 ) -> tuple[WaveHappening | None, Judgement | None]:
     """Return what happens to one wave, if anything, and the judgement behind it."""
-    open_yet = wave.state in _JUDGED or wave.state is WaveState.WAITING
-    if open_yet and all(member.state is TargetState.SUPERSEDED for member in members):
-        return WaveHappening.OVERTAKEN, None
-    passed = wave.state is WaveState.PASSED and wave.gate is not None
+    passed = wave.state is WaveState.PASSED
     if wave.state not in _JUDGED and not passed:
         return None, None
     judgement = judge(wave, members, classes, now)

@@ -18,18 +18,18 @@ WAITING: Mapping[str, Sentence] = {
     ),
     WhyReason.WAVES_PASSED: Sentence("All of its waves have passed.", "Nothing to do."),
     WhyReason.CATCHES_UP: Sentence(
-        "{count} were away: {names}. They get it when they are back, under the same gates.",
+        "Away were {count}: {names}. They get it when they are back, under the same gates.",
         "Nothing to do. To see who: skerry rollout show.",
     ),
     WhyReason.TARGETS_RETURNING: Sentence(
         "It waits for {count} that go back to what they had: {names}.", "Wait a little."
     ),
     WhyReason.RETURNS_LATER: Sentence(
-        "{count} are away and go back when they return: {names}.",
+        "Away are {count}: {names}. They go back to what they had when they return.",
         "Nothing to do: what waits for them is the document from before.",
     ),
     WhyReason.SOME_NOT_RETURNED: Sentence(
-        "{count} could not go back to what they had: {names}.",
+        "Not back on what they had are {count}: {names}.",
         "Look at each: skerry device show. Then roll out a version that they take.",
     ),
     WhyReason.OVERTAKEN_EVERYWHERE: Sentence(

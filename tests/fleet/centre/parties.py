@@ -9,13 +9,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-from agent.wire import facts, v1
+from agent.wire import codec, facts, v1
+from agent.wire.phases import Phase
 from fleet.clock import written
 from fleet.identity.authority import Authority
 from fleet.identity.join import new_id
 from fleet.identity.tokens import JoinToken
-from fleet.store import devices, tokens
+from fleet.store import arrivals, bundles, desired, devices, tokens
 from fleet.store.engine import Store
+from models import card_codec
+from tests.fleet.deciding.paper import Paper
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 SECRET = "s" * 32
@@ -114,3 +117,81 @@ def add_devices(store: Store, ids: Sequence[str]) -> None:
                     joined_at=written(NOW),
                 ),
             )
+
+
+def add_bundles(store: Store, *versions: str) -> None:
+    """Publish versions of the bundle `digits`."""
+    paper = Paper()
+    with store.write() as connection:
+        for version in versions:
+            ref = paper.bundle(version)
+            published = bundles.PublishedBundle(
+                digest=ref.digest,
+                name=ref.name,
+                version=version,
+                card=card_codec.render(paper.card(ref)),
+                published_at=written(NOW),
+            )
+            bundles.add(connection, published)
+
+
+def come(store: Store, fleet: str, *ids: str, session: int = 1) -> None:
+    """Let devices connect."""
+    births = [
+        v1.Birth(
+            fleet=fleet,
+            device=device,
+            session=session,
+            agent_version="1",
+            at=written(NOW),
+            facts=FACTS,
+        )
+        for device in ids
+    ]
+    with store.write() as connection:
+        arrivals.commit(connection, births, now=written(NOW))
+
+
+def go(store: Store, fleet: str, *ids: str, session: int = 1) -> None:
+    """Let the broker say that devices have gone."""
+    deaths = [v1.Death(fleet=fleet, device=device, session=session) for device in ids]
+    with store.write() as connection:
+        arrivals.commit(connection, deaths, now=written(NOW))
+
+
+def say(
+    store: Store,
+    fleet: str,
+    *ids: str,
+    phase: Phase = Phase.COMMITTED,
+    reason: str | None = None,
+    hold: str | None = None,
+    session: int = 1,
+) -> None:
+    """Let devices report how far they are with all that is wanted of them."""
+    reports = []
+    for device in ids:
+        with store.read() as connection:
+            held = desired.held(connection, device)
+        document = None if held is None else codec.decode(held.payload, v1.Desired)
+        reports.append(
+            v1.Reported(
+                fleet=fleet,
+                device=device,
+                session=session,
+                observed=None if document is None else document.order,
+                hold=None if hold is None else v1.Hold(reason=hold, since=written(NOW)),
+                deployments=tuple(
+                    v1.ReportedDeployment(
+                        name=each.name,
+                        revision=each.revision,
+                        digest=each.bundle.digest,
+                        phase=phase,
+                        last_error=None if reason is None else v1.Problem(reason=reason),
+                    )
+                    for each in (() if document is None else document.deployments)
+                ),
+            )
+        )
+    with store.write() as connection:
+        arrivals.commit(connection, reports, now=written(NOW))

@@ -1,0 +1,319 @@
+"""How rollouts and their plans are shown: values for people, with the sentence of every reason."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from agent.wire import v1
+from fleet.clock import written
+from fleet.rollouts.gate import decides_at
+from fleet.rollouts.plan import Exclusion, Plan, Step
+from fleet.rollouts.policy import Gate
+from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
+from fleet.rollouts.states import WaveState
+from fleet.rollouts.why import judged, present, reasoned
+from fleet.sentences import explain
+from fleet.store import audit, rollouts
+
+
+class Because(BaseModel):
+    """A reason: its code, what came with it, who said it, and what that means to a person."""
+
+    code: str
+    parameters: dict[str, str]
+    by: str = Field(description="Who said it; empty: nobody did, a rule or a device decided.")
+    sentence: str
+    next: str = Field(description="What to do next.")
+
+
+class ExclusionShown(BaseModel):
+    """One target gets nothing, and why."""
+
+    target: str
+    name: str
+    reason: str
+    message: str = Field(description="What it is in particular; may be empty.")
+    parameters: dict[str, str]
+    sentence: str
+    next: str
+
+
+class ObstacleShown(BaseModel):
+    """What will stop, skip or delay a wave; a wave of null: no one wave."""
+
+    reason: str
+    wave: int | None
+    parameters: dict[str, str]
+    sentence: str
+    next: str
+
+
+class WavePlanned(BaseModel):
+    """One wave of a plan. A gate of null: the next wave starts when this one has settled."""
+
+    number: int
+    title: str = Field(description="Who is in it.")
+    targets: list[str]
+    gate: Gate | None
+
+
+class PlanShown(BaseModel):
+    """What would be done, to whom not, and why."""
+
+    digest: str
+    bundle: v1.BundleRef
+    deployment: str
+    policy: str
+    steps: list[Step]
+    excluded: list[ExclusionShown]
+    waves: list[WavePlanned]
+    obstacles: list[ObstacleShown]
+    blast_radius: int = Field(description="How many serve it before any gate has decided.")
+    fetch_bytes: int = Field(description="What all devices together must fetch.")
+    planned_at: str
+
+
+class RolloutSummary(BaseModel):
+    """One rollout in a list."""
+
+    id: str
+    state: str
+    deployment: str
+    bundle: v1.BundleRef | None
+    replaces: list[str] = Field(description="What its targets had before, as `name:version`.")
+    plan_digest: str
+    counts: dict[str, int] = Field(description="Targets by state.")
+    set_aside: list[str] = Field(description="Targets that are away and have not settled.")
+    wave: int | None = Field(description="The wave it is at; null: all are over.")
+    wave_count: int
+    decides_at: str | None = Field(description="When the wave that soaks has soaked.")
+    cause: Because | None = Field(description="Why it is paused, goes back or ended so.")
+    created_at: str
+
+
+class JudgementShown(BaseModel):
+    """What a wave's gate says so far, and the numbers it rests on. The gate has what it wants."""
+
+    verdict: str
+    because: Because
+    good: int = Field(description="Committed.")
+    bad: int = Field(description="Refused it, went back, or were too late.")
+    under_way: int = Field(description="In reach, and not at an end.")
+    away: int = Field(description="Can't be reached; they count neither way.")
+
+
+class WaveShown(BaseModel):
+    """One wave and how far it is."""
+
+    number: int
+    title: str
+    state: str
+    since: str | None = Field(description="When its state began.")
+    decides_at: str | None
+    targets: int = Field(description="How many are in it.")
+    counts: dict[str, int]
+    set_aside: int
+    gate: Gate | None
+    judgement: JudgementShown | None = Field(description="Null: it has not begun.")
+
+
+class TargetShown(BaseModel):
+    """One target and how far it is."""
+
+    target: str
+    name: str
+    class_name: str
+    wave: int
+    state: str
+    set_aside: str | None = Field(description="`offline` or `held`, where that keeps it waiting.")
+    online: bool
+    phase: str | None = Field(description="Its last word about this revision.")
+    reason: str | None = Field(description="The code it gave with its last word.")
+    sentence: str | None
+    since: str | None = Field(description="When its state began.")
+    deployment: v1.Deployment
+    replaces: v1.Deployment | None
+
+
+class RolloutDetail(RolloutSummary):
+    """One rollout, wave by wave and target by target."""
+
+    policy: str
+    started_by: str
+    started_because: str = Field(description="The reason that was given for the audit.")
+    waves: list[WaveShown]
+    targets: list[TargetShown]
+    as_of: str = Field(description="When the centre said this, by its own clock.")
+
+
+class WhyShown(BaseModel):
+    """Why a rollout, or one target of it, is no further: the main reason first."""
+
+    rollout: str
+    state: str
+    target: str | None
+    name: str | None
+    target_state: str | None
+    because: list[Because]
+    as_of: str
+
+
+def told(cause: Cause) -> Because:
+    """Return a reason with its sentence."""
+    said = explain(cause.code, cause.parameters)
+    return Because(
+        code=str(cause.code),
+        parameters=dict(cause.parameters),
+        by=cause.by,
+        sentence=said.meaning,
+        next=said.next_step,
+    )
+
+
+def left_out(kept: rollouts.KeptRollout) -> list[ExclusionShown]:
+    """Return whom the plan of a kept rollout left out."""
+    return [_excluded(Exclusion(**each)) for each in json.loads(kept.plan)["excluded"]]
+
+
+def plan_shown(plan: Plan) -> PlanShown:
+    """Return a plan as it is shown."""
+    obstacles = []
+    for obstacle in plan.obstacles:
+        wave = {} if obstacle.wave is None else {"wave": str(obstacle.wave)}
+        said = explain(obstacle.reason, {**wave, **obstacle.parameters})
+        obstacles.append(
+            ObstacleShown(
+                reason=obstacle.reason,
+                wave=obstacle.wave,
+                parameters=dict(obstacle.parameters),
+                sentence=said.meaning,
+                next=said.next_step,
+            )
+        )
+    return PlanShown(
+        digest=plan.digest,
+        bundle=plan.request.bundle,
+        deployment=plan.request.deployment,
+        policy=plan.policy.name,
+        steps=list(plan.steps),
+        excluded=[_excluded(each) for each in plan.excluded],
+        waves=[
+            WavePlanned(
+                number=wave.number, title=wave.title, targets=list(wave.targets), gate=wave.gate
+            )
+            for wave in plan.waves
+        ],
+        obstacles=obstacles,
+        blast_radius=plan.blast_radius,
+        fetch_bytes=plan.fetch_bytes,
+        planned_at=plan.planned_at,
+    )
+
+
+def summary(kept: rollouts.KeptRollout, now: Rollout) -> RolloutSummary:
+    """Return a rollout as it is listed."""
+    at = present(now)
+    soaks = at is not None and at.state is WaveState.SOAKING
+    return RolloutSummary(
+        id=kept.id,
+        state=kept.state,
+        deployment=now.deployment,
+        bundle=now.bundle,
+        replaces=_replaced(now.targets),
+        plan_digest=kept.plan_digest,
+        counts={str(state): count for state, count in now.count().items() if count},
+        set_aside=list(now.set_aside()),
+        wave=None if at is None else at.number,
+        wave_count=len(now.waves),
+        decides_at=_when(decides_at(at) if at is not None and soaks else None),
+        cause=None if now.cause is None else told(now.cause),
+        created_at=kept.created_at,
+    )
+
+
+def detail(
+    kept: rollouts.KeptRollout, rollout: Rollout, words: Iterable[audit.Entry], now: datetime
+) -> RolloutDetail:
+    """Return one rollout as it is shown; `words` are the audit's entries about it."""
+    start = next((entry for entry in words if entry.action == "rollout.start"), None)
+    numbers = {target: wave.number for wave in rollout.waves for target in wave.targets}
+    return RolloutDetail(
+        **dict(summary(kept, rollout)),
+        policy=json.loads(kept.plan)["policy"]["name"],
+        started_by="" if start is None else start.actor,
+        started_because="" if start is None else start.reason,
+        waves=[_wave(rollout, wave, members, now) for wave, members in rollout.members()],
+        targets=[_target(progress, numbers[progress.target]) for progress in rollout.targets],
+        as_of=written(now),
+    )
+
+
+def _wave(
+    rollout: Rollout, wave: RolloutWave, members: Sequence[Progress], now: datetime
+) -> WaveShown:
+    shown = None
+    if wave.state is not WaveState.WAITING:
+        judgement = judged(rollout, wave, members, now)
+        shown = JudgementShown(
+            verdict=judgement.verdict,
+            because=told(reasoned(wave, judgement)),
+            good=judgement.good,
+            bad=judgement.bad,
+            under_way=judgement.under_way,
+            away=judgement.away,
+        )
+    return WaveShown(
+        number=wave.number,
+        title=wave.title,
+        state=wave.state,
+        since=_when(wave.since),
+        decides_at=_when(decides_at(wave) if wave.state is WaveState.SOAKING else None),
+        targets=len(members),
+        counts=dict(Counter(str(progress.state) for progress in members)),
+        set_aside=sum(progress.set_aside for progress in members),
+        gate=wave.gate,
+        judgement=shown,
+    )
+
+
+def _target(progress: Progress, wave: int) -> TargetShown:
+    return TargetShown(
+        target=progress.target,
+        name=progress.name or progress.target,
+        class_name=progress.class_name,
+        wave=wave,
+        state=progress.state,
+        set_aside=("held" if progress.held else "offline") if progress.set_aside else None,
+        online=progress.online,
+        phase=progress.phase,
+        reason=progress.reason,
+        sentence=None if progress.reason is None else explain(progress.reason).meaning,
+        since=_when(progress.since),
+        deployment=progress.deployment,
+        replaces=progress.replaces,
+    )
+
+
+def _excluded(left: Exclusion) -> ExclusionShown:
+    said = explain(left.reason, left.parameters)
+    return ExclusionShown(
+        target=left.target,
+        name=left.name,
+        reason=left.reason,
+        message=left.message,
+        parameters=dict(left.parameters),
+        sentence=said.meaning,
+        next=said.next_step,
+    )
+
+
+def _replaced(targets: Iterable[Progress]) -> list[str]:
+    held = [progress.replaces.bundle for progress in targets if progress.replaces is not None]
+    return sorted({f"{bundle.name}:{bundle.version}" for bundle in held})
+
+
+def _when(moment: datetime | None) -> str | None:
+    return None if moment is None else written(moment)

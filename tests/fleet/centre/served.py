@@ -1,0 +1,98 @@
+"""A centre's API on real sockets, with its executor: what tests over HTTP and of commands need."""
+
+import asyncio
+import datetime as dt
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2 as httpx
+
+from fleet.api.access import Access
+from fleet.api.app import bounded, create
+from fleet.api.listener import Listener, bind, server_context
+from fleet.api.parts import Content, Parts
+from fleet.execute import Executor
+from fleet.identity.authority import Authority
+from fleet.identity.join import Reachable
+from fleet.identity.places import Home
+from fleet.store.engine import Store
+from models.keys import SigningKey, load_public
+from models.layout import Layout
+
+TOKEN = "t" * 43
+NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A centre's API on two ports."""
+
+    url: str
+    plain: str
+    home: Home
+    authority: Authority
+    store: Store
+    executor: Executor
+
+    def client(self, certificate: tuple[Path, Path] | None = None) -> httpx.AsyncClient:
+        context = ssl.create_default_context(cafile=str(self.home.ca))
+        if certificate is not None:
+            context.load_cert_chain(*certificate)
+        return httpx.AsyncClient(base_url=self.url, verify=context, trust_env=False)
+
+
+@asynccontextmanager
+async def serving(
+    home: Home,
+    authority: Authority,
+    store: Store,
+    clock: Callable[[], dt.datetime] = lambda: NOW,
+) -> AsyncIterator[Served]:
+    """Serve a home's store until the block ends; `clock` is the centre's."""
+    executor = Executor(
+        fleet=authority.fleet,
+        store=store,
+        key=SigningKey.load(home.desired_key),
+        clock=clock,
+        changed=lambda: None,
+    )
+    app = create(
+        Parts(
+            access=Access(TOKEN),
+            authority=authority,
+            store=store,
+            content=Content(
+                layout=Layout.create(home.registry), keys=[load_public(home.bundle_public)]
+            ),
+            executor=executor,
+            reachable=Reachable(broker_url="mqtts://c:8883", registry_url="https://c:8443"),
+            clock=clock,
+            connected=lambda: True,
+        )
+    )
+    with bind("127.0.0.1", 0) as tls, bind("127.0.0.1", 0) as plain:
+        listeners = [
+            (Listener(bounded(app), server_context(home)), tls),
+            (Listener(bounded(app)), plain),
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            for number, (each, bound) in enumerate(listeners):
+                tasks.create_task(each.serve(sockets=[bound]), name=f"listener {number}")
+            working = tasks.create_task(executor.run(), name="executor")
+            for each, _ in listeners:
+                await each.ready.wait()
+            yield Served(
+                url=f"https://127.0.0.1:{tls.getsockname()[1]}",
+                plain=f"http://127.0.0.1:{plain.getsockname()[1]}",
+                home=home,
+                authority=authority,
+                store=store,
+                executor=executor,
+            )
+            working.cancel()
+            for each, _ in listeners:
+                each.should_exit = True
