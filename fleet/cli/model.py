@@ -222,7 +222,7 @@ def quantize(
     file: FileArgument,
     out: Annotated[Path, typer.Argument(dir_okay=False, help="Where to.")],
     *,
-    recipe: Annotated[str, typer.Option(help="int8 or dynamic-range.")] = "int8",
+    recipe: Annotated[str, typer.Option(help="int8, int8-float-io or dynamic-range.")] = "int8",
     calibration: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Rows to calibrate on: an .npz."),
@@ -235,10 +235,12 @@ def quantize(
     content = _content(file, BLOB_LIMIT_BYTES)
     rows = None if calibration is None else _rows(calibration)
     match recipe:
-        case "int8" | "dynamic-range":
+        case "int8" | "int8-float-io" | "dynamic-range":
             quantized = quantized_by(content, recipe, calibration=rows)
         case _:
-            raise _usage(f"there is no recipe {recipe!r}", "take int8 or dynamic-range")
+            raise _usage(
+                f"there is no recipe {recipe!r}", "take int8, int8-float-io or dynamic-range"
+            )
     durable.write(out, quantized)
     typer.echo(f"{out}: {len(quantized)} bytes, was {len(content)}")
 

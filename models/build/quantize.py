@@ -1,7 +1,8 @@
 """Quantizes a float `.tflite` with litert-quantizer, in a child. Blocking.
 
 `int8` quantizes weights and activations, inputs and outputs, and needs rows to
-calibrate on; `dynamic-range` quantizes weights only. Whether the result is good
+calibrate on; `int8-float-io` leaves inputs and outputs float, so that clients of
+the float file notice nothing; `dynamic-range` quantizes weights only. Whether the result is good
 enough is measured afterwards (`models.build.evaluate`), and decided by a budget
 (`models.build.pack`).
 """
@@ -13,7 +14,7 @@ from models import child, tflite
 from models.build import parcel
 from models.errors import RefusedError
 
-Recipe: TypeAlias = Literal["int8", "dynamic-range"]
+Recipe: TypeAlias = Literal["int8", "int8-float-io", "dynamic-range"]
 
 _ROWS_LIMIT = 2_000  # calibration reads minima and maxima: more rows only cost time
 
@@ -24,15 +25,16 @@ def quantize(content: bytes, recipe: Recipe, *, calibration: bytes | None = None
     Args:
         content: a float `.tflite`.
         recipe: how.
-        calibration: an `.npz` with an array per input, or one for one input; `int8` needs it.
+        calibration: an `.npz` with an array per input, or one for one input; both
+            int8 recipes need it.
 
     Raises:
         RefusedError: MODEL_MALFORMED, MODEL_UNSUPPORTED or LOAD_FAILED; MALFORMED where the rows
             don't fit.
         TransientError: TIMED_OUT.
     """
-    if recipe == "int8" and calibration is None:
-        raise RefusedError("MALFORMED", "int8 needs rows to calibrate on")
+    if recipe != "dynamic-range" and calibration is None:
+        raise RefusedError("MALFORMED", f"{recipe} needs rows to calibrate on")
     tflite.read(content)
     finished = child.run(
         "models.build.quantize",
@@ -65,13 +67,18 @@ def _main(recipe: str) -> int:
 
 def _quantized(content: bytes, recipe: str, npz: bytes) -> bytes:
     try:
-        from litert_quantizer import quantizer  # noqa: PLC0415  # heavy, and only in this child
+        from litert_quantizer import qtyping, quantizer  # noqa: PLC0415  # heavy, only in this child
         from litert_quantizer import recipe as recipes  # noqa: PLC0415  # as above
     except ImportError as error:
         raise RefusedError("RUNTIME_MISSING", "litert-quantizer is not installed here") from error
     work = quantizer.Quantizer(bytearray(content))
-    if recipe == "int8":
+    if recipe != "dynamic-range":
         work.load_quantization_recipe(recipes.static_wi8_ai8())
+        if recipe == "int8-float-io":
+            for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+                work.update_quantization_recipe(
+                    regex=".*", operation_name=end, algorithm_key="no_quantize"
+                )
         result = work.quantize(work.calibrate(_samples(content, npz)))
     else:
         work.load_quantization_recipe(recipes.dynamic_wi8_afp32())

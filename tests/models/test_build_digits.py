@@ -160,6 +160,17 @@ def test_each_format_is_what_its_recipe_says(digits: Digits) -> None:
     assert len(digits.dynamic) < len(digits.int8) < len(digits.float32)
 
 
+def test_int8_with_float_ends_is_a_drop_in(digits: Digits) -> None:
+    """Clients of the float file notice nothing: the same inputs and outputs, int8 within."""
+    calibration = np.load(io.BytesIO(digits.held_back.npz))["input"][:200]
+    content = quantize(digits.float32, "int8-float-io", calibration=rows(input=calibration))
+    before, after = tflite.read(digits.float32), tflite.read(content)
+
+    assert ("int8", before.inputs, before.outputs) == (after.format, after.inputs, after.outputs)
+    assert len(content) < len(digits.float32) / 2
+    assert accuracy(content, digits.held_back).value > 0.95
+
+
 def test_quantizing_costs_less_than_a_point(digits: Digits) -> None:
     """All three formats know the digits held back, on the current runtime."""
     before = accuracy(digits.float32, digits.held_back)
