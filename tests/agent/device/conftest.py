@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from agent.wire import codec, v1
+from agent.wire.phases import Phase
+from agent.wire.topics import Kind
 from models import bundle, keys, tflite
 from models.bundle import Bundle
 from models.layout import Layout
 from models.values import ModelRef, digest_of
+from tests.agent.device.running import Agent, Centre
 from tests.agent.device.world import (
     DEVICE,
     FLEET,
@@ -153,3 +156,32 @@ def tree() -> Tree:
         }
 
     return look
+
+
+@pytest.fixture
+def centre(broker: int) -> Iterator[Centre]:
+    made = Centre(broker)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def agent(home: Home, tmp_path: Path) -> Iterator[Agent]:
+    made = Agent(home.path, free_port(), tmp_path / "agent.log")
+    made.start()
+    yield made
+    if made.process is not None:
+        made.stop()
+    assert b"Traceback" not in made.log.read_bytes()
+
+
+@pytest.fixture
+def serving(
+    agent: Agent, centre: Centre, home: Home, publish: Publish, deployed: Deployed
+) -> v1.Deployment:
+    """Version 1.0.0 is committed on the device; return its deployment."""
+    wanted = deployed(publish())
+    centre.say(Kind.DESIRED, home.envelope(1, wanted))
+    until(lambda: centre.phase() == (Phase.COMMITTED, 1))
+    assert agent.serves() == "1.0.0"
+    return wanted

@@ -2,28 +2,20 @@
 
 # ruff: noqa: PLR0917  # fixtures are given by name
 
-import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
-from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
-from agent.wire import codec, v1
+from agent.wire import v1
 from agent.wire.phases import Phase
-from agent.wire.topics import Kind, Topic
+from agent.wire.topics import Kind
 from models import dsse, keys
+from tests.agent.device.running import Agent, Centre
 from tests.agent.device.world import Deployed, Handler, Home, Publish, Registry, until
 from tests.agent.packages import Package
 
@@ -34,133 +26,6 @@ def unavailable(handler: Handler, _: bytes) -> bool:
     """Answer as a registry that is overloaded."""
     handler.send_error(503)
     return True
-
-
-class Centre:
-    """The other end: says what is desired, acknowledges events, remembers what it heard."""
-
-    def __init__(self, port: int) -> None:
-        self.reported: v1.Reported | None = None
-        self.events: dict[int, v1.Event] = {}
-        self.presence: v1.Birth | v1.Death | None = None
-        self.health: list[v1.Health] = []
-        self.client = paho.Client(CallbackAPIVersion.VERSION2, "centre", protocol=paho.MQTTv5)
-        self.client.on_message = self._heard
-        self.client.connect("127.0.0.1", port)
-        self.client.subscribe("skerry/v1/f/+/#", qos=1)
-        self.client.loop_start()
-
-    def close(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
-
-    def say(self, kind: Kind, payload: bytes) -> None:
-        self.client.publish(str(Topic("f", "d-1", kind)), payload, qos=1, retain=True)
-
-    def _heard(self, _client: paho.Client, _user: object, message: paho.MQTTMessage) -> None:
-        kind, payload = Topic.parse(message.topic).kind, bytes(message.payload)
-        if kind is Kind.REPORTED:
-            self.reported = codec.decode(payload, v1.Reported)
-        elif kind is Kind.PRESENCE:
-            found = codec.decode(payload, v1.Birth, v1.Death)
-            assert isinstance(found, v1.Birth | v1.Death)
-            self.presence = found
-        elif kind is Kind.HEALTH:
-            self.health.append(codec.decode(payload, v1.Health))
-        elif kind is Kind.EVENT:
-            event = codec.decode(payload, v1.Event)
-            self.events[event.number] = event
-            acked = v1.Acked(fleet="f", device="d-1", ledger=event.ledger, number=event.number)
-            self.say(Kind.ACKED, codec.encode(acked))
-
-    def phase(self, name: str = "digits") -> tuple[Phase, int] | None:
-        """Return how far the wanted revision has come."""
-        for each in self.reported.deployments if self.reported else ():
-            if each.name == name:
-                return each.phase, each.revision
-        return None
-
-    def last_error(self) -> str | None:
-        """Return why the last document was refused."""
-        error = self.reported.last_error if self.reported else None
-        return error.reason if error else None
-
-
-class Agent:
-    """One agent's process, started again at will."""
-
-    def __init__(self, home: Path, port: int, log: Path) -> None:
-        self.home, self.port, self.log = home, port, log
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        argv = [sys.executable, "-P", "-m", "agent", "run", "--home", str(self.home)]
-        root = str(Path(__file__).parents[3])
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*argv, "--listen", f"127.0.0.1:{self.port}"],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": root},
-            )
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        assert self.process is not None
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.send_signal(number)
-        code = self.process.wait(30)
-        _, alive = psutil.wait_procs(children, 5)
-        assert alive == []
-        self.process = None
-        return code
-
-    def kill(self) -> None:
-        self.stop(signal.SIGKILL)
-
-    def serves(self, name: str = "digits") -> str | None:
-        """Return the version that answers a real request under a name; None when none does."""
-        url = f"http://127.0.0.1:{self.port}/v2/models/{name}"
-        tensor = {"name": "x", "shape": [1, 64], "datatype": "INT8", "data": [0] * 64}
-        try:
-            body = json.dumps({"inputs": [tensor]}).encode()
-            with urllib.request.urlopen(f"{url}/infer", body, timeout=10) as answer:  # noqa: S310  # loopback
-                found = json.load(answer)
-        except (urllib.error.URLError, OSError):
-            return None
-        assert len(found["outputs"][0]["data"]) == 10
-        return str(found["model_version"])
-
-
-@pytest.fixture
-def centre(broker: int) -> Iterator[Centre]:
-    made = Centre(broker)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def agent(home: Home, tmp_path: Path) -> Iterator[Agent]:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    made = Agent(home.path, port, tmp_path / "agent.log")
-    made.start()
-    yield made
-    if made.process is not None:
-        made.stop()
-    assert b"Traceback" not in made.log.read_bytes()
-
-
-@pytest.fixture
-def serving(
-    agent: Agent, centre: Centre, home: Home, publish: Publish, deployed: Deployed
-) -> v1.Deployment:
-    """Version 1.0.0 is committed on the device; return its deployment."""
-    wanted = deployed(publish())
-    centre.say(Kind.DESIRED, home.envelope(1, wanted))
-    until(lambda: centre.phase() == (Phase.COMMITTED, 1))
-    assert agent.serves() == "1.0.0"
-    return wanted
 
 
 def test_from_desired_to_answers_and_back_to_nothing(
