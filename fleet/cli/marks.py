@@ -19,7 +19,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self, TextIO
 
@@ -30,7 +30,13 @@ LABEL_COLUMNS = 9
 """The column of `WHY`, `HEALTH`, `DEVICES` and the like, with the gap behind it."""
 
 _LEAST_NAME = 12
-_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+_ESCAPE = re.compile(r"\x1b\[(?:0|3[1-5]|90)m")
+"""The escapes that are written here: any other came from outside."""
+
+_UNSAFE = re.compile(
+    r"(?!\x1b\[(?:0|3[1-5]|90)m)[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+"""Control characters, and those that turn the direction of writing."""
 
 
 class Mark(StrEnum):
@@ -59,6 +65,20 @@ _DRAWN: Mapping[Mark, tuple[str, str, int]] = {
     Mark.PAUSED: ("◫", "=", _YELLOW),
     Mark.ROLLED_BACK: ("↶", "<", _RED),
 }
+
+
+ROLLOUT_MARKS: Mapping[str, Mark] = {
+    "planned": Mark.WAITING,
+    "running": Mark.UPDATING,
+    "paused": Mark.PAUSED,
+    "rolling-back": Mark.ROLLED_BACK,
+    "done": Mark.OK,
+    "rolled-back": Mark.ROLLED_BACK,
+    "failed": Mark.FAILING,
+    "aborted": Mark.PAUSED,
+    "superseded": Mark.OFFLINE,
+}
+"""The mark of a rollout's state (`fleet.rollouts.states`); another word is `Mark.UNKNOWN`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +137,16 @@ class Screen:
         left = max(columns - len(gap), 2)
         return name[: (left + 1) // 2] + gap + name[len(name) - left // 2 :]
 
-    def field(self, label: str, parts: Iterable[str], *, gap: str = "   ") -> list[str]:
+    def field(
+        self,
+        label: str,
+        parts: Iterable[str],
+        *,
+        gap: str = "   ",
+        indent: int = LABEL_COLUMNS,
+    ) -> list[str]:
         """Return a labelled paragraph; parts stay whole, and more lines are indented."""
-        room = None if self.columns is None else self.columns - LABEL_COLUMNS
+        room = None if self.columns is None else self.columns - indent
         lines, line = [], ""
         for part in parts:
             text = part if room is None or visible(part) <= room else self.cut(part, room)
@@ -129,19 +156,18 @@ class Screen:
                 line = text
             else:
                 line = longer
-        lines.append(line)
-        labels = [label, *[""] * (len(lines) - 1)]
-        return [
-            f"{label:<{LABEL_COLUMNS}}{line}".rstrip()
-            for label, line in zip(labels, lines, strict=True)
-        ]
+        return labelled(label, [*lines, line], indent=indent)
 
-    def told(self, label: str, sentence: str) -> list[str]:
+    def told(self, label: str, sentence: str, *, indent: int = LABEL_COLUMNS) -> list[str]:
         """Return a labelled sentence, broken between words."""
-        return self.field(label, sentence.split(), gap=" ")
+        return self.field(label, sentence.split(), gap=" ", indent=indent)
+
+    def inside(self, indent: int = LABEL_COLUMNS) -> "Screen":
+        """Return the screen that is left beside labels: for a table with a label."""
+        return self if self.columns is None else replace(self, columns=self.columns - indent)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
-        """Return rows under their titles, cut to the terminal's width."""
+        """Return rows under their titles (if any has one), cut to the terminal's width."""
         kept = list(range(len(columns)))
         cells = [[column.title.upper() for column in columns], *rows]
         widths = [max(visible(row[index]) for row in cells) for index in kept]
@@ -151,7 +177,7 @@ class Screen:
             "  ".join(
                 self._cell(columns[index], row[index], widths[index]) for index in kept
             ).rstrip()
-            for row in cells
+            for row in (cells if any(column.title for column in columns) else cells[1:])
         ]
 
     def over(self, count: int) -> str:
@@ -170,8 +196,16 @@ class Screen:
 
 
 def show(lines: Iterable[str]) -> None:
-    """Print lines on stdout."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    """Print lines on stdout. What devices and people wrote moves no cursor: it is only text."""
+    sys.stdout.write("".join(f"{_UNSAFE.sub('?', line)}\n" for line in lines))
+
+
+def labelled(label: str, lines: Iterable[str], *, indent: int = LABEL_COLUMNS) -> list[str]:
+    """Return lines beside a label."""
+    first = label + " " * max(indent - visible(label), 1)
+    return [
+        f"{' ' * indent if number else first}{line}".rstrip() for number, line in enumerate(lines)
+    ]
 
 
 def visible(text: str) -> int:

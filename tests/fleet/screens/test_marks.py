@@ -1,15 +1,27 @@
 """The screen's language: one column a mark, no wrapped row, numbers whole, quiet where asked."""
 
 import io
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.cli.marks import Column, Mark, Screen, latency, percent, visible
+from fleet.cli.marks import (
+    ROLLOUT_MARKS,
+    Column,
+    Mark,
+    Screen,
+    labelled,
+    latency,
+    percent,
+    show,
+    visible,
+)
 from fleet.cli.screen import Color
 from fleet.clock import age, span
+from fleet.rollouts.states import RolloutState
 
 WIDE = Screen(columns=92, color=True)
 
@@ -188,3 +200,30 @@ def test_drawing_over_is_for_live_terminals() -> None:
     assert "\x1b[3A\x1b[J" == Screen(columns=92, live=True).over(3)
     assert "" == Screen(columns=92, live=True).over(0)
     assert "" == Screen().over(3)
+
+
+def test_what_devices_wrote_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """A device's message is text: no escape, no control, no turned writing reaches the terminal."""
+    told = WIDE.state(Mark.OK, "ok")
+    show([f"{told} \x1b[2J\x1b[8m\x1b]0;x\x07 a\nb\u202ec\x9b1m"])
+    printed = capsys.readouterr().out
+
+    assert f"{told} ?[2J?[8m?]0;x? a?b?c?1m\n" == printed
+    assert {"\x1b[32m", "\x1b[0m"} == set(re.findall(r"\x1b\[[0-9;]*m", printed))
+
+
+def test_every_state_of_a_rollout_has_a_mark() -> None:
+    """And no word has one that is no state."""
+    assert set(RolloutState) == set(ROLLOUT_MARKS)
+
+
+def test_a_table_beside_a_label_fits_too() -> None:
+    """Without titles there is no line for them."""
+    screen = Screen(columns=60)
+    names = [Column(title="", name=True), Column(title="", right=True)]
+    lines = labelled("SERVING", screen.inside().table(names, [["n" * 90, "12"], ["m", "3"]]))
+
+    assert 2 == len(lines)
+    assert 60 >= max(map(len, lines))
+    assert lines[0].startswith("SERVING  n")
+    assert lines[1].startswith("         m")
