@@ -1,19 +1,32 @@
 """Tells the centre what the ledger has for it: in order, and again until it is acknowledged.
 
-A broker's receipt is not the centre's. What is not acknowledged within a while
-is sent again, and after every reconnection; the centre knows the numbers it has.
+Rules:
+- A broker's receipt is not the centre's. What is not acknowledged within a while
+  is sent again, and after every reconnection; the centre knows the numbers it has.
+- `REPLAY_PER_S`, so that a fleet which comes back together doesn't shut its centre
+  down with what it has to tell. What happens meanwhile waits its turn: order is kept.
+- Health goes out at once, and is not said again: what a cut cable swallows before
+  anybody notices is lost. Where there is no connection it waits among the events.
 """
 
 import asyncio
 
-from agent.ledger import Ledger, Pending
+import structlog
+
+from agent.ledger import Ledger
+from agent.ledger_events import Pending
+from agent.ledger_file import LedgerError
 from agent.ports import Link, LinkDownError, LinkRefusedError
+from agent.state import Note, text
+from agent.wire import codec, v1
+from agent.wire.codec import WireError
+from agent.wire.limits import REPLAY_PER_S
 from agent.wire.topics import Kind
 
 AGAIN_S = 15.0
 _AGAIN_CAP_S = 300.0
-_AT_ONCE = 16
-"""Events handed to the broker together; the window is the ledger's."""
+
+_log = structlog.get_logger()
 
 
 class Outbox:
@@ -37,6 +50,16 @@ class Outbox:
         self._again_s = AGAIN_S
         self.wake()
 
+    async def say(self, health: v1.Health) -> None:
+        """Say how the device feels now, or keep it until that can be told."""
+        try:
+            await self._link.publish(Kind.HEALTH, codec.encode(health))
+        except LinkDownError:
+            await self._keep(health)
+        except (LinkRefusedError, WireError) as error:
+            # As an event it would be as large, and refused for ever: nothing after it would go.
+            await _log.adebug("health not taken", message=str(error))
+
     async def run(self) -> None:
         """Send until cancelled."""
         oldest = 0
@@ -54,17 +77,22 @@ class Outbox:
                 self._again_s = min(2 * self._again_s, _AGAIN_CAP_S)
 
     async def _send(self, events: list[Pending]) -> None:
+        loop = asyncio.get_running_loop()
         connections = self._connections
-        for start in range(0, len(events), _AT_ONCE):
-            batch = events[start : start + _AT_ONCE]
+        for start in range(0, len(events), REPLAY_PER_S):
+            if connections != self._connections:
+                return  # a new connection meanwhile: what went before is said again first
+            batch = events[start : start + REPLAY_PER_S]
+            began = loop.time()
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._publish(each), name=f"event {each.number}")
                     for each in batch
                 ]
             if connections != self._connections or not all(task.result() for task in tasks):
-                return  # a new connection meanwhile: what went before is said again first
+                return
             self._sent = batch[-1].number
+            await asyncio.sleep(began + len(batch) / REPLAY_PER_S - loop.time())
 
     async def _publish(self, event: Pending) -> bool:
         try:
@@ -72,3 +100,11 @@ class Outbox:
         except (LinkDownError, LinkRefusedError):
             return False
         return True
+
+    async def _keep(self, health: v1.Health) -> None:
+        note = Note(kind=v1.EventKind.HEALTH, health=health)
+        try:
+            await asyncio.to_thread(self._ledger.tell, note, at=health.at)
+        except (LedgerError, WireError) as error:
+            await _log.awarning("health not kept", message=text(error))
+        self.wake()

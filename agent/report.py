@@ -1,22 +1,18 @@
-"""What a device says of itself: `reported` whenever it changed, `health` once a period.
+"""What a device says of itself: `reported`, whenever it changed.
 
-The documents are made by two pure functions from what the ledger and the meter
-know; the reporter only decides when.
+The document is made by a pure function from what the ledger knows; the reporter
+only decides when.
 """
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
-import psutil
 import structlog
 
 from agent.ledger import Ledger
-from agent.meter import Meter
-from agent.ports import Link, LinkDownError, LinkRefusedError, Tally
+from agent.ports import Link, LinkDownError, LinkRefusedError
 from agent.state import Installed, Quarantined, Record
 from agent.wire import codec, v1
 from agent.wire.codec import WireError
@@ -95,28 +91,18 @@ def _conditions(record: Record, quarantined: Mapping[str, Quarantined]) -> Itera
         yield v1.Condition(type="ailing", reason=record.problem.reason, since=record.since)
 
 
-def phase_s(device: str, period_s: float) -> float:
-    """Return when in its period this device speaks: spread over a fleet, the same for one."""
-    share = int.from_bytes(hashlib.sha256(device.encode()).digest()[:4]) / 2**32
-    return share * period_s
-
-
 class Reporter:
-    """Publishes `reported` and `health` while connected; neither is kept when not."""
+    """Publishes `reported` while connected; what is true at the next connection is said then."""
 
     def __init__(
         self,
         who: Self,
         ledger: Ledger,
         link: Link,
-        meter: Meter,
         *,
-        home: Path,
-        clock: Callable[[], str],
         look: Callable[[], tuple[v1.Desired | None, v1.Problem | None]],
     ) -> None:
-        self._who, self._ledger, self._link, self._meter = who, ledger, link, meter
-        self._home, self._clock, self._look = home, clock, look
+        self._who, self._ledger, self._link, self._look = who, ledger, link, look
         self._changed = asyncio.Event()
         self._published = b""
 
@@ -153,77 +139,3 @@ class Reporter:
                 continue  # the next connection starts over
             except (LinkRefusedError, WireError) as error:
                 await _log.awarning("report not taken", message=str(error))
-
-    async def health(self) -> None:
-        """Publish `health` once a period, at this device's own moment in it, until cancelled."""
-        loop = asyncio.get_running_loop()
-        psutil.cpu_percent()  # the first call only sets the mark
-        await asyncio.sleep(phase_s(self._who.device, self._period_s()))
-        since = loop.time()
-        due = since
-        while True:
-            period_s = self._period_s()
-            due = max(due + period_s, loop.time())
-            await asyncio.sleep(due - loop.time())
-            now = loop.time()
-            document = await asyncio.to_thread(self._health, now - since)
-            since = now
-            try:
-                await self._link.publish(Kind.HEALTH, codec.encode(document))
-            except (LinkDownError, LinkRefusedError, WireError) as error:
-                await _log.adebug("health not taken", message=str(error))
-
-    def _period_s(self) -> float:
-        desired, _ = self._look()
-        return (desired.settings if desired else v1.DeviceSettings()).health_period_s
-
-    def _health(self, period_s: float) -> v1.Health:
-        memory = psutil.virtual_memory()
-        disk = psutil.disk_usage(str(self._home))
-        return v1.Health(
-            fleet=self._who.fleet,
-            device=self._who.device,
-            session=self._ledger.session,
-            at=self._clock(),
-            period_s=round(period_s, 3),
-            cpu_ratio=round(psutil.cpu_percent() / 100, 3),
-            memory_used_bytes=memory.total - memory.available,
-            memory_total_bytes=memory.total,
-            temperature_c=_temperature(),
-            disk_free_bytes=disk.free,
-            disk_total_bytes=disk.total,
-            accelerator=self._who.accelerator,
-            outbox=self._ledger.depth,
-            deployments=_deployments(self._ledger.records, self._meter.take_period()),
-        )
-
-
-def _deployments(
-    records: Mapping[str, Record], tallies: Sequence[Tally]
-) -> tuple[v1.DeploymentHealth, ...]:
-    """Return a row for each deployment that serves, about the revision that serves now."""
-    found = {(each.deployment, each.revision): each for each in tallies}
-    rows = []
-    for name in sorted(records):
-        current = records[name].current
-        if current is None:
-            continue
-        tally = found.get((name, current.revision))
-        rows.append(
-            v1.DeploymentHealth(
-                name=name,
-                revision=current.revision,
-                digest=current.digest,
-                requests=tally.requests if tally else 0,
-                errors=tally.errors if tally else 0,
-                restarts=tally.restarts if tally else 0,
-                latency=tally.latency if tally else v1.LatencySketch(),
-            )
-        )
-    return tuple(rows)
-
-
-def _temperature() -> float | None:
-    """Return the hottest sensor; None where the kernel shows none."""
-    found = [each.current for group in psutil.sensors_temperatures().values() for each in group]
-    return round(max(found), 1) if found else None

@@ -20,6 +20,7 @@ from agent.alone import alone
 from agent.children.converse import converse
 from agent.clock import clock
 from agent.errors import PersonError
+from agent.health import Pulse
 from agent.home import Home
 from agent.identity import Identity, load
 from agent.inbox import Inbox
@@ -162,12 +163,18 @@ class _Device:
             self._who,
             self._ledger,
             link,
+            look=lambda: (self._inbox.desired, self._inbox.last_error),
+        )
+        pulse = Pulse(
+            self._who,
+            self._ledger,
             self._meter,
             home=self._settings.home,
             clock=clock,
-            look=lambda: (self._inbox.desired, self._inbox.last_error),
+            settings=lambda: self.wanted_settings,
+            say=outbox.say,
         )
-        self._wakes = [self._reconciler.wake, outbox.wake, reporter.wake]
+        self._wakes = [self._reconciler.wake, outbox.wake, reporter.wake, pulse.wake]
         self._note_boot()
         await self._look_at_hold()  # before anything new could be begun
         stop = asyncio.Event()
@@ -189,7 +196,7 @@ class _Device:
                     run("inbox", self._listen(link, outbox, reporter))
                     run("outbox", outbox.run())
                     run("report", reporter.report())
-                    run("health", reporter.health())
+                    run("health", pulse.run())
                     await stopping
                     await link.close(self._death())
                     booting.cancel()

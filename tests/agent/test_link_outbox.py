@@ -3,19 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from agent.health import phase_s
 from agent.ledger import Ledger, open_ledger
 from agent.ledger_events import WINDOW
 from agent.link.memory import MemoryBroker, MemoryLink
 from agent.outbox import AGAIN_S, Outbox
 from agent.ports import Connected, Greeting
-from agent.report import Self, phase_s, reported
+from agent.report import Self, reported
 from agent.state import Installed, Note, accepted
 from agent.wire import codec, v1
-from agent.wire.limits import DOCUMENT_LIMIT_BYTES
+from agent.wire.limits import DOCUMENT_LIMIT_BYTES, REPLAY_PER_S
 from agent.wire.phases import Happening, Phase
 from agent.wire.shed import shed
 from agent.wire.topics import Kind, Topic
@@ -64,14 +66,14 @@ async def test_events_are_said_until_the_centre_has_them(ledger: Ledger) -> None
         tasks.append(group.create_task(link.run(greet), name="link"))
         assert isinstance(await link.next_event(), Connected)
         outbox.start_over()
-        await asyncio.sleep(1)
+        await asyncio.sleep(WINDOW / REPLAY_PER_S + 1)
         window = list(range(1, WINDOW + 1))
         assert numbers(broker) == window
         acknowledge(40)
         await asyncio.sleep(1)
         assert numbers(broker) == [*window, *range(WINDOW + 1, WINDOW + 11)]
         broker.log.clear()
-        await asyncio.sleep(AGAIN_S)
+        await asyncio.sleep(AGAIN_S + 4)
         assert numbers(broker) == list(range(41, WINDOW + 11))  # the centre may have lost them
         broker.log.clear()
         acknowledge(WINDOW + 10)
@@ -126,6 +128,54 @@ async def test_a_connection_made_while_an_event_is_under_way_starts_over(ledger:
         assert numbers(broker) == [1, 2, 3, 4, 1, 2, 3, 4]
         for task in tasks:
             task.cancel()
+
+
+@pytest.mark.looptime
+async def test_a_backlog_is_told_in_order_at_a_limited_rate(ledger: Ledger) -> None:
+    """However fast the centre acknowledges; a connection that breaks meanwhile alters no order."""
+    broker = MemoryBroker()
+    link = MemoryLink(broker, fleet="f", device="d-1")
+    outbox = Outbox(ledger, link)
+    tell(ledger, 300)
+
+    async def greet() -> Greeting:
+        return Greeting(birth=b"birth", death=b"death")
+
+    async def acknowledge() -> None:
+        while True:
+            await asyncio.sleep(0.3)
+            number = max(numbers(broker), default=0)
+            ledger.acknowledge(v1.Acked(fleet="f", device="d-1", ledger=ledger.id, number=number))
+            outbox.wake()
+
+    async def listen() -> None:
+        while True:
+            if isinstance(await link.next_event(), Connected):
+                outbox.start_over()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(each, name="one of four")
+            for each in (outbox.run(), link.run(greet), listen(), acknowledge())
+        ]
+        seconds: list[int] = []
+        while ledger.depth:
+            before = len(numbers(broker))
+            await asyncio.sleep(1)
+            seconds.append(len(numbers(broker)) - before)
+            if len(seconds) == 15:
+                broker.cut()
+        for task in tasks:
+            task.cancel()
+
+    said = numbers(broker)
+    # A second that begins between two batches sees both, and so does one with a new connection.
+    assert max(seconds) <= 2 * REPLAY_PER_S
+    assert len(said) / len(seconds) <= 1.1 * REPLAY_PER_S
+    assert list(range(1, 301)) == sorted(set(said))
+    assert len(said) <= 300 + WINDOW
+    steps = {after - before for before, after in pairwise(said)}
+    assert {1} >= {step for step in steps if step > 0}  # none was passed over
 
 
 def big_report(name: int, message: int) -> v1.Reported:
