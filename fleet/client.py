@@ -79,15 +79,19 @@ class Centre:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its connections."""
         self._client.close()
 
-    def get(self, *path: str) -> Any:  # noqa: ANN401  # JSON, as the API's reference describes it
-        """Return what is at a path; each part is quoted.
+    def get(self, *path: str, query: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401  # JSON, as the API's reference describes it
+        """Return what is at a path; each part is quoted, and so is the query.
 
         Raises:
             CommandError: the centre can't be reached, or refuses.
         """
-        return self._ask("GET", path, None)
+        return self._ask("GET", path, None, query or {})
 
     def post(self, *path: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401  # as `get`
         """Send a request and return the answer.
@@ -95,12 +99,18 @@ class Centre:
         Raises:
             CommandError: the centre can't be reached, or refuses.
         """
-        return self._ask("POST", path, body)
+        return self._ask("POST", path, body, {})
 
-    def _ask(self, method: str, path: tuple[str, ...], body: Mapping[str, object] | None) -> Any:  # noqa: ANN401  # as `get`
+    def _ask(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        body: Mapping[str, object] | None,
+        query: Mapping[str, str],
+    ) -> Any:  # noqa: ANN401  # as `get`
         where = "/" + "/".join(quote(part, safe="") for part in path)
         try:
-            with self._client.stream(method, where, json=body) as answer:
+            with self._client.stream(method, where, json=body, params=query) as answer:
                 raw = bytearray()
                 for piece in answer.iter_bytes():
                     raw += piece

@@ -14,7 +14,7 @@ from fleet.rollouts.plan import Exclusion, Plan, Step
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import WaveState
-from fleet.rollouts.why import judged, present, reasoned
+from fleet.rollouts.why import judged, present, reasoned, why
 from fleet.sentences import explain
 from fleet.store import audit, rollouts
 
@@ -144,6 +144,7 @@ class RolloutDetail(RolloutSummary):
     policy: str
     started_by: str
     started_because: str = Field(description="The reason that was given for the audit.")
+    because: list[Because] = Field(description="Why it is no further: the main reason first.")
     waves: list[WaveShown]
     targets: list[TargetShown]
     as_of: str = Field(description="When the centre said this, by its own clock.")
@@ -245,6 +246,7 @@ def detail(
         policy=json.loads(kept.plan)["policy"]["name"],
         started_by="" if start is None else start.actor,
         started_because="" if start is None else start.reason,
+        because=[told(cause) for cause in why(rollout, None, now)],
         waves=[_wave(rollout, wave, members, now) for wave, members in rollout.members()],
         targets=[_target(progress, numbers[progress.target]) for progress in rollout.targets],
         as_of=written(now),

@@ -36,10 +36,11 @@ WORDS = {
     "trust": Word("fleet.cli.trust", "fleet", "keys and certificates of a fleet"),
     "up": Word("fleet.cli.up", "fleet", "run the centre"),
     "token": Word("fleet.cli.token", "fleet", "tokens with which devices join"),
+    "fleet": Word("fleet.cli.fleet", "fleet", "the whole fleet at one look"),
     "device": Word("fleet.cli.device", "fleet", "devices: list, show"),
     "model": Word("fleet.cli.model", "build", "models: from a file to a signed bundle"),
     "bundle": Word("fleet.cli.bundle", "fleet", "bundles in the registry: list, show"),
-    "rollout": Word("fleet.cli.rollout", "fleet", "bring a bundle to devices: plan, start"),
+    "rollout": Word("fleet.cli.rollout", "fleet", "bring a bundle to devices: plan, start, watch"),
     "site": Word("fleet.cli.site", "fleet", "sites: what a K3s cluster gets"),
 }
 
@@ -53,6 +54,11 @@ EXIT_CODES = """\
 6    conflict: a generation or a plan moved, or something is already there
 7    refused by verification or budget (signature, accuracy, fit)
 10   differences, with --exit-code
+20   rollout watch: it is paused by a person
+21   rollout watch: a gate could not decide, and it is paused
+22   rollout watch: it was rolled back
+23   rollout watch: it was aborted
+24   rollout watch: it is still running at --timeout
 130  interrupted
 """
 

@@ -1,29 +1,53 @@
-"""`skerry rollout plan | start | ls | show`: bring a bundle to devices."""
+"""`skerry rollout plan | start | ls | show | watch | why`: bring a bundle to devices, and look."""
 
+import os
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from fleet.cli.options import CentreOptions, OutputOption, at_centre
-from fleet.cli.screen import (
-    CommandError,
-    ExitCode,
-    Output,
-    print_fields,
-    print_json,
-    print_table,
-    size,
+from fleet.cli import rollout_words
+from fleet.cli.consent import YesOption, agree
+from fleet.cli.marks import Screen, show
+from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
+from fleet.cli.rollout_screen import (
+    command_lines,
+    devices,
+    list_lines,
+    plan_lines,
+    plan_rows,
+    rollout_lines,
+    short,
+    target_lines,
+    why_lines,
 )
+from fleet.cli.rollout_watch import Documents, Lines, Picture, View, watch_now
+from fleet.cli.rollout_words import ReasonOption, RolloutArgument
+from fleet.cli.screen import Color, CommandError, ExitCode, Output, note, print_json
 from fleet.client import Centre
 from fleet.rollouts.errors import PlanReason
+from fleet.rollouts.policy import CAREFUL, SOAK_LIMIT_S
 from fleet.selector import SelectorError, asked
 from fleet.sentences import explain
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Bring a bundle to devices: plan, start, look."
+    no_args_is_help=True,
+    add_completion=False,
+    help="Bring a bundle to devices: plan, start, watch; pause, resume, abort, roll back.",
 )
+app.add_typer(rollout_words.app)
+
+
+class PlanOutput(StrEnum):
+    """How a plan is printed."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+
 
 BundleArgument = Annotated[str, typer.Argument(help="name:version, or a digest.")]
 DeploymentOption = Annotated[
@@ -36,7 +60,13 @@ ToOption = Annotated[
 DeviceOption = Annotated[
     list[str] | None, typer.Option("--device", help="A device by id or name; more than once.")
 ]
-PolicyOption = Annotated[str, typer.Option(help="How it spreads.")]
+PolicyOption = Annotated[str, typer.Option(help="How it spreads: careful, or all-at-once.")]
+SoakOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=SOAK_LIMIT_S, help="Seconds that each gate watches; by default the policy's."
+    ),
+]
 
 
 @app.command()
@@ -48,27 +78,27 @@ def plan(
     to: ToOption = None,
     device: DeviceOption = None,
     deployment: DeploymentOption = None,
-    policy: PolicyOption = "all-at-once",
-    output: OutputOption = Output.TABLE,
+    policy: PolicyOption = CAREFUL.name,
+    soak: SoakOption = None,
+    output: Annotated[
+        PlanOutput, typer.Option("--output", "-o", help="How it is printed; wide: each device.")
+    ] = PlanOutput.TABLE,
+    color: ColorOption = Color.AUTO,
 ) -> None:
-    """Say who would get what, who would not and why. Nothing is changed."""
-    wish = _wish(bundle, to, device, deployment, policy)
+    """Say who would get what and when, who would not and why. Nothing is changed."""
+    wish = _wish(bundle, to=to, device=device, deployment=deployment, policy=policy, soak_s=soak)
     with centre.connect() as api:
-        made = api.post("api", "v1", "rollouts", "plan", body=wish)
-        if not made["steps"] and not made["excluded"]:
-            raise _nobody(api, to or "")
-    if output is Output.JSON:
+        made = _plan(api, wish)
+    if output is PlanOutput.JSON:
         print_json("skerry.plan/1", made)
         return
-    _show_plan(made)
+    screen = _screen(color)
+    show(plan_lines(made, screen))
+    show(plan_rows(made, screen) if output is PlanOutput.WIDE else [])
+    show(["", "nothing has been changed" + ("; start it:" if made["steps"] else "")])
     if made["steps"]:
-        given: dict[str, Sequence[str | None]] = {
-            "--to": [to],
-            "--device": device or [],
-            "--as": [deployment],
-        }
-        given |= {"--policy": [policy], "--if-plan": [_short(made["digest"])]}
-        typer.echo(f"\nnothing has been changed; start it: {_start_line(bundle, given, centre)}")
+        words = _start_line(wish, short(made["digest"]), centre)
+        show(command_lines("Start", words, screen))
 
 
 @app.command()
@@ -80,30 +110,41 @@ def start(
     to: ToOption = None,
     device: DeviceOption = None,
     deployment: DeploymentOption = None,
-    policy: PolicyOption = "all-at-once",
+    policy: PolicyOption = CAREFUL.name,
+    soak: SoakOption = None,
     if_plan: Annotated[
         str | None, typer.Option(help="Start only if the plan still has this digest.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+    reason: ReasonOption = "",
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
+    color: ColorOption = Color.AUTO,
 ) -> None:
     """Start a rollout."""
-    wish = _wish(bundle, to, device, deployment, policy) | {"if_plan": if_plan, "reason": reason}
+    screen = _screen(color)
+    wish = _wish(bundle, to=to, device=device, deployment=deployment, policy=policy, soak_s=soak)
     with centre.connect() as api:
+        made = _plan(api, wish)
+        if (number := len(made["steps"])) > 0:
+            if output is Output.TABLE:
+                show(plan_lines(made, screen))
+            question = f"{bundle} goes to {devices(number)}. Start it?"
+            if agree(question, number, yes=yes, unattended=True):
+                if_plan = if_plan or made["digest"]  # what they have seen is what they agreed to
+        said = {"if_plan": if_plan, "reason": reason}
         try:
-            started = api.post("api", "v1", "rollouts", body=wish)
+            started = api.post("api", "v1", "rollouts", body=wish | said)
         except CommandError as error:
             if error.why == PlanReason.NO_CHANGE:
-                _show_unchanged(api, wish, bundle, output)
+                _show_unchanged(made, bundle, output)
                 return
-            if error.why == PlanReason.TARGET_UNKNOWN:
-                raise _nobody(api, to or "") from error
             raise
     if output is Output.JSON:
         print_json("skerry.rollout-started/1", started)
         return
-    _show_plan(started["plan"])
-    typer.echo(f"\nstarted {started['id']}; look: skerry rollout show {started['id']}")
+    show(["", f"started {started['id']}"])
+    watching = ["skerry", "rollout", "watch", started["id"], *centre.typed()]
+    show(command_lines("Watch", watching, screen))
 
 
 @app.command()
@@ -112,6 +153,7 @@ def ls(
     centre: CentreOptions,
     *,
     output: OutputOption = Output.TABLE,
+    color: ColorOption = Color.AUTO,
 ) -> None:
     """List all rollouts, the newest first."""
     with centre.connect() as api:
@@ -119,63 +161,100 @@ def ls(
     if output is Output.JSON:
         print_json("skerry.rollouts/1", found)
         return
-    print_table(
-        ["id", "state", "deployment", "targets", "started"],
-        [
-            [
-                rollout["id"],
-                rollout["state"],
-                rollout["deployment"],
-                _counts(rollout),
-                rollout["created_at"],
-            ]
-            for rollout in found["rollouts"]
-        ],
-    )
+    show(list_lines(found, _screen(color)))
 
 
-@app.command()
+@app.command("show")
 @at_centre
-def show(
+def show_one(
     centre: CentreOptions,
-    rollout: Annotated[str, typer.Argument(help="Its id.")],
+    rollout: RolloutArgument,
     *,
     output: OutputOption = Output.TABLE,
+    color: ColorOption = Color.AUTO,
 ) -> None:
-    """Show one rollout, target by target."""
+    """Show one rollout: why it is no further, wave by wave and target by target."""
     with centre.connect() as api:
         found = api.get("api", "v1", "rollouts", rollout)
     if output is Output.JSON:
         print_json("skerry.rollout/1", found)
         return
-    print_fields(
-        {
-            "rollout": found["id"],
-            "state": found["state"],
-            "deployment": found["deployment"],
-            "plan": found["plan_digest"],
-            "targets": _counts(found),
-            "started": found["created_at"],
-        }
-    )
-    typer.echo()
-    print_table(
-        ["target", "state", "revision", "phase", "why"],
-        [
-            [
-                target["target"],
-                target["state"] + ("" if target["online"] else ", away"),
-                target["deployment"]["revision"],
-                target["phase"],
-                None if target["reason"] is None else _why(target["reason"]),
-            ]
-            for target in found["targets"]
-        ],
-    )
+    screen = _screen(color)
+    show([*rollout_lines(found, screen), "", *target_lines(found, screen)])
+
+
+@app.command()
+@at_centre
+def watch(
+    centre: CentreOptions,
+    rollout: RolloutArgument,
+    *,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Stop watching after so many seconds (exit 24).")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+    color: ColorOption = Color.AUTO,
+) -> None:
+    """Watch until it ends or is paused; the exit code says how (skerry help exit-codes)."""
+    again = shlex.join(["skerry", "rollout", "watch", rollout, *centre.typed()])
+    view: View = Lines()
+    if output is Output.JSON:
+        view = Documents()
+    elif _screen(color).live:
+        view = Picture(lambda: _screen(color), f"Pause   skerry rollout pause {rollout}")
+    try:
+        code = watch_now(centre, rollout, view, timeout)
+    except KeyboardInterrupt:
+        note(f"\ndetached; it goes on: {again}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    if code is ExitCode.STILL_RUNNING:
+        note(f"still running after {timeout:g} s; it goes on: {again}")
+    elif code is not ExitCode.DONE:
+        note(f"see why: skerry rollout why {rollout}")
+    raise typer.Exit(code)
+
+
+@app.command()
+@at_centre
+def why(
+    centre: CentreOptions,
+    rollout: RolloutArgument,
+    device: Annotated[
+        str | None, typer.Argument(help="A device by id or name; by default the rollout itself.")
+    ] = None,
+    *,
+    output: OutputOption = Output.TABLE,
+    color: ColorOption = Color.AUTO,
+) -> None:
+    """Say why a rollout is no further, or why a device is where it is in it."""
+    with centre.connect() as api:
+        query = {} if device is None else {"target": device}
+        said = api.get("api", "v1", "rollouts", rollout, "why", query=query)
+    if output is Output.JSON:
+        print_json("skerry.why/1", said)
+        return
+    show(why_lines(said, _screen(color)))
+
+
+def _screen(color: Color) -> Screen:
+    return Screen.of(sys.stdout, os.environ, color)
+
+
+def _plan(api: Centre, wish: Mapping[str, object]) -> Any:  # noqa: ANN401  # JSON
+    made = api.post("api", "v1", "rollouts", "plan", body=wish)
+    if not made["steps"] and not made["excluded"]:
+        raise _nobody(api, str(wish["selector"] or ""))
+    return made
 
 
 def _wish(
-    bundle: str, to: str | None, device: list[str] | None, deployment: str | None, policy: str
+    bundle: str,
+    *,
+    to: str | None,
+    device: list[str] | None,
+    deployment: str | None,
+    policy: str,
+    soak_s: float | None,
 ) -> dict[str, object]:
     if to is None and not device:
         raise CommandError(
@@ -195,7 +274,6 @@ def _wish(
                 told.next_step,
                 ExitCode.USAGE,
             ) from error
-    name = deployment or bundle.partition(":")[0]
     if deployment is None and bundle.startswith("sha256:"):
         raise CommandError(
             "a digest says nothing about the name clients call",
@@ -205,10 +283,11 @@ def _wish(
         )
     return {
         "bundle": bundle,
-        "deployment": name,
+        "deployment": deployment or bundle.partition(":")[0],
         "selector": to,
         "targets": device or [],
         "policy": policy,
+        "soak_s": soak_s,
     }
 
 
@@ -229,72 +308,30 @@ def _nobody(api: Centre, to: str) -> CommandError:
     )
 
 
-def _show_unchanged(api: Centre, wish: dict[str, object], bundle: str, output: Output) -> None:
+def _show_unchanged(made: Mapping[str, Any], bundle: str, output: Output) -> None:
     """Say that there was nothing to do, which is what was wanted."""
-    made = api.post("api", "v1", "rollouts", "plan", body=wish)
     if output is Output.JSON:
         print_json("skerry.rollout-started/1", {"id": None, "plan": made})
         return
-    count = len(made["excluded"])
-    who = "the one device has" if count == 1 else f"all {count} devices have"
+    number = len(made["excluded"])
+    who = "the one device has" if number == 1 else f"all {number} devices have"
     typer.echo(f"{who} {bundle} already")
 
 
-def _start_line(
-    bundle: str, given: Mapping[str, Sequence[str | None]], centre: CentreOptions
-) -> str:
+def _start_line(wish: Mapping[str, Any], digest: str, centre: CentreOptions) -> Sequence[str]:
     """Return the command that starts what was planned, ready to be copied."""
+    bundle = wish["bundle"]
+    name = wish["deployment"]
+    given: dict[str, Sequence[object]] = {
+        "--to": [wish["selector"]],
+        "--device": wish["targets"],
+        "--as": [None if name == bundle.partition(":")[0] else name],
+        "--policy": [wish["policy"]],
+        "--soak": [None if wish["soak_s"] is None else f"{wish['soak_s']:g}"],
+        "--if-plan": [digest],
+    }
     words = ["skerry", "rollout", "start", bundle]
     for option, values in given.items():
         for value in values:
-            words += [] if value is None else [option, value]
-    return shlex.join(words + centre.typed())
-
-
-def _show_plan(made: dict[str, Any]) -> None:
-    bundle = made["bundle"]
-    steps, excluded = made["steps"], made["excluded"]
-    print_fields(
-        {
-            "plan": _short(made["digest"]),
-            "bundle": f"{bundle['name']}:{bundle['version']} as {made['deployment']}",
-            "who": f"{len(steps)} get it, {len(excluded)} do not",
-            "away": f"{sum(not step['online'] for step in steps)} are offline and set aside",
-            "size": size(made["fetch_bytes"]),
-        }
-    )
-    if steps:
-        typer.echo()
-        print_table(
-            ["target", "revision", "instead of", "class"],
-            [
-                [
-                    step["name"],
-                    step["deployment"]["revision"],
-                    None if step["replaces"] is None else step["replaces"]["bundle"]["version"],
-                    step["class_name"],
-                ]
-                for step in steps
-            ],
-        )
-    if excluded:
-        typer.echo()
-        print_table(
-            ["left out", "why"],
-            [[left["name"], left["message"] or _why(left["reason"])] for left in excluded],
-        )
-
-
-def _why(reason: str) -> str:
-    return f"{reason}: {explain(reason).meaning}"
-
-
-def _counts(rollout: dict[str, Any]) -> str:
-    counted = [f"{count} {state}" for state, count in rollout["counts"].items()]
-    if rollout["set_aside"]:
-        counted.append(f"{len(rollout['set_aside'])} away")
-    return ", ".join(counted)
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
+            words += [] if value is None else [option, str(value)]
+    return words + centre.typed()

@@ -23,6 +23,11 @@ class ExitCode(IntEnum):
     CONFLICT = 6
     REFUSED = 7
     DIFFERENCES = 10
+    PAUSED = 20
+    INCONCLUSIVE = 21
+    ROLLED_BACK = 22
+    ABORTED = 23
+    STILL_RUNNING = 24
     INTERRUPTED = 130
 
 

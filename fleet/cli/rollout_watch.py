@@ -1,0 +1,262 @@
+"""`skerry rollout watch`: look until it ends, and say every change; its end is the exit code.
+
+On a terminal one picture is drawn over the last, at most twice a second; in a pipe each
+change is a line that begins with the time, by the centre's clock. A centre that is away
+is waited for, because a rollout goes on where its store is.
+"""
+
+import json
+import math
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from fleet.cli.marks import Mark, Screen
+from fleet.cli.options import CentreOptions
+from fleet.cli.rollout_screen import MARKS, mark_of, rollout_lines
+from fleet.cli.screen import CommandError, ExitCode, note
+from fleet.rollouts.gate import GateReason
+
+_PERIOD_S = 0.5
+_SHARE = 4  # of the time is left to the centre, however long one answer takes it
+_PATIENCE_S = 120.0
+"""For how long a centre may be away: a restart takes seconds, an upgrade a minute."""
+
+_CHANGES_SHOWN = 5
+_ENDS = {
+    "done": ExitCode.DONE,
+    "failed": ExitCode.BAD,
+    "superseded": ExitCode.CONFLICT,
+    "paused": ExitCode.PAUSED,
+    "rolled-back": ExitCode.ROLLED_BACK,
+    "aborted": ExitCode.ABORTED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One thing that is not as it was at the last look. `subject`: the rollout, a wave, a name."""
+
+    at: str
+    subject: str
+    state: str
+    mark: Mark
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.state}" + (f": {self.why}" if self.why else "")
+
+
+class View(Protocol):
+    """Where a person sees it."""
+
+    def show(self, found: Mapping[str, Any], changes: Sequence[Change]) -> None:
+        """Show how it is now, and what has changed since the last look."""
+
+    def lost(self, error: CommandError) -> None:
+        """Say that the centre doesn't answer."""
+
+
+class Look:
+    """Looks at one rollout, over a new connection when the last one broke."""
+
+    def __init__(self, centre: CentreOptions, rollout: str) -> None:
+        self._centre = centre
+        self._rollout = rollout
+        self._api = centre.connect()
+        self._broken = False
+
+    def __call__(self) -> Any:  # noqa: ANN401  # JSON, as the API's reference describes it
+        """Return how the rollout is.
+
+        Raises:
+            CommandError: the centre can't be reached, or knows no such rollout.
+        """
+        if self._broken:
+            self.close()
+            self._api = self._centre.connect()  # it may listen elsewhere by now
+        self._broken = True
+        found = self._api.get("api", "v1", "rollouts", self._rollout)
+        self._broken = False
+        return found
+
+    def close(self) -> None:
+        """End the connection."""
+        self._api.close()
+
+
+def watch(
+    look: Callable[[], Any],
+    view: View,
+    *,
+    timeout_s: float | None,
+    pause: Callable[[float], object],
+    clock: Callable[[], float],
+) -> ExitCode:
+    """Look until the rollout ends or is paused, or until the time is up.
+
+    Raises:
+        CommandError: the centre has been away too long, or says no.
+    """
+    began = clock()
+    until = math.inf if timeout_s is None else began + timeout_s
+    heard: float | None = None
+    lost = False
+    before: Mapping[str, Any] | None = None
+    while True:
+        asked = clock()
+        try:
+            found = look()
+        except CommandError as error:
+            known = heard is not None and asked < min(until, heard + _PATIENCE_S)
+            if not known or error.exit_code is not ExitCode.UNREACHABLE:
+                raise
+            if not lost:
+                view.lost(error)
+            lost = True
+        else:
+            heard, lost = clock(), False
+            view.show(found, list(changes(before, found)))
+            before = found
+            code = ended(found)
+            if code is None and asked >= until:
+                code = ExitCode.STILL_RUNNING
+            if code is not None:
+                return code
+        wait_s = max(_PERIOD_S, _SHARE * (clock() - asked))
+        pause(max(min(wait_s, until - clock()), 0.0))
+
+
+def ended(found: Mapping[str, Any]) -> ExitCode | None:
+    """Return what the end of a rollout means to a script. None: it goes on by itself."""
+    cause = found["cause"]
+    if found["state"] == "paused" and cause is not None and cause["code"] in set(GateReason):
+        return ExitCode.INCONCLUSIVE
+    return _ENDS.get(found["state"])
+
+
+def changes(before: Mapping[str, Any] | None, found: Mapping[str, Any]) -> Iterator[Change]:
+    """Return what is otherwise than at the last look; at the first, what has begun."""
+    at = found["as_of"]
+    if before is None or before["state"] != found["state"]:
+        why = "" if found["cause"] is None else found["cause"]["sentence"]
+        state = found["state"]
+        yield Change(at=at, subject=found["id"], state=state, mark=MARKS[state], why=why)
+    held = {} if before is None else {wave["number"]: wave["state"] for wave in before["waves"]}
+    for wave in found["waves"]:
+        state = wave["state"]
+        if held.get(wave["number"], "waiting") != state:
+            judged = wave["judgement"]
+            why = "" if judged is None else judged["because"]["sentence"]
+            subject = f"wave {wave['number']}"
+            yield Change(at=at, subject=subject, state=state, mark=MARKS[state], why=why)
+    if before is not None:
+        yield from _of_targets(before, found)
+
+
+def watch_now(centre: CentreOptions, rollout: str, view: View, timeout_s: float | None) -> ExitCode:
+    """Watch by the real clock."""
+    look = Look(centre, rollout)
+    try:
+        # An event that nobody sets, because waiting for it ends at once on Ctrl-C.
+        pause = threading.Event().wait
+        return watch(look, view, timeout_s=timeout_s, pause=pause, clock=time.perf_counter)
+    finally:
+        look.close()
+
+
+class Lines:
+    """One line for each change, for pipes and logs."""
+
+    def show(self, _found: Mapping[str, Any], changes: Sequence[Change]) -> None:
+        """Print the changes."""
+        for change in changes:
+            sys.stdout.write(f"{change.at}  {change}\n")
+        sys.stdout.flush()
+
+    def lost(self, error: CommandError) -> None:
+        """Say that the centre doesn't answer: not among the data."""
+        note(f"{error.what}; trying again for {_PATIENCE_S:.0f} s")
+
+
+class Documents(Lines):
+    """One JSON document for each change."""
+
+    def show(self, found: Mapping[str, Any], changes: Sequence[Change]) -> None:
+        """Print the changes."""
+        for change in changes:
+            said = {key: value for key, value in asdict(change).items() if key != "mark"}
+            line = {"schema": "skerry.rollout-change/1", "rollout": found["id"], **said}
+            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+
+class Picture:
+    """One picture, drawn over the last one."""
+
+    def __init__(self, screen: Callable[[], Screen], pause: str) -> None:
+        self._screen = screen
+        self._pause = pause
+        self._drawn = 0
+        self._found: Mapping[str, Any] | None = None
+        self._latest: list[Change] = []
+
+    def show(self, found: Mapping[str, Any], changes: Sequence[Change]) -> None:
+        """Draw how it is, with the latest changes under it."""
+        if self._found is not None:  # at the first look nothing has changed yet
+            self._latest = [*self._latest, *changes][-_CHANGES_SHOWN:]
+        self._found = found
+        self._draw(f"live, {_clock(found['as_of'])} UTC")
+
+    def lost(self, error: CommandError) -> None:
+        """Keep the last picture, and say that it is old."""
+        self._draw(f"{error.why.partition(':')[0]}: trying again")
+
+    def _draw(self, live: str) -> None:
+        if self._found is None:
+            return
+        screen = self._screen()
+        lines = rollout_lines(self._found, screen, live=live)
+        columns = screen.columns or sys.maxsize
+        for change in self._latest:
+            text = screen.cut(f"{change}", columns - len("00:00:00  ✓ "))
+            lines.append(f"{_clock(change.at)}  {screen.mark(change.mark)} {text}")
+        if ended(self._found) is None:
+            lines += ["", screen.cut(f"Ctrl-C detaches; it goes on.   {self._pause}", columns)]
+        # What is above the terminal's first row can't be drawn over.
+        lines = lines[: max(shutil.get_terminal_size().lines - 1, 1)]
+        picture = "".join(f"{line}\n" for line in lines)
+        sys.stdout.write(screen.over(self._drawn) + picture)
+        sys.stdout.flush()
+        self._drawn = len(lines)
+
+
+def _of_targets(before: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Change]:
+    held = {target["target"]: target for target in before["targets"]}
+    for target in found["targets"]:
+        was = held.get(target["target"])
+        if was is None or (was["state"], was["set_aside"]) == (
+            target["state"],
+            target["set_aside"],
+        ):
+            continue
+        aside = target["set_aside"]
+        state = target["state"] if aside is None else f"{target['state']}, {aside}"
+        if aside is None and was["set_aside"] is not None and was["state"] == target["state"]:
+            state = f"{state}, back"
+        yield Change(
+            at=found["as_of"],
+            subject=target["name"],
+            state=state,
+            mark=mark_of(target),
+            why=target["reason"] or "",
+        )
+
+
+def _clock(at: str) -> str:
+    """Return the time of day of a written time."""
+    return at[11:19]
