@@ -1,12 +1,16 @@
-"""`skerry device ls | show`: the devices and what is known of them."""
+"""`skerry device ls | show`: the devices, how they are, and what is known of them."""
 
-from typing import Annotated, Any
+import os
+import sys
+from typing import Annotated
 
 import typer
 
-from fleet.cli.options import CentreOptions, OutputOption, at_centre
-from fleet.cli.screen import Output, print_fields, print_json, print_table
-from fleet.sentences import explain
+from fleet.cli import device_screen
+from fleet.cli.marks import Screen, show
+from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
+from fleet.cli.screen import Color, Output, print_json
+from fleet.health.states import State
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Devices: list, show.")
 
@@ -16,102 +20,36 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Devices: lis
 def ls(
     centre: CentreOptions,
     *,
+    state: Annotated[
+        State | None, typer.Option("--state", help="Only those that are in this state.")
+    ] = None,
     output: OutputOption = Output.TABLE,
+    color: ColorOption = Color.AUTO,
 ) -> None:
-    """List all devices."""
+    """List all devices: how they are, what they serve and how fast, when they were last heard."""
     with centre.connect() as api:
         found = api.get("api", "v1", "devices")
+    if state is not None:
+        found["devices"] = [each for each in found["devices"] if each["state"]["word"] == state]
     if output is Output.JSON:
         print_json("skerry.devices/1", found)
         return
-    print_table(
-        ["name", "id", "site", "presence", "since", "serves"],
-        [
-            [
-                device["name"],
-                device["id"],
-                device["site"],
-                _presence(device["online"]),
-                device["since"],
-                ", ".join(map(_deployment, device["deployments"])),
-            ]
-            for device in found["devices"]
-        ],
-    )
+    show(device_screen.listed(Screen.of(sys.stdout, os.environ, color), found))
 
 
-@app.command()
+@app.command("show")
 @at_centre
-def show(
+def show_device(
     centre: CentreOptions,
     device: Annotated[str, typer.Argument(help="Its id or its name.")],
     *,
     output: OutputOption = Output.TABLE,
+    color: ColorOption = Color.AUTO,
 ) -> None:
-    """Show one device: what it should be, what it says it is, what happened last."""
+    """Show one device: how it is and why, what it should be, what it says it is, how it feels."""
     with centre.connect() as api:
         found = api.get("api", "v1", "devices", device)
     if output is Output.JSON:
         print_json("skerry.device/1", found)
         return
-    print_fields(
-        {
-            "name": found["name"],
-            "id": found["id"],
-            "site": found["site"],
-            "presence": f"{_presence(found['online'])} since {found['since'] or 'it joined'}",
-            "agent": found["agent_version"],
-            "labels": _pairs(found["labels"]),
-            "facts": _pairs(found["facts"]),
-            "certificate": f"{found['certificate_serial']} until {found['certificate_expires_at']}",
-            "wanted": _wanted(found["desired"]),
-            "reported": found["reported_at"],
-        }
-    )
-    if found["deployments"]:
-        typer.echo()
-        print_table(["deployment", "revision", "phase", "serves", "why"], _rows(found))
-
-
-def _rows(found: dict[str, Any]) -> list[list[object]]:
-    rows: list[list[object]] = []
-    for told in found["deployments"]:
-        active, error = told["active"], told["last_error"]
-        serves = (
-            f"{active['bundle']['name']}:{active['bundle']['version']} on {active['runtime']}"
-            if active
-            else None
-        )
-        why = (
-            f"{error['reason']}: {explain(error['reason'], error['parameters']).meaning}"
-            if error
-            else None
-        )
-        rows.append([told["name"], told["revision"], told["phase"], serves, why])
-    return rows
-
-
-def _deployment(told: dict[str, Any]) -> str:
-    active = told["active"]
-    serves = "nothing" if active is None else active["bundle"]["version"]
-    settled = active is not None and active["revision"] == told["revision"]
-    return f"{told['name']} {serves}" + ("" if settled else f" ({told['phase']})")
-
-
-def _wanted(desired: dict[str, Any] | None) -> str | None:
-    if desired is None:
-        return None
-    order = desired["order"]
-    named = [
-        f"{wanted['name']}: {wanted['bundle']['name']}:{wanted['bundle']['version']}"
-        for wanted in desired["deployments"]
-    ]
-    return f"generation {order['epoch']}.{order['generation']}, {', '.join(named) or 'nothing'}"
-
-
-def _presence(online: bool | None) -> str:  # noqa: FBT001  # a value of three kinds, not a switch
-    return "never seen" if online is None else "online" if online else "offline"
-
-
-def _pairs(pairs: dict[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in sorted(pairs.items()))
+    show(device_screen.shown(Screen.of(sys.stdout, os.environ, color), found))

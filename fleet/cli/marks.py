@@ -18,6 +18,7 @@ pipe, or when `screen.live` is false, print a line per change instead of drawing
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -83,12 +84,15 @@ ROLLOUT_MARKS: Mapping[str, Mark] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table: numbers stand right, names may be cut, the spare ones left out."""
+    """A column of a table: numbers stand right, names may be cut.
+
+    `spare`: it may be left out where there is no room, the highest number first; 0: never.
+    """
 
     title: str
     right: bool = False
     name: bool = False
-    spare: bool = False
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,11 +135,13 @@ class Screen:
 
     def cut(self, name: str, columns: int) -> str:
         """Return a name that fits, its middle left out: the ends tell names apart."""
-        if len(name) <= columns:
-            return name
         gap = "…" if self.unicode else ".."
-        left = max(columns - len(gap), 2)
-        return name[: (left + 1) // 2] + gap + name[len(name) - left // 2 :]
+        left = len(name)
+        shown = name
+        while visible(shown) > columns and left > 2:  # noqa: PLR2004  # one letter at each end
+            left -= 1
+            shown = name[: (left + 1) // 2] + gap + name[len(name) - left // 2 :]
+        return shown
 
     def field(
         self,
@@ -148,7 +154,8 @@ class Screen:
         """Return a labelled paragraph; parts stay whole, and more lines are indented."""
         room = None if self.columns is None else self.columns - indent
         lines, line = [], ""
-        for part in parts:
+        for each in parts:
+            part = self._spoken(each)
             text = part if room is None or visible(part) <= room else self.cut(part, room)
             longer = f"{line}{gap}{text}" if line else text
             if room is not None and visible(longer) > room:
@@ -185,11 +192,17 @@ class Screen:
         return f"\x1b[{count}A\x1b[J" if self.live and count else ""
 
     def _cell(self, column: Column, text: str, width: int) -> str:
-        shown = text or "-"
+        shown = self._spoken(text) or "-"
         if visible(shown) > width:
             shown = self.cut(shown, width)
         space = " " * (width - visible(shown))
         return space + shown if column.right else shown + space
+
+    def _spoken(self, text: str) -> str:
+        """Return a text as far as the terminal can show it."""
+        if self.unicode or text.isascii():
+            return text
+        return text.replace("…", "..").encode("ascii", "replace").decode()
 
     def _colored(self, text: str, color: int) -> str:
         return f"\x1b[{color}m{text}\x1b[0m" if self.color else text
@@ -202,15 +215,19 @@ def show(lines: Iterable[str]) -> None:
 
 def labelled(label: str, lines: Iterable[str], *, indent: int = LABEL_COLUMNS) -> list[str]:
     """Return lines beside a label."""
-    first = label + " " * max(indent - visible(label), 1)
+    first = label + " " * max(indent - visible(label), int(bool(label)))
     return [
         f"{' ' * indent if number else first}{line}".rstrip() for number, line in enumerate(lines)
     ]
 
 
 def visible(text: str) -> int:
-    """Return how many columns a text takes: escapes take none."""
-    return len(_ESCAPE.sub("", text))
+    """Return how many columns a text takes: escapes take none, East Asian letters two."""
+    bare = _ESCAPE.sub("", text)
+    if bare.isascii():
+        return len(bare)
+    wide = sum(unicodedata.east_asian_width(letter) in {"W", "F"} for letter in bare)
+    return len(bare) + wide - sum(unicodedata.combining(letter) > 0 for letter in bare)
 
 
 def latency(seconds: float | None) -> str:
@@ -267,4 +284,4 @@ def _fitted(columns: Sequence[Column], widths: list[int], room: int) -> tuple[li
         spare = [index for index in kept if columns[index].spare]
         if over <= 0 or not spare:
             return kept, fitted
-        kept.remove(spare[-1])
+        kept.remove(max(spare, key=lambda index: columns[index].spare))

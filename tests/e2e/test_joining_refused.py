@@ -61,7 +61,7 @@ def test_a_token_that_is_no_good_lets_nobody_in(
         assert not device.home.exists()
         assert before == town.store(*UNMOVED, "tokens")
     assert 0 == device.join(good).returncode
-    assert device.id in town.skerry("device", "ls").stdout
+    assert device.name in town.skerry("device", "ls").stdout
 
 
 def test_a_device_joins_once(town: Centre, make_device: Callable[..., Device]) -> None:
