@@ -12,10 +12,16 @@ from typing import Any
 import pytest
 
 from agent import facts
+from agent.fetch.job import Credentials, FetchJob
+from agent.home import Home as Folder
+from agent.identity import load
 from agent.ledger import open_ledger
 from agent.wire import codec, v1
 from agent.wire.phases import Phase
-from tests.agent.device.world import Deployed, Home, Publish
+from models import bundle
+from models.layout import Layout
+from models.limits import MANIFEST_LIMIT_BYTES
+from tests.agent.device.world import Deployed, Home, Publish, Registry
 
 ROOT = Path(__file__).parents[3]
 
@@ -123,3 +129,72 @@ def test_killed_between_any_two_steps_the_old_or_the_new_serves(
     assert record.current.revision == 2
     assert quarantined == {bad.digest}
     assert len(told) == len(set(told))
+
+
+FETCH = """
+import os, signal, sys
+from models import durable
+
+left = int(sys.argv[1])
+
+def moment():
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def mortal(write):
+    def wrapped(*given, **named):
+        moment()
+        write(*given, **named)
+        moment()
+    return wrapped
+
+durable.write, durable.adopt = mortal(durable.write), mortal(durable.adopt)
+from agent.fetch.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_fetch_killed_at_any_of_its_writes_leaves_a_store_that_the_next_one_completes(
+    publish: Publish, registry: Registry, home: Home, tmp_path: Path
+) -> None:
+    """Before and after each write: what is named is there, and nothing has to be begun anew."""
+    made = publish(padding=1)
+    deaths = 0
+    while True:
+        store = tmp_path / f"store-{deaths}"
+        job = FetchJob(
+            store=str(store),
+            registry_url=registry.url,
+            name=made.ref.name,
+            digest=made.digest,
+            keys=load(Folder(home.path)).keys("bundle"),
+            credentials=Credentials(key="none", certificate="none", ca="none"),
+            reserve_bytes=0,
+        )
+        if fetch(job, moments=deaths + 1) == 0:
+            break
+        deaths += 1
+        if (store / "index.json").exists():
+            for entry in Layout(store).entries():
+                Layout(store).read(entry.digest, MANIFEST_LIMIT_BYTES)
+        assert fetch(job, moments=0) == 0
+        assert bundle.read(Layout(store), made.digest) == made
+    assert deaths >= 2 * 8  # the marker, the index, the parts, the manifest, the signature
+
+
+def fetch(job: FetchJob, *, moments: int) -> int:
+    """Fetch, and die at a moment (0: at none); return the status."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", FETCH, str(moments)],
+        check=False,
+        input=json.dumps(job.to_json()).encode(),
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+    assert done.returncode in {0, -9}, done.stderr.decode()[-3000:]
+    assert (b"done" in done.stdout) == (done.returncode == 0)
+    return done.returncode
