@@ -14,6 +14,7 @@ from agent.wire.phases import PHASES, SERVING, SETTLED, Happening, Phase
 from agent.wire.reasons import Reason
 from fleet import sentences
 from fleet.api.reference import render as openapi
+from fleet.health.states import RULES, HealthReason
 from tests.contract.samples import SAMPLES
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +41,7 @@ def pages() -> dict[Path, str]:
         **schemas,
         REFERENCE / "phases.md": phases(),
         REFERENCE / "reasons.md": reasons(),
+        REFERENCE / "states.md": states(),
         REFERENCE / "openapi.json": openapi(),
     }
 
@@ -87,8 +89,10 @@ def phases() -> str:
 def reasons() -> str:
     """Return the page of reason codes, with what each means and what to do next."""
     spoken = [(reason.value, sentences.REASONS[reason]) for reason in Reason]
+    found = [(reason.value, sentences.REASONS[reason]) for reason in HealthReason]
+    elsewhere = {*Reason, *HealthReason}
     planned = [
-        (code, sentence) for code, sentence in sentences.REASONS.items() if code not in set(Reason)
+        (code, sentence) for code, sentence in sentences.REASONS.items() if code not in elsewhere
     ]
     return "\n".join(
         [
@@ -102,9 +106,42 @@ def reasons() -> str:
             "## On the wire",
             "",
             *_meanings(spoken),
-            "## In a plan",
+            "## Of a device, where the centre finds it out",
+            "",
+            *_meanings(found),
+            "## In a plan or a rollout",
             "",
             *_meanings(planned),
+        ]
+    )
+
+
+def states() -> str:
+    """Return the page of a device's state words: the table of predicates, in its order."""
+    words = [f"| {state} | {meaning} |" for state, meaning in sentences.STATES.items()]
+    rows = [
+        f"| {number} | {rule.state} | {rule.when} |" for number, rule in enumerate(RULES, start=1)
+    ]
+    return "\n".join(
+        [
+            GENERATED,
+            "# The states of a device",
+            "",
+            "One word says how a device is, as it was last heard.",
+            "Every state comes with a [reason code](reasons.md), its parameters, and since when.",
+            "The table is `RULES` in `fleet/health/states.py`.",
+            "",
+            "| word | it means |",
+            "|---|---|",
+            *words,
+            "",
+            "The first row that holds wins.",
+            "An offline device also says what it was when it was last heard.",
+            "",
+            "| | state | when |",
+            "|---|---|---|",
+            *rows,
+            "",
         ]
     )
 

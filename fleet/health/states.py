@@ -302,7 +302,8 @@ RULES: tuple[Rule, ...] = (
     Rule(State.OFFLINE, "it left, or the broker lost it", _gone),
     Rule(
         State.OFFLINE,
-        f"it has said nothing for {SILENT_PERIODS} health periods, and {SILENT_LEAST_S:.0f} s",
+        f"it has said nothing for {SILENT_PERIODS} health periods, or for"
+        f" {SILENT_LEAST_S:.0f} s where that is longer",
         _silent,
     ),
     Rule(State.FAILING, "it refuses the newest document that is for it", _refuses_document),

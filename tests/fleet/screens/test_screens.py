@@ -26,10 +26,10 @@ def rows(screen: object) -> list[str]:
     return [row.rstrip() for row in screen.display if row.strip()]  # type: ignore[attr-defined]  # pyte has no types
 
 
-def golden(name: str, text: str) -> str:
+def golden(name: str, text: str = "") -> str:
     """Return what is kept under a name. `SKERRY_GOLDEN=write` keeps what is there now."""
     path = GOLDEN / name
-    if os.environ.get("SKERRY_GOLDEN") == "write":
+    if text and os.environ.get("SKERRY_GOLDEN") == "write":
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     return path.read_text()
@@ -137,3 +137,11 @@ async def test_an_empty_fleet_says_how_to_begin(village: Village) -> None:
 
     assert "skerry token create" in status.out
     assert 2 == len(status.out.splitlines())
+
+
+def test_the_page_shows_the_screens_as_they_are() -> None:
+    """`docs/health.md` quotes what a terminal shows."""
+    page = (Path(__file__).parents[3] / "docs" / "health.md").read_text()
+
+    for name, words in SCREENS.items():
+        assert f"$ skerry {' '.join(words)}\n{golden(f'{name}.txt')}```" in page
