@@ -37,6 +37,7 @@ def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> 
                 pass  # nothing here asks for them yet
     for latest in feels.values():
         health.put(connection, latest, now=now)
+    health.put_late(connection, told, now=now)
     return events.add(connection, told, now=now)
 
 

@@ -1,23 +1,37 @@
-"""Transitions devices told: each kept once, and how far each ledger is complete.
+"""What devices told: each event kept once, and how far each ledger is complete.
 
 A device keeps an event until it is acknowledged, and may send it again; what is
 acknowledged is the highest number up to which all are committed here. A folded
 event stands for all numbers from its `first` to its own.
+
+Most are transitions. The others are health documents that found no connection.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, Select, select
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import codec, v1
+from fleet.store import presence
 from fleet.store.tables import acked, events
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptEvent:
+    """An event as it is kept. `late`: the device tried in vain to connect before it told it."""
+
+    event: v1.Event
+    late: bool
+    received_at: str
 
 
 def add(connection: Connection, batch: Sequence[v1.Event], *, now: str) -> Sequence[v1.Acked]:
     """Keep events, each once, and say what may be acknowledged to each ledger that spoke."""
     if not batch:
         return []
+    here = presence.among(connection, (event.device for event in batch))
     connection.execute(
         insert(events).on_conflict_do_nothing(),
         [
@@ -26,6 +40,8 @@ def add(connection: Connection, batch: Sequence[v1.Event], *, now: str) -> Seque
                 "ledger": event.ledger,
                 "number": event.number,
                 "first": event.number if event.first is None else event.first,
+                "kind": event.kind.value,
+                "late": _is_late(event, here.get(event.device)),
                 "document": codec.encode(event),
                 "received_at": now,
             }
@@ -45,14 +61,66 @@ def add(connection: Connection, batch: Sequence[v1.Event], *, now: str) -> Seque
 
 
 def of_device(connection: Connection, device: str, *, limit: int) -> Sequence[v1.Event]:
-    """Return a device's latest events, the newest first."""
+    """Return a device's latest transitions, the newest first."""
     query = (
         select(events.c.document)
-        .where(events.c.device == device)
+        .where(events.c.device == device, events.c.kind != v1.EventKind.HEALTH.value)
         .order_by(events.c.received_at.desc(), events.c.number.desc())
         .limit(limit)
     )
     return [codec.decode(raw, v1.Event) for raw in connection.execute(query).scalars()]
+
+
+def after(
+    connection: Connection,
+    device: str,
+    ledger: str,
+    number: int,
+    *,
+    limit: int,
+    transitions: bool = False,
+) -> Sequence[KeptEvent]:
+    """Return the first events of a ledger above a number, in order."""
+    query = _of_ledger(device, ledger, transitions=transitions).where(events.c.number > number)
+    rows = connection.execute(query.order_by(events.c.number).limit(limit))
+    return [_kept(row) for row in rows]
+
+
+def newest(
+    connection: Connection, device: str, ledger: str, *, limit: int, transitions: bool = False
+) -> Sequence[KeptEvent]:
+    """Return the last events of a ledger, in order."""
+    query = _of_ledger(device, ledger, transitions=transitions)
+    rows = connection.execute(query.order_by(events.c.number.desc()).limit(limit)).all()
+    return [_kept(row) for row in reversed(rows)]
+
+
+def marks(connection: Connection, device: str) -> Mapping[str, int]:
+    """Return how far each of a device's ledgers is acknowledged."""
+    query = select(acked.c.ledger, acked.c.number).where(acked.c.device == device)
+    return {row.ledger: row.number for row in connection.execute(query)}
+
+
+def _of_ledger(device: str, ledger: str, *, transitions: bool) -> Select[*tuple[object, ...]]:
+    query = select(events).where(events.c.device == device, events.c.ledger == ledger)
+    return query.where(events.c.kind != v1.EventKind.HEALTH.value) if transitions else query
+
+
+def _is_late(event: v1.Event, here: presence.Presence | None) -> bool:
+    """Say whether it waited for more than the next connection.
+
+    What happens between two connections that follow each other at once, as every
+    boot does, is told as soon as it can be; health that waited was due before.
+    """
+    if event.kind is v1.EventKind.HEALTH:
+        return True
+    return here is not None and here.ledger == event.ledger and event.session + 1 < here.session
+
+
+def _kept(row: Row[*tuple[object, ...]]) -> KeptEvent:
+    return KeptEvent(
+        event=codec.decode(row.document, v1.Event), late=row.late, received_at=row.received_at
+    )
 
 
 def _advance(connection: Connection, device: str, ledger: str) -> int:

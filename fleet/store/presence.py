@@ -9,7 +9,7 @@ Rules:
   its birth was missed, and the device was here and is gone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, select, update
@@ -32,13 +32,18 @@ class Presence:
     agent_version: str
     facts: Mapping[str, str]
 
+    @property
+    def ledger(self) -> str | None:
+        """The ledger in which it numbers sessions and events; None: its birth was missed."""
+        return self.facts.get(LEDGER)
+
 
 def born(connection: Connection, birth: v1.Birth, *, now: str) -> bool:
     """Note that a device is here; False: it is no news."""
     current = held(connection, birth.device)
     if current is not None:
         # Of a session whose birth was missed the ledger is not known: taken to be this one.
-        another = current.facts.get(LEDGER) not in {None, birth.facts.get(LEDGER)}
+        another = current.ledger not in {None, birth.facts.get(LEDGER)}
         if birth.session <= current.session and not another:
             return False
     _put(
@@ -84,6 +89,12 @@ def held(connection: Connection, device: str) -> Presence | None:
     """Return what is known of a device's presence."""
     row = connection.execute(select(presence).where(presence.c.device == device)).one_or_none()
     return None if row is None else _presence(row)
+
+
+def among(connection: Connection, ids: Iterable[str]) -> Mapping[str, Presence]:
+    """Return what is known of these devices' presence, by device."""
+    rows = connection.execute(select(presence).where(presence.c.device.in_(set(ids))))
+    return {row.device: _presence(row) for row in rows}
 
 
 def every(connection: Connection) -> Sequence[Presence]:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -132,6 +132,8 @@ events = Table(
     Column("ledger", String(256), primary_key=True),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("first", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("late", Boolean, nullable=False),
     Column("document", LargeBinary, nullable=False),
     Column("received_at", String(32), nullable=False),
 )
@@ -148,6 +150,9 @@ health = Table(
     "health",
     metadata,
     _device(),
+    Column("ledger", String(256)),
+    Column("number", BigInteger, nullable=False),
+    Column("late", Boolean, nullable=False),
     Column("document", LargeBinary, nullable=False),
     Column("received_at", String(32), nullable=False),
 )

@@ -46,8 +46,7 @@ class Event:
     """One transition, or one period's health. `at` is the device's clock, for people.
 
     `first`: the numbers from it up to `number` were folded, and won't come one by one.
-    `session`: the latest connection when it happened (0: none yet). One that comes by a
-    later connection than that has waited for it.
+    `session`: the latest connection, or attempt at one, when it happened (0: none yet).
     """
 
     fleet: str
