@@ -21,10 +21,14 @@ def upgrade() -> None:
         "health", sa.Column("number", sa.BigInteger(), nullable=False, server_default="0")
     )
     op.add_column("health", sa.Column("late", sa.Boolean(), nullable=False, server_default=no))
-    keys = [sa.column(name) for name in ("device", "ledger", "number")]
-    events = sa.table("events", *keys, sa.column("document"), sa.column("kind"))
+    names = ("device", "ledger", "number", "document", "kind")
+    events = sa.table("events", *(sa.column(name) for name in names))
     connection = op.get_bind()
     for row in connection.execute(sa.select(events)).all():
-        this = sa.and_(*(key == row._mapping[key.name] for key in keys))  # noqa: SLF001  # its public name
+        this = (
+            (events.c.device == row.device)
+            & (events.c.ledger == row.ledger)
+            & (events.c.number == row.number)
+        )
         kind = json.loads(row.document)["kind"]
         connection.execute(sa.update(events).where(this).values(kind=kind))
