@@ -18,7 +18,7 @@ Blocking: one row a transaction, but an fsync each; call it in a thread.
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -101,8 +101,10 @@ class Ledger:
         except (KeyError, TypeError, ValueError, ValidationError) as error:
             raise LedgerDamagedError from error
         self._quarantined = {
-            digest: Quarantined(digest=digest, reason=reason, since=since, message=message)
-            for digest, reason, since, message in run("SELECT * FROM quarantine")
+            row[0]: Quarantined(
+                digest=row[0], reason=row[1], since=row[2], message=row[3], runtime=row[4]
+            )
+            for row in run("SELECT digest, reason, since, message, runtime FROM quarantine")
         }
         self._held = {
             kind: HeldDocument(
@@ -201,6 +203,22 @@ class Ledger:
     def quarantined(self) -> Mapping[str, Quarantined]:
         """What is not to be tried again on this device, by digest."""
         return MappingProxyType(self._quarantined)
+
+    def forgive(self, digests: Collection[str], notes: Sequence[Note], *, at: str) -> None:
+        """Take digests out of quarantine, and tell of it, at once.
+
+        Raises:
+            LedgerError: it could not be written; nothing changed.
+        """
+        with self._transaction() as run:
+            for digest in digests:
+                _judge(run, digest, None)
+            self._append(run, notes, at)
+        self._quarantined = {
+            digest: verdict
+            for digest, verdict in self._quarantined.items()
+            if digest not in digests
+        }
 
     # What a technician wants
 
@@ -330,6 +348,6 @@ def _judge(run: Run, digest: str, verdict: Quarantined | None) -> None:
         run("DELETE FROM quarantine WHERE digest = ?", (digest,))
         return
     run(
-        "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)",
-        (digest, verdict.reason, verdict.since, verdict.message),
+        "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?)",
+        (digest, verdict.reason, verdict.since, verdict.message, verdict.runtime),
     )

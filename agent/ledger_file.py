@@ -31,7 +31,8 @@ CREATE TABLE event (
 
 _QUARANTINE = """
 CREATE TABLE quarantine (
-  digest TEXT PRIMARY KEY, reason TEXT NOT NULL, since TEXT NOT NULL, message TEXT NOT NULL
+  digest TEXT PRIMARY KEY, reason TEXT NOT NULL, since TEXT NOT NULL, message TEXT NOT NULL,
+  runtime TEXT NOT NULL
 ) STRICT;
 """
 

@@ -103,6 +103,10 @@ class Supply(Protocol):
 class Floor(Protocol):
     """Where models serve. A name is served by one revision, or none."""
 
+    @property
+    def runtime(self) -> str:
+        """What models run on here, as reports name it."""
+
     def serving(self) -> Mapping[str, Serving]:
         """What answers now, by name."""
 

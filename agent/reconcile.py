@@ -102,6 +102,10 @@ class Reconciler:
             for name, record in self._ledger.records.items()
             if record.current is not None
         ]
+        try:
+            await self._register.forgive(self._floor.runtime)
+        except LedgerError as error:
+            await _log.awarning("not forgiven", message=text(error))  # it is, at the next start
         async with asyncio.TaskGroup() as group:
             for step in steps:
                 group.create_task(self._take(step), name=f"boot {step.deployment}")
@@ -347,7 +351,9 @@ class Reconciler:
         verdict = None
         if happening is Happening.FAILED:
             self._patience.moved_on(record.name)
-            verdict = self._register.verdict(record.wanted.bundle.digest, problem)
+            verdict = self._register.verdict(
+                record.wanted.bundle.digest, problem, self._floor.runtime
+            )
         if record.phase is Phase.ACCEPTED and happening is Happening.DEFERRED:
             new = replace(record, problem=problem)  # it is where it would be put back to
         else:
@@ -368,7 +374,7 @@ class Reconciler:
         """Part with what serves, and with its content where that is why."""
         assert record.current is not None  # noqa: S101  # for the type checker: it serves, or should
         new = record.let_go(problem, self._clock())
-        verdict = self._register.verdict(record.current.digest, problem)
+        verdict = self._register.verdict(record.current.digest, problem, self._floor.runtime)
         if new != record or verdict is not None:
             await self._register.put(record, new, verdict)
 

@@ -71,7 +71,7 @@ class Register:
         verdicts: dict[str, Quarantined | None] = {}
         if verdict is not None:
             verdicts[verdict.digest] = verdict
-            notes.append(quarantine_note(new, verdict))
+            notes.append(quarantine_note(verdict, new.name))
         notes += [phase_note(new)] if _is_news(old, new) else []
         await self._write(new.name, old, new, *notes, verdicts=verdicts)
         return new
@@ -87,7 +87,7 @@ class Register:
         if verdict is None:
             return await self.put(old, new)
         notes = [phase_note(new)] if _is_news(old, new) else []
-        notes.append(quarantine_note(new, verdict, lifted=True))
+        notes.append(quarantine_note(verdict, new.name, lifted=True))
         await self._write(new.name, old, new, *notes, verdicts={verdict.digest: None})
         return new
 
@@ -100,13 +100,29 @@ class Register:
         """
         await self._write(old.name, old, None, _dropped(old, Reason.REMOVED))
 
-    def verdict(self, digest: str, problem: v1.Problem) -> Quarantined | None:
+    async def forgive(self, runtime: str) -> None:
+        """Lift verdicts of another runtime than the one there is now: it may do better.
+
+        Raises:
+            LedgerError: it could not be written; nothing changed.
+        """
+        others = [each for each in self._ledger.quarantined.values() if each.runtime != runtime]
+        if others:
+            digests = {each.digest for each in others}
+            notes = [quarantine_note(each, lifted=True) for each in others]
+            await asyncio.to_thread(self._ledger.forgive, digests, notes, at=self._clock())
+
+    def verdict(self, digest: str, problem: v1.Problem, runtime: str) -> Quarantined | None:
         """Return what to remember of content that failed by itself; None: nothing new."""
         reason = condemned(problem)
         if reason is None or digest in self._ledger.quarantined:
             return None
         return Quarantined(
-            digest=digest, reason=reason, since=self._clock(), message=problem.message
+            digest=digest,
+            reason=reason,
+            since=self._clock(),
+            message=problem.message,
+            runtime=runtime,
         )
 
     async def _write(

@@ -156,12 +156,13 @@ def accepted(wanted: v1.Deployment, at: str) -> Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """Content that failed on this device by itself, and is not tried again: the reason code."""
+    """Content that failed by itself on this device's runtime, and is not tried again on it."""
 
     digest: str
     reason: str
     since: str
-    message: str = ""
+    message: str
+    runtime: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,11 +261,13 @@ def hold_note(hold: v1.Hold | None, ended: v1.Hold | None) -> Note:
     )
 
 
-def quarantine_note(record: Record, verdict: Quarantined, *, lifted: bool = False) -> Note:
+def quarantine_note(
+    verdict: Quarantined, deployment: str | None = None, *, lifted: bool = False
+) -> Note:
     """Return that content is not tried again on this device, or that it is after all."""
     return Note(
         kind=v1.EventKind.QUARANTINE,
-        deployment=record.name,
+        deployment=deployment,
         digest=verdict.digest,
         reason=verdict.reason,
         message=verdict.message,

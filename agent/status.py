@@ -131,8 +131,8 @@ def _quarantine(database: sqlite3.Connection) -> tuple[Row, ...]:
     [schema] = database.execute("PRAGMA user_version").fetchone()
     if schema < 2:  # noqa: PLR2004  # an older agent's, until this one has been started
         return ()
-    rows = database.execute("SELECT digest, reason, since, message FROM quarantine ORDER BY rowid")
-    names = ("digest", "reason", "since", "message")
+    names = ("digest", "reason", "since", "message", "runtime")
+    rows = database.execute(f"SELECT {', '.join(names)} FROM quarantine ORDER BY rowid")  # noqa: S608  # ours
     return tuple(dict(zip(names, row, strict=True)) for row in rows)
 
 

@@ -37,6 +37,11 @@ class WorkerFloor:
         self._given_up: dict[str, GivenUp] = {}
         self.board = Switchboard(on_event=self._on_event, start_limit_s=START_LIMIT_S)
 
+    @property
+    def runtime(self) -> str:
+        """What models run on here."""
+        return self._machine.runtime
+
     def serving(self) -> Mapping[str, Serving]:
         """What answers now; a worker being replaced counts, one that was given up does not."""
         found = {name: self.board.launched(name) for name in self.board.names()}

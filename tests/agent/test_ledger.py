@@ -16,6 +16,7 @@ from agent.wire.order import Held
 from agent.wire.phases import Happening, Phase
 
 AT = "2026-01-02T03:04:05Z"
+RUNTIME = "litert 2.3.0"
 DIGEST = "sha256:" + "a" * 64
 
 
@@ -280,7 +281,9 @@ def test_a_ledger_of_the_first_schema_keeps_all_it_has(ledger: Ledger, path: Pat
     again.close()
 
 
-VERDICT = Quarantined(digest=DIGEST, reason="GOLDEN_MISMATCH", since=AT, message="0 of 8")
+VERDICT = Quarantined(
+    digest=DIGEST, reason="GOLDEN_MISMATCH", since=AT, message="0 of 8", runtime=RUNTIME
+)
 
 
 def test_what_is_in_quarantine_is_there_after_a_restart_until_it_is_lifted(

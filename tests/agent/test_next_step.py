@@ -22,6 +22,7 @@ from agent.wire.phases import Happening, IllegalHappeningError, Phase
 from agent.wire.reasons import Reason
 
 AT = "2026-01-02T03:04:05Z"
+RUNTIME = "litert 2.3.0"
 NAMES = ("cat", "digits", "word")
 
 
@@ -112,7 +113,9 @@ class Simulation:
                 assert record.current is not None
                 if reason := condemned(step.problem):
                     digest = record.current.digest
-                    self.quarantined[digest] = Quarantined(digest=digest, reason=reason, since=AT)
+                    self.quarantined[digest] = Quarantined(
+                        digest=digest, reason=reason, since=AT, message="", runtime=RUNTIME
+                    )
                 self.records[name] = record.let_go(step.problem, AT)
                 self.trials.pop(name, None)
                 if self.given_up.pop(name, None) and record.previous is None:
@@ -244,7 +247,9 @@ def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
         trials=trials,
         given_up=given_up,
         quarantined={
-            digest: Quarantined(digest=digest, reason="GOLDEN_MISMATCH", since=AT)
+            digest: Quarantined(
+                digest=digest, reason="GOLDEN_MISMATCH", since=AT, message="", runtime=RUNTIME
+            )
             for digest in digests
         },
     )
@@ -532,7 +537,9 @@ def test_content_in_quarantine_is_refused_before_it_is_fetched() -> None:
     """With why it is there."""
     record = committed().superseded(deployment(revision=2), AT)
     digest = record.wanted.bundle.digest
-    verdict = Quarantined(digest=digest, reason="GOLDEN_MISMATCH", since=AT, message="0 of 8")
+    verdict = Quarantined(
+        digest=digest, reason="GOLDEN_MISMATCH", since=AT, message="0 of 8", runtime=RUNTIME
+    )
     observed = Observed(
         records={"digits": record}, serving=seated(record), quarantined={digest: verdict}
     )
@@ -555,7 +562,11 @@ def test_what_is_committed_is_started_again_and_set_anew_whatever_is_said_of_it(
     observed = Observed(
         records={"digits": record},
         serving=seated(record) if serves else {},
-        quarantined={digest: Quarantined(digest=digest, reason="WORKER_CRASHED", since=AT)},
+        quarantined={
+            digest: Quarantined(
+                digest=digest, reason="WORKER_CRASHED", since=AT, message="", runtime=RUNTIME
+            )
+        },
     )
     again = replace(deployment(), revision=2, settings=v1.DeploymentSettings(threads=2))
     simulation = Simulation(observed)

@@ -49,6 +49,7 @@ class World:
     counts: list[Tally] = field(default_factory=list)
     kept: frozenset[str] = frozenset()
     dead: dict[str, GivenUp] = field(default_factory=dict)
+    runtime: str = "litert 2.3.0"
 
     async def _do(self, what: str, one: v1.Deployment | v1.BundleRef, revision: int) -> None:
         self.did.append(f"{what} {one.name} {revision}")
@@ -600,6 +601,24 @@ async def test_a_probation_failed_by_errors_condemns_only_the_revision(
         assert {} == dict(device.ledger.quarantined)
         device.want(3, replace(deployment(revision=2), revision=3))
         await device.reaches("digits", Phase.COMMITTED, 3)
+
+
+async def test_another_runtime_may_try_again(device: Device, world: World) -> None:
+    """A verdict is of content on a runtime: whoever renews it gets what was refused before."""
+    world.wrong[("test", 2)] = "GOLDEN_MISMATCH"
+    async with device.running():
+        device.want(1, deployment(revision=2))
+        await device.reaches("digits", Phase.REFUSED, 2)
+    async with device.running():
+        assert len(device.ledger.quarantined) == 1
+    world.wrong.clear()
+    world.runtime = "litert 2.4.0"
+    async with device.running():
+        device.want(2, replace(deployment(revision=2), revision=3))
+        await device.reaches("digits", Phase.COMMITTED, 3)
+    assert {} == dict(device.ledger.quarantined)
+    kinds = [codec.decode(each.body, v1.Event).parameters for each in device.ledger.pending()]
+    assert [each["what"] for each in kinds if "what" in each] == ["quarantined", "lifted"]
 
 
 # Hold

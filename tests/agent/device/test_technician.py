@@ -27,6 +27,7 @@ from tests.agent.device.world import Deployed, Home, Publish, Registry, until
 from tests.agent.packages import Package
 
 AT = "2026-01-02T03:04:05Z"
+RUNTIME = "litert 2.3.0"
 WHY = "the belt is being changed"
 ROOT = Path(__file__).parents[3]
 Capsys = pytest.CaptureFixture[str]
@@ -131,7 +132,9 @@ def test_status_says_what_is_held_and_what_is_in_quarantine(
 ) -> None:
     """For people and for programs."""
     made = publish()
-    verdict = Quarantined(digest=made.digest, reason="GOLDEN_MISMATCH", since=AT, message="0 of 8")
+    verdict = Quarantined(
+        digest=made.digest, reason="GOLDEN_MISMATCH", since=AT, message="0 of 8", runtime=RUNTIME
+    )
     ledger = open_ledger(home.path / "ledger.db", fleet="f", device="d-1")
     record = accepted(deployed(made), AT)
     ledger.put("digits", None, record, at=AT, verdicts={made.digest: verdict})
@@ -145,7 +148,13 @@ def test_status_says_what_is_held_and_what_is_in_quarantine(
     found = json.loads(capsys.readouterr().out)
     assert found["hold"] == {"reason": WHY, "since": AT}
     assert found["quarantine"] == [
-        {"digest": made.digest, "reason": "GOLDEN_MISMATCH", "since": AT, "message": "0 of 8"}
+        {
+            "digest": made.digest,
+            "reason": "GOLDEN_MISMATCH",
+            "since": AT,
+            "message": "0 of 8",
+            "runtime": RUNTIME,
+        }
     ]
 
 
