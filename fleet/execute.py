@@ -36,7 +36,7 @@ from fleet.rollouts.fold import fold
 from fleet.rollouts.look import seen
 from fleet.rollouts.plan import Plan, find_policy, plan
 from fleet.rollouts.policy import RolloutRequest
-from fleet.rollouts.progress import Progress, Rollout, RolloutEvent, begin
+from fleet.rollouts.progress import Progress, Rollout, RolloutEvent, begin, cut_off
 from fleet.rollouts.states import ENDED, SETTLED, RolloutHappening, RolloutState
 from fleet.store import audit, rollouts
 from fleet.store.engine import Store
@@ -93,6 +93,7 @@ class Executor:
         self._changed = changed
         self._plans: dict[str, Plan] = {}
         self._plans_lock = threading.Lock()
+        self._followed: set[str] = set()  # the rollouts this process has looked at before
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -124,7 +125,7 @@ class Executor:
             PlanError: nothing can be planned.
         """
         with self._store.read() as connection:
-            made = self._plan(connection, request)
+            made = self._plan(connection, request, observe(connection, self._fleet))
         with self._plans_lock:
             self._plans[made.digest] = made
             while len(self._plans) > _PLANS_KEPT:
@@ -141,7 +142,8 @@ class Executor:
         """
         now = self._clock()
         with self._store.write() as connection:
-            made = self._plan(connection, request)
+            inventory = observe(connection, self._fleet)
+            made = self._plan(connection, request, inventory)
             if if_plan is not None:
                 self._require(if_plan, made)
             if not made.steps:
@@ -151,8 +153,9 @@ class Executor:
             begun = fold(begin(made, started.id), [word], now)
             for older in rollouts.opened(connection):
                 before = _read(connection, older)
-                events = overtaken(before, made.steps, made.request.deployment)
-                _keep(connection, before, fold(before, events, now))
+                # Looked at first: who was asked a moment ago is on the way, and not overtaken.
+                after = self._as_seen(before, inventory, now)
+                _keep(connection, before, fold(after, overtaken(after, made), now))
             rollouts.add(
                 connection,
                 rollouts.KeptRollout(
@@ -176,6 +179,7 @@ class Executor:
                     after={"plan": made.digest, "targets": len(made.steps)},
                 ),
             )
+        self._followed.add(started.id)
         return started
 
     def say(self, rollout_id: str, word: RolloutHappening, *, actor: str, reason: str) -> Rollout:
@@ -188,7 +192,9 @@ class Executor:
         now = self._clock()
         with self._store.write() as connection:
             before = _read(connection, rollout_id)
-            after = fold(before, [RolloutEvent(rollout=word, by=actor, reason=reason)], now)
+            # Looked at first: nobody who was asked a moment ago is taken for one who never was.
+            after = self._as_seen(before, observe(connection, self._fleet), now)
+            after = fold(after, [RolloutEvent(rollout=word, by=actor, reason=reason)], now)
             _keep(connection, before, after)
             audit.add(
                 connection,
@@ -217,9 +223,10 @@ class Executor:
         for before in waiting:
             after = before
             # Looking keeps no writer waiting; only what has moved is looked at again to be written.
-            moving = inventory is not None and _moves(before, inventory, now)
+            moving = inventory is not None and self._moves(before, inventory, now)
             while moving:
                 moving, after = self._pass(before.id)
+            self._followed.add(before.id)
             again = look_again_at(after, now)
             if again is not None:
                 wait_s = min(wait_s, max(_SOONEST_S, (again - now).total_seconds()))
@@ -244,16 +251,30 @@ class Executor:
         with self._store.write() as connection:
             before = _read(connection, rollout_id)
             inventory = observe(connection, self._fleet)
-            after = fold(before, seen(before, inventory, now), now)
+            after = self._as_seen(before, inventory, now)
             asked = due(after, now)[:_AT_ONCE]
             for progress in asked:
                 self._ask(connection, after, progress)
             _keep(connection, before, after)
+        self._followed.add(rollout_id)
         if after.state is not before.state:
             log.info("rollout", rollout=rollout_id, state=after.state, was=before.state)
         if asked:
             self._changed()
         return bool(asked) or after != before, after
+
+    def _as_seen(self, kept: Rollout, inventory: Inventory, now: datetime) -> Rollout:
+        """Return a rollout as the store shows it now.
+
+        While there was no centre nobody could be heard, and no deadline ran.
+        """
+        before = kept if kept.id in self._followed else cut_off(kept, now)
+        return fold(before, seen(before, inventory, now), now)
+
+    def _moves(self, kept: Rollout, inventory: Inventory, now: datetime) -> bool:
+        """Say whether a pass would change anything."""
+        after = self._as_seen(kept, inventory, now)
+        return after != kept or bool(due(after, now))
 
     def _ask(self, connection: Connection, rollout: Rollout, progress: Progress) -> None:
         """Write a target's next document, signed, where no later one came first."""
@@ -269,11 +290,11 @@ class Executor:
     def _next(self, current: v1.Desired | None, rollout: Rollout, progress: Progress) -> v1.Desired:
         issued_at, deployment = written(self._clock()), progress.deployment
         if rollout.state is RolloutState.ROLLING_BACK:
-            if progress.returning is None and current is not None:
+            if progress.returning is None:
                 return without(
                     current, deployment.name, revision=deployment.revision, issued_at=issued_at
                 )
-            deployment = progress.returning or deployment
+            deployment = progress.returning
         return renewed(
             current,
             deployment,
@@ -283,8 +304,7 @@ class Executor:
             issued_at=issued_at,
         )
 
-    def _plan(self, connection: Connection, request: RolloutRequest) -> Plan:
-        inventory = observe(connection, self._fleet)
+    def _plan(self, connection: Connection, request: RolloutRequest, inventory: Inventory) -> Plan:
         policy = find_policy(request.policy)
         return plan(request, policy, inventory, cards(connection), self._clock())
 
@@ -308,12 +328,6 @@ def _keep(connection: Connection, before: Rollout, after: Rollout) -> None:
             progress=_ROLLOUT.dump_json(after).decode(),
             is_open=_is_open(after),
         )
-
-
-def _moves(rollout: Rollout, inventory: Inventory, now: datetime) -> bool:
-    """Say whether a pass would change anything."""
-    after = fold(rollout, seen(rollout, inventory, now), now)
-    return after != rollout or bool(due(after, now))
 
 
 def _is_open(now: Rollout) -> bool:

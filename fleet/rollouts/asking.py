@@ -7,11 +7,11 @@ lets nobody through.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from fleet.rollouts.gate import Verdict, decides_at, judge, unproven
-from fleet.rollouts.plan import Step
+from fleet.rollouts.gate import Verdict, decides_at, judge, late_at, unproven
+from fleet.rollouts.plan import Plan
 from fleet.rollouts.progress import Event, Progress, Rollout, RolloutWave, TargetEvent
 from fleet.rollouts.states import (
     BAD,
@@ -68,42 +68,33 @@ def is_open(
     return True
 
 
-def overtaken(older: Rollout, steps: Iterable[Step], deployment: str) -> tuple[Event, ...]:
+def overtaken(older: Rollout, newer: Plan) -> tuple[Event, ...]:
     """Return what a newer rollout's start means to an older one of the same deployment.
 
-    Who is on the way carries on, and is evidence, until the newer one asks; who
-    was not asked yet never is.
+    Whoever the newer one decided about and the older one has not asked yet, it
+    never will: also who is left out, because it serves what is wanted now, or
+    can't have it. Who is on the way carries on, and is evidence, until the newer
+    one asks. A return goes on, below the newer one's revision.
     """
-    if older.deployment != deployment:
+    if older.deployment != newer.request.deployment:
         return ()
-    theirs = {step.target for step in steps}
-    back = older.state is RolloutState.ROLLING_BACK
-    over = {TargetState.PLANNED, *TO_RETURN} if back else {TargetState.PLANNED}
+    decided = {step.target for step in newer.steps} | {left.target for left in newer.excluded}
     return tuple(
         TargetEvent(target=progress.target, happening=TargetHappening.OVERTAKEN)
         for progress in older.targets
-        if progress.target in theirs and progress.state in over
+        if progress.target in decided and progress.state is TargetState.PLANNED
     )
 
 
 def look_again_at(rollout: Rollout, now: datetime) -> datetime | None:
     """Return when time alone may change something: a soak or a deadline ends. None: never."""
-    if rollout.state not in (RolloutState.RUNNING, RolloutState.ROLLING_BACK):
-        return None
     times: list[datetime | None] = []
     for wave, members in rollout.members():
         if wave.state is WaveState.SOAKING:
             times.append(decides_at(wave))
-        if wave.gate is None:
-            continue
-        deadline = timedelta(seconds=wave.gate.deadline_s)
-        if wave.state is WaveState.RUNNING and wave.since is not None:
-            times.append(wave.since + deadline)
-        times += [
-            progress.since + deadline
-            for progress in members
-            if progress.state in UNDER_WAY and progress.reachable and progress.since is not None
-        ]
+        if wave.state is WaveState.RUNNING and wave.gate is not None and wave.since is not None:
+            times.append(wave.since + timedelta(seconds=wave.gate.deadline_s))
+        times += [late_at(progress, wave) for progress in members if progress.reachable]
     return min((each for each in times if each is not None and each > now), default=None)
 
 

@@ -55,11 +55,11 @@ def renewed(
     )
 
 
-def without(held: Desired, name: str, *, revision: int, issued_at: str) -> Desired:
+def without(held: Desired | None, name: str, *, revision: int, issued_at: str) -> Desired:
     """Return the target's next document: `held` with this one deployment taken out.
 
     Args:
-        held: the newest document in the store.
+        held: the newest document in the store, None if the target has none.
         name: the deployment's name.
         revision: the one to take out; a later one stays.
         issued_at: shown to people.
@@ -67,11 +67,12 @@ def without(held: Desired, name: str, *, revision: int, issued_at: str) -> Desir
     Raises:
         PlanError: OVERTAKEN: the store holds another revision of that name, or none.
     """
-    deployments = {wanted.name: wanted for wanted in held.deployments}
+    deployments = {} if held is None else {wanted.name: wanted for wanted in held.deployments}
     current = deployments.pop(name, None)
-    if current is None or current.revision != revision:
+    if held is None or current is None or current.revision != revision:
+        whom = "it" if held is None else held.target
         raise PlanError(
-            PlanReason.OVERTAKEN, f"{held.target} no longer wants revision {revision} of {name}"
+            PlanReason.OVERTAKEN, f"{whom} no longer wants revision {revision} of {name}"
         )
     return replace(
         held,

@@ -200,11 +200,11 @@ def _by_verdict(
             return WaveHappening.SOAKED if soaked and running else None
         case Verdict.SUCCESS, _:
             return WaveHappening.SETTLED_WELL
-        case Verdict.PENDING, WaveState.SOAKING | WaveState.INCONCLUSIVE:
+        case Verdict.PENDING, WaveState.SOAKING:
             return WaveHappening.UNSETTLED
         case Verdict.INCONCLUSIVE, WaveState.RUNNING | WaveState.SOAKING:
             return WaveHappening.UNDECIDED
-        case Verdict.INCONCLUSIVE, _ if _skips(wave) and running:
+        case _, WaveState.INCONCLUSIVE if _skips(wave) and running:
             return WaveHappening.APPROVED
         case _:
             return None

@@ -15,7 +15,10 @@ from enum import StrEnum
 
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Progress, Rollout, RolloutWave
-from fleet.rollouts.states import BAD, TargetState
+from fleet.rollouts.states import BAD, UNDER_WAY, TargetState, WaveState
+
+_DEADLINE_S = 3600.0
+"""For a wave without a gate: only a return is held to it."""
 
 
 class Verdict(StrEnum):
@@ -136,6 +139,16 @@ def decides_at(wave: RolloutWave) -> datetime | None:
     return wave.since + timedelta(seconds=wave.gate.soak_s)
 
 
+def late_at(progress: Progress, wave: RolloutWave) -> datetime | None:
+    """Return when a target that stays in reach and says nothing has had its time. None: never."""
+    returning = progress.state is TargetState.RETURNING
+    if progress.since is None or not (returning or progress.state in UNDER_WAY):
+        return None
+    if wave.gate is None:
+        return progress.since + timedelta(seconds=_DEADLINE_S) if returning else None
+    return progress.since + timedelta(seconds=wave.gate.deadline_s)
+
+
 def _count(members: Sequence[Progress]) -> dict[str, int]:
     counted = {"good": 0, "bad": 0, "under_way": 0, "away": 0}
     for member in members:
@@ -164,6 +177,8 @@ def _too_few(
     wave: RolloutWave, gate: Gate, counted: Mapping[str, int], now: datetime
 ) -> tuple[Verdict, GateReason]:
     """Wait for who is away, as long as one is and the deadline hasn't passed."""
+    if wave.state is WaveState.INCONCLUSIVE:
+        return Verdict.INCONCLUSIVE, GateReason.SAMPLE_TOO_SMALL
     late = wave.since is not None and now >= wave.since + timedelta(seconds=gate.deadline_s)
     if counted["away"] and not late:
         return Verdict.PENDING, GateReason.WAITS_FOR_AWAY

@@ -4,17 +4,26 @@ Reports about any other revision or digest than the rollout's own are not events
 at all: a stale, doubled or reordered report has no effect.
 """
 
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 
 from agent.wire.phases import Phase
 from agent.wire.v1 import Deployment
 from fleet.inventory import Inventory, Target
-from fleet.rollouts.progress import Event, PresenceEvent, Progress, Rollout, TargetEvent
+from fleet.rollouts.gate import late_at
+from fleet.rollouts.plan import replaced
+from fleet.rollouts.progress import (
+    AmendedEvent,
+    Event,
+    PresenceEvent,
+    Progress,
+    Rollout,
+    TargetEvent,
+)
 from fleet.rollouts.states import (
     BAD,
     SETTLED,
     TO_RETURN,
-    UNDER_WAY,
     RolloutState,
     TargetHappening,
     TargetState,
@@ -35,8 +44,6 @@ _LOOKED_AT = frozenset(
         TargetState.NOT_RETURNED,
     }
 )
-_DEADLINE_S = 3600.0
-"""For a wave without a gate: only a return is held to it."""
 
 
 def seen(rollout: Rollout, inventory: Inventory, now: datetime) -> tuple[Event, ...]:
@@ -47,15 +54,17 @@ def seen(rollout: Rollout, inventory: Inventory, now: datetime) -> tuple[Event, 
     known = inventory.by_device()
     events: list[Event] = []
     for wave, members in rollout.members():
-        deadline = timedelta(seconds=_DEADLINE_S if wave.gate is None else wave.gate.deadline_s)
         for progress in members:
             target = known.get(progress.target)
-            events += _presence(progress, target)
+            moved = _presence(progress, target)
+            events += moved
             if target is None or progress.state not in _LOOKED_AT:
                 continue
             told = _of_target(rollout, progress, target)
-            if not told and _late(progress, deadline, now, gated=wave.gate is not None):
-                told = [TargetEvent(target=target.device, happening=TargetHappening.TIMED_OUT)]
+            late = late_at(progress, wave)
+            # Who just went or just came has no deadline that could have passed.
+            if not told and not moved and progress.reachable and late is not None and now >= late:
+                told = [_event(progress, TargetHappening.TIMED_OUT)]
             events += told
     return tuple(events)
 
@@ -72,22 +81,45 @@ def _of_target(rollout: Rollout, progress: Progress, target: Target) -> list[Eve
     """Read one target: was it asked, was it overtaken, what did it say."""
     if progress.state in (TargetState.RETURNING, TargetState.NOT_RETURNED):
         return _of_return(progress, target)
-    mine, back = progress.deployment, progress.returning
-    wanted = target.wanted(mine.name)
-    if wanted != mine:
-        if progress.state in TO_RETURN and rollout.state is RolloutState.ROLLING_BACK:
-            if wanted == back:
-                return [_event(progress, TargetHappening.RETURN_ASKED)]
-            return [_event(progress, TargetHappening.OVERTAKEN)]
-        gone = wanted is None and progress.state is not TargetState.PLANNED
-        newer = wanted is not None and wanted.revision >= mine.revision
-        if (gone or newer) and progress.state not in SETTLED:
-            return [_event(progress, TargetHappening.OVERTAKEN)]
-        return []
+    wanted = target.wanted(progress.deployment.name)
+    amended = _amended(progress, target, wanted)
+    if amended and wanted != progress.returning:
+        return amended
+    if wanted != progress.deployment:
+        return _of_another(rollout, progress, wanted)
     events: list[Event] = []
     if progress.state is TargetState.PLANNED:
         events.append(_event(progress, TargetHappening.ASKED))
     return events + _told(progress, target)
+
+
+def _of_another(rollout: Rollout, progress: Progress, wanted: Deployment | None) -> list[Event]:
+    """Read a target of which the store wants something else under this name, or nothing."""
+    if progress.state in TO_RETURN and rollout.state is RolloutState.ROLLING_BACK:
+        mine = wanted == progress.returning
+        return [
+            _event(progress, TargetHappening.RETURN_ASKED if mine else TargetHappening.OVERTAKEN)
+        ]
+    gone = wanted is None and progress.state is not TargetState.PLANNED
+    newer = wanted is not None and wanted.revision >= progress.deployment.revision
+    if (gone or newer) and progress.state not in SETTLED:
+        return [_event(progress, TargetHappening.OVERTAKEN)]
+    return []
+
+
+def _amended(progress: Progress, target: Target, wanted: Deployment | None) -> list[Event]:
+    """Read whether another rollout that was rolled back since changes what this one is about."""
+    mine, before = progress.deployment, progress.replaces
+    if progress.state is TargetState.PLANNED:
+        if wanted is None or wanted.revision < mine.revision:
+            before = replaced(target, mine.name)
+    elif progress.state is TargetState.COMMITTED and wanted is not None:
+        # The same content under a newer revision: what came after this was rolled back.
+        again = replace(mine, revision=wanted.revision) == wanted
+        mine = wanted if again and wanted.revision > mine.revision else mine
+    if (mine, before) == (progress.deployment, progress.replaces):
+        return []
+    return [AmendedEvent(target=progress.target, deployment=mine, replaces=before)]
 
 
 def _told(progress: Progress, target: Target) -> list[Event]:
@@ -151,13 +183,3 @@ def _event(
     reason: str | None = None,
 ) -> TargetEvent:
     return TargetEvent(target=progress.target, happening=happening, phase=phase, reason=reason)
-
-
-def _late(progress: Progress, deadline: timedelta, now: datetime, *, gated: bool) -> bool:
-    timed = progress.state is TargetState.RETURNING or (gated and progress.state in UNDER_WAY)
-    return (
-        timed
-        and progress.reachable
-        and progress.since is not None
-        and now >= progress.since + deadline
-    )

@@ -12,8 +12,7 @@ Rules:
   returns to a number that the target has seen under that name, and leaves one
   free below it: by that one, an older rollout that is rolled back meanwhile returns
   the target, without overtaking this one.
-- What a target goes back to is what it has proven: if what it wants now is not yet
-  committed there, that is what serves meanwhile.
+- What a target goes back to is what it has proven (`replaced`).
 - A target is never driven backwards: one that is ahead of the store is left out.
 - An offline target gets its step like any other; it is set aside while it is
   away (`fleet.rollouts.progress`), which is not a failure.
@@ -184,6 +183,23 @@ def find_policy(name: str) -> Policy:
         ) from None
 
 
+def replaced(target: Target, name: str) -> Deployment | None:
+    """Return what the target goes back to, were something else to fail under this name.
+
+    That is what it has proven: what it wants, or what serves meanwhile.
+    """
+    wanted, told = target.wanted(name), target.told(name)
+    if wanted is None or told is None or told.revision + 1 == wanted.revision:
+        return wanted  # one above what was told: it is on its way back already
+    mine = told.revision == wanted.revision
+    if told.active is None:
+        return None if mine and told.phase in (Phase.REFUSED, Phase.ROLLED_BACK) else wanted
+    active = told.active
+    if (mine and told.phase is Phase.COMMITTED) or active.bundle.digest == wanted.bundle.digest:
+        return wanted
+    return replace(wanted, bundle=active.bundle, revision=active.revision)
+
+
 def _card_of(request: RolloutRequest, cards: Mapping[str, Card]) -> Card:
     bundle = request.bundle
     card = cards.get(bundle.digest)
@@ -240,7 +256,7 @@ def _decide(
         fetch_bytes=_fetch_bytes(request, target, card, fitting.variant),
         online=target.online,
         site=target.site,
-        replaces=_replaced(target, request.deployment),
+        replaces=replaced(target, request.deployment),
     )
 
 
@@ -304,18 +320,6 @@ def _deployment(request: RolloutRequest, target: Target, epoch: int) -> Deployme
         settings=kept if request.settings is None else request.settings,
         unit=None if wanted is None else wanted.unit,
     )
-
-
-def _replaced(target: Target, name: str) -> Deployment | None:
-    """Return what the target has proven under this name: what it wants, or what serves instead."""
-    wanted, told = target.wanted(name), target.told(name)
-    if wanted is None or told is None or told.active is None:
-        return wanted
-    active = told.active
-    proven = told.revision == wanted.revision and told.phase is Phase.COMMITTED
-    if proven or active.bundle.digest == wanted.bundle.digest:
-        return wanted
-    return replace(wanted, bundle=active.bundle, revision=active.revision)
 
 
 def _waves(steps: Sequence[Step], inventory: Inventory, policy: Policy) -> tuple[Wave, ...]:

@@ -169,7 +169,37 @@ class PresenceEvent:
     held: bool = False
 
 
-Event = RolloutEvent | TargetEvent | PresenceEvent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmendedEvent:
+    """What a target gets, or goes back to, is no longer what it was when the rollout was planned.
+
+    Another rollout was rolled back since: before this one asked, and then
+    `replaces` is otherwise; or afterwards, and then the target serves this
+    one's content again, under a newer revision.
+    """
+
+    target: str
+    deployment: Deployment
+    replaces: Deployment | None
+
+
+Event = RolloutEvent | TargetEvent | PresenceEvent | AmendedEvent
+
+
+def cut_off(rollout: Rollout, now: datetime) -> Rollout:
+    """Return the rollout as a centre finds it that was away itself: nobody was in reach of it.
+
+    Who is here comes back by the next look, with a deadline that starts anew.
+    What was proven stays, and so does a soak: devices serve without a centre.
+    """
+    return replace(
+        rollout,
+        waves=tuple(
+            replace(wave, since=now) if wave.state is WaveState.RUNNING else wave
+            for wave in rollout.waves
+        ),
+        targets=tuple(replace(progress, online=False) for progress in rollout.targets),
+    )
 
 
 def begin(plan: Plan, rollout_id: str) -> Rollout:

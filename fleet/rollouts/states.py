@@ -137,10 +137,10 @@ WAVE: Mapping[WaveState, Mapping[WaveHappening, WaveState]] = {
         WaveHappening.UNDECIDED: WaveState.INCONCLUSIVE,
         **_ENDING,
     },
+    # Only a person's word, or an end that decides it after all, leads on from here.
     WaveState.INCONCLUSIVE: {
         WaveHappening.APPROVED: WaveState.PASSED,
         WaveHappening.SETTLED_WELL: WaveState.SOAKING,
-        WaveHappening.UNSETTLED: WaveState.RUNNING,
         **_ENDING,
     },
     # While the rollout lasts, a wave answers for its targets: one may fail after it was passed.
