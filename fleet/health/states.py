@@ -170,10 +170,19 @@ def _refused(heard: Heard, _: datetime) -> Finding | None:
     return None
 
 
-def _not_serving(heard: Heard, _: datetime) -> Finding | None:
+def _ailing(heard: Heard, _: datetime) -> Finding | None:
     for told in heard.deployments:
-        # A problem beside a phase that serves: what should answer can't be started.
-        if told.phase in SERVING and told.last_error is not None:
+        if told.phase not in SERVING:
+            continue
+        for condition in told.conditions:
+            if condition.type == "ailing":
+                return Finding(
+                    reason=condition.reason,
+                    since=_credible(heard, condition.since),
+                    subject=words(heard.named(told.name, told.digest)),
+                    parameters=condition.parameters,
+                )
+        if told.last_error is not None:
             return _of_revision(heard, told)
     return None
 
@@ -312,7 +321,7 @@ RULES: tuple[Rule, ...] = (
         "a revision that is wanted was refused, or is or was rolled back",
         _refused,
     ),
-    Rule(State.FAILING, "what should serve can't be started", _not_serving),
+    Rule(State.FAILING, "what should serve can't be started, or keeps failing", _ailing),
     Rule(State.DEGRADED, "it serves on a slower path than it was built for", _fallback),
     Rule(State.DEGRADED, "it slows itself down, for heat or for power", _throttled),
     Rule(

@@ -174,6 +174,11 @@ CASES = {
         State.FAILING,
         Reason.WORKER_CRASHED,
     ),
+    "keeps dying, and there is nothing else": (
+        heard(told(conditions=(replace(SLOW, type="ailing", reason=Reason.WORKER_STUCK),))),
+        State.FAILING,
+        Reason.WORKER_STUCK,
+    ),
     "refuses its document": (
         heard(desired=wants("1.5.0", 3), last_error=Problem(reason=Reason.SIGNATURE_INVALID)),
         State.FAILING,
