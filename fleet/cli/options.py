@@ -81,17 +81,20 @@ class CentreOptions:
         )
 
     def typed(self) -> list[str]:
-        """Return the words that name this centre in another command, to be copied."""
+        """Return the words that name this centre in another command, to be copied.
+
+        What the environment says already needs none.
+        """
         given = {
-            "--home": None if self.home == default_home() else self.home,
-            "--centre": self.url,
-            "--token-file": self.token_file,
-            "--ca": self.ca,
+            "--home": (self.home, str(default_home())),
+            "--centre": (self.url, os.environ.get("SKERRY_CENTRE")),
+            "--token-file": (self.token_file, os.environ.get("SKERRY_TOKEN_FILE")),
+            "--ca": (self.ca, os.environ.get("SKERRY_CA")),
         }
         return [
             word
-            for option, value in given.items()
-            if value is not None
+            for option, (value, known) in given.items()
+            if value is not None and str(value) != known
             for word in (option, str(value))
         ]
 

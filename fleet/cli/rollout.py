@@ -95,7 +95,7 @@ def plan(
     screen = _screen(color)
     show(plan_lines(made, screen))
     show(plan_rows(made, screen) if output is PlanOutput.WIDE else [])
-    show(["", "nothing has been changed" + ("; start it:" if made["steps"] else "")])
+    show(["nothing has been changed" + ("; start it:" if made["steps"] else "")])
     if made["steps"]:
         words = _start_line(wish, short(made["digest"]), centre)
         show(command_lines("Start", words, screen))
@@ -142,7 +142,7 @@ def start(
     if output is Output.JSON:
         print_json("skerry.rollout-started/1", started)
         return
-    show(["", f"started {started['id']}"])
+    show([f"started {started['id']}"])
     watching = ["skerry", "rollout", "watch", started["id"], *centre.typed()]
     show(command_lines("Watch", watching, screen))
 
@@ -180,7 +180,7 @@ def show_one(
         print_json("skerry.rollout/1", found)
         return
     screen = _screen(color)
-    show([*rollout_lines(found, screen), "", *target_lines(found, screen)])
+    show([*rollout_lines(found, screen), *target_lines(found, screen)])
 
 
 @app.command()

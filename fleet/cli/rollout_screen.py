@@ -5,37 +5,40 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fleet.cli.marks import LABEL_COLUMNS, Column, Mark, Screen, count, percent, visible
+from fleet.cli.marks import (
+    LABEL_COLUMNS,
+    ROLLOUT_MARKS,
+    Column,
+    Mark,
+    Screen,
+    count,
+    percent,
+    visible,
+)
 from fleet.cli.screen import size
 from fleet.clock import age, span
 
 _NAMED = 3
 _DIGITS = 12
 MARKS: Mapping[str, Mark] = {
-    "planned": Mark.WAITING,
+    **ROLLOUT_MARKS,
+    # of waves
     "waiting": Mark.WAITING,
-    "running": Mark.UPDATING,
     "soaking": Mark.UPDATING,
+    "inconclusive": Mark.PAUSED,
+    "passed": Mark.OK,
+    # of targets
     "asked": Mark.UPDATING,
     "updating": Mark.UPDATING,
     "returning": Mark.UPDATING,
-    "paused": Mark.PAUSED,
-    "inconclusive": Mark.PAUSED,
-    "done": Mark.OK,
-    "passed": Mark.OK,
     "committed": Mark.OK,
     "returned": Mark.OK,
-    "rolling-back": Mark.ROLLED_BACK,
-    "rolled-back": Mark.ROLLED_BACK,
-    "failed": Mark.FAILING,
     "refused": Mark.FAILING,
     "timed-out": Mark.FAILING,
     "not-returned": Mark.FAILING,
-    "aborted": Mark.OFFLINE,
-    "superseded": Mark.OFFLINE,
     "not-asked": Mark.OFFLINE,
 }
-"""How the states of rollouts, waves and targets are marked."""
+"""How the states of rollouts, waves and targets are marked; one word has one mark."""
 
 _VERDICTS = {
     "pending": Mark.UPDATING,
@@ -66,7 +69,7 @@ def plan_lines(made: Mapping[str, Any], screen: Screen) -> list[str]:
     if made["waves"]:
         lines += screen.field("WAVES", _waves(made["waves"]))
         for number, gate in enumerate(_gates(made["waves"])):
-            lines += screen.field("" if number else "GATES", [gate])
+            lines += screen.told("" if number else "GATES", gate)
     lines += screen.field("COST", [f"{size(made['fetch_bytes'])} fetched, all devices together"])
     lines += screen.told("RISK", _risk(made)) if steps else []
     for number, obstacle in enumerate(made["obstacles"]):
@@ -85,7 +88,7 @@ def plan_rows(made: Mapping[str, Any], screen: Screen) -> list[str]:
             Column(title="wave", right=True),
             Column(title="revision", right=True),
             Column(title="instead of", name=True),
-            Column(title="fetches", right=True, spare=True),
+            Column(title="fetches", right=True, spare=1),
             Column(title="class", name=True),
         ]
         rows = [
@@ -99,11 +102,11 @@ def plan_rows(made: Mapping[str, Any], screen: Screen) -> list[str]:
             ]
             for step in made["steps"]
         ]
-        lines += ["", *screen.table(columns, rows)]
+        lines += screen.table(columns, rows)
     if made["excluded"]:
         columns = [Column(title="left out", name=True), Column(title="why", name=True)]
         rows = [[left["name"], left["message"] or left["sentence"]] for left in made["excluded"]]
-        lines += ["", *screen.table(columns, rows)]
+        lines += screen.table(columns, rows)
     return lines
 
 
@@ -113,9 +116,9 @@ def list_lines(found: Mapping[str, Any], screen: Screen) -> list[str]:
         Column(title="id"),
         Column(title="state"),
         Column(title="bundle", name=True),
-        Column(title="wave", spare=True),
-        Column(title="targets", name=True),
-        Column(title="started", right=True),
+        Column(title="wave", spare=3),
+        Column(title="targets", name=True, spare=1),
+        Column(title="started", right=True, spare=2),
     ]
     rows = [
         [
@@ -150,7 +153,7 @@ _WAVE_COLUMNS = [
     Column(title="state"),
     Column(title="who", name=True),
     Column(title="serve it", right=True),
-    Column(title=" ", spare=True),
+    Column(title=" ", spare=1),
     Column(title="others", name=True),
 ]
 
@@ -161,7 +164,7 @@ def target_lines(found: Mapping[str, Any], screen: Screen) -> list[str]:
         Column(title="target", name=True),
         Column(title="wave", right=True),
         Column(title="state"),
-        Column(title="phase", spare=True),
+        Column(title="phase", spare=1),
         Column(title="since", right=True),
         Column(title="why", name=True),
     ]
@@ -251,9 +254,14 @@ def _before(steps: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _change(bundle: Mapping[str, Any] | None, before: Sequence[str]) -> str:
-    after = "?" if bundle is None else _ref(bundle)
+    """Return what goes to what: `digits 1.0.0 -> 1.1.0`."""
+    if bundle is None:
+        return "?"
+    name, version = bundle["name"], bundle["version"]
     held = before[0] if len(before) == 1 else f"{len(before)} versions" if before else ""
-    return f"{held} -> {after}" if held else after
+    if held.startswith(f"{name}:"):
+        return f"{name} {held.removeprefix(f'{name}:')} -> {version}"
+    return f"{held} -> {name} {version}" if held else f"{name} {version}"
 
 
 def _grouped(excluded: Sequence[Mapping[str, Any]]) -> Iterable[str]:
@@ -272,7 +280,12 @@ def _waves(waves: Sequence[Mapping[str, Any]]) -> list[str]:
         for wave in waves
     ]
     soaks = {wave["gate"]["soak_s"] for wave in waves if wave["gate"] is not None}
-    return parts + ([f"soak {span(max(soaks))}"] if soaks else [])
+    return parts + ([f"soak {_soak(max(soaks))}"] if soaks else [])
+
+
+def _soak(seconds: float) -> str:
+    """Return a soak as it was asked for: minutes are exact from ten on."""
+    return f"{seconds:g} s" if seconds < 600 else span(seconds)  # noqa: PLR2004  # ten minutes
 
 
 def _gates(waves: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -281,7 +294,7 @@ def _gates(waves: Sequence[Mapping[str, Any]]) -> list[str]:
     for wave in waves:
         told.setdefault(_wanted(wave["gate"]), []).append(str(wave["number"]))
     return [
-        f"{wanted}  (wave{'s' if len(numbers) > 1 else ''} {', '.join(numbers)})"
+        f"{wanted} (wave{'s' if len(numbers) > 1 else ''} {', '.join(numbers)})"
         for wanted, numbers in told.items()
     ]
 
@@ -290,8 +303,8 @@ def _wanted(gate: Mapping[str, Any] | None) -> str:
     if gate is None:
         return "none: what is asked is asked"
     return (
-        f"committed >= {gate['success_percent']} %  failed <= {gate['error_percent']} %"
-        f"  of at least {gate['minimum_sample']}  within {span(gate['deadline_s'])}"
+        f"committed >= {gate['success_percent']} %, failed <= {gate['error_percent']} %,"
+        f" of at least {gate['minimum_sample']}, within {span(gate['deadline_s'])}"
     )
 
 
@@ -364,7 +377,7 @@ def _gate(found: Mapping[str, Any], screen: Screen) -> list[str]:
         ["failed", f"<= {gate['error_percent']} %", percent(seen["bad"], total), count(total), " "],
         ["ended", f">= {gate['minimum_sample']}", count(ended), count(total), " "],
     ]
-    return ["", *screen.table(columns, rows)]
+    return screen.table(columns, rows)
 
 
 def _state(target: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from fleet.cli.marks import Mark, Screen
+from fleet.cli.marks import Mark, Screen, show
 from fleet.cli.options import CentreOptions
 from fleet.cli.rollout_screen import MARKS, mark_of, rollout_lines
 from fleet.cli.screen import CommandError, ExitCode, note
@@ -27,6 +27,7 @@ _PATIENCE_S = 120.0
 """For how long a centre may be away: a restart takes seconds, an upgrade a minute."""
 
 _CHANGES_SHOWN = 5
+_CLOCK_COLUMNS = 10
 _ENDS = {
     "done": ExitCode.DONE,
     "failed": ExitCode.BAD,
@@ -174,8 +175,7 @@ class Lines:
 
     def show(self, _found: Mapping[str, Any], changes: Sequence[Change]) -> None:
         """Print the changes."""
-        for change in changes:
-            sys.stdout.write(f"{change.at}  {change}\n")
+        show(f"{change.at}  {change}" for change in changes)
         sys.stdout.flush()
 
     def lost(self, error: CommandError) -> None:
@@ -221,16 +221,15 @@ class Picture:
             return
         screen = self._screen()
         lines = rollout_lines(self._found, screen, live=live)
-        columns = screen.columns or sys.maxsize
         for change in self._latest:
-            text = screen.cut(f"{change}", columns - len("00:00:00  ✓ "))
-            lines.append(f"{_clock(change.at)}  {screen.mark(change.mark)} {text}")
+            said = f"{screen.mark(change.mark)} {change}"
+            lines += screen.field(_clock(change.at), [said], indent=_CLOCK_COLUMNS)
         if ended(self._found) is None:
-            lines += ["", screen.cut(f"Ctrl-C detaches; it goes on.   {self._pause}", columns)]
+            lines += screen.field("Ctrl-C", ["detaches; it goes on", self._pause])
         # What is above the terminal's first row can't be drawn over.
         lines = lines[: max(shutil.get_terminal_size().lines - 1, 1)]
-        picture = "".join(f"{line}\n" for line in lines)
-        sys.stdout.write(screen.over(self._drawn) + picture)
+        sys.stdout.write(screen.over(self._drawn))
+        show(lines)
         sys.stdout.flush()
         self._drawn = len(lines)
 

@@ -1,7 +1,7 @@
 """What the tests of the centre share: devices that ask to join, their requests and tokens."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -99,8 +99,8 @@ def ask(token: JoinToken | str, **changes: object) -> v1.JoinRequest:
     return v1.JoinRequest(**fields)  # type: ignore[arg-type]
 
 
-def add_devices(store: Store, ids: Sequence[str]) -> None:
-    """Put devices into the store as if they had joined."""
+def add_devices(store: Store, ids: Sequence[str], known: Mapping[str, str] = FACTS) -> None:
+    """Put devices into the store as if they had joined. `known` is what they say of themselves."""
     with store.write() as connection:
         for device in ids:
             devices.add(
@@ -111,7 +111,7 @@ def add_devices(store: Store, ids: Sequence[str]) -> None:
                     site=None,
                     site_name=None,
                     labels={},
-                    facts=FACTS,
+                    facts=known,
                     serial="1",
                     certificate_expires_at=written(NOW),
                     joined_at=written(NOW),
@@ -135,7 +135,9 @@ def add_bundles(store: Store, *versions: str) -> None:
             bundles.add(connection, published)
 
 
-def come(store: Store, fleet: str, *ids: str, session: int = 1) -> None:
+def come(
+    store: Store, fleet: str, *ids: str, session: int = 1, known: Mapping[str, str] = FACTS
+) -> None:
     """Let devices connect."""
     births = [
         v1.Birth(
@@ -144,7 +146,7 @@ def come(store: Store, fleet: str, *ids: str, session: int = 1) -> None:
             session=session,
             agent_version="1",
             at=written(NOW),
-            facts=FACTS,
+            facts=dict(known),
         )
         for device in ids
     ]

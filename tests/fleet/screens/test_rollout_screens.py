@@ -1,0 +1,132 @@
+"""The screens of `skerry rollout`, as a terminal shows them, and the documents for scripts."""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.wire.phases import Phase
+from fleet.identity.places import Home
+from fleet.store.engine import Store
+from tests.fleet.screens.quay import AWAY, HERE, Quay, quay_of
+
+GOLDEN = Path(__file__).parent / "golden"
+SOME_ID = "r-aaaaaaaaaaaaaaaa"
+
+
+@pytest.fixture
+async def quay(home: Home, store: Store, tmp_path: Path) -> AsyncIterator[Quay]:
+    async with quay_of(home, store, tmp_path) as served:
+        yield served
+
+
+def golden(name: str, text: str) -> str:
+    """Return what is kept under a name. `SKERRY_GOLDEN=write` keeps what is there now."""
+    path = GOLDEN / name
+    if os.environ.get("SKERRY_GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return path.read_text()
+
+
+async def seen(quay: Quay, *words: str, rollout: str = SOME_ID) -> dict[int, str]:
+    """Return what terminals of several widths show; the fixture asserts that no row wraps."""
+    shown = {}
+    for columns in (60, 80, 92):
+        terminal = await quay.people.screen(*words, columns=columns)
+        rows = [row.rstrip() for row in terminal.display if row.strip()]
+        assert all(len(row) <= columns for row in rows)
+        shown[columns] = "\n".join(rows).replace(rollout, SOME_ID) + "\n"
+    return shown
+
+
+async def test_a_plan_says_all_before_anything_is_done(quay: Quay) -> None:
+    """Who, what, when, behind which gates, at what cost and risk; and it changes nothing."""
+    await quay.serve_all()
+    words = ("rollout", "plan", "digits:1.1.0", "--to", "all", "--soak", "90")
+    shown = (await seen(quay, *words))[92]
+    wide = await quay.people.skerry(*words, "-o", "wide")
+    again = (await seen(quay, *words))[92]
+
+    kept = golden("rollout-plan.txt", without_paths(shown))
+    assert kept == without_paths(shown)
+    assert shown == again
+    assert "at most 2 devices serve it before a gate decides" in shown
+    assert all(f"name-{device}" in wide.out for device in (*HERE, AWAY))
+
+
+def without_paths(shown: str) -> str:
+    """Leave out the last paragraph: the command to copy names this run's own places."""
+    return shown.partition("nothing has been changed")[0]
+
+
+async def test_a_rollout_is_shown_with_its_gate_and_who_is_away(quay: Quay) -> None:
+    """In the middle of it: what has passed, what soaks, what waits, who is set aside."""
+    await quay.serve_all()
+    rollout = await quay.start("1.1.0", "--soak", "90")
+    await quay.say("d-1", "d-4")
+    await quay.pass_time(30)
+    soaking = await seen(quay, "rollout", "show", rollout, rollout=rollout)
+    await quay.pass_time(61)
+    await quay.say("d-2", phase=Phase.FETCHING)
+    moving = await seen(quay, "rollout", "show", rollout, rollout=rollout)
+    why = await seen(quay, "rollout", "why", rollout, f"name-{AWAY}", rollout=rollout)
+    listed = await seen(quay, "rollout", "ls", rollout=rollout)
+
+    assert golden("rollout-soaking.txt", soaking[92]) == soaking[92]
+    assert golden("rollout-moving.txt", moving[92]) == moving[92]
+    assert golden("rollout-why.txt", why[92]) == why[92]
+    assert "Wave 1 of 3 is soaking: it decides in 1 min" in soaking[92]
+    assert "digits 1.0.0 -> 1.1.0" in listed[92]
+
+
+async def test_a_bad_model_is_shown_with_its_reason(quay: Quay) -> None:
+    """The canary of a class refused it: who, why, and that everybody goes back by themselves."""
+    await quay.serve_all()
+    rollout = await quay.start("1.1.0")
+    await quay.say("d-4", phase=Phase.REFUSED, reason="GOLDEN_MISMATCH")
+    back = await seen(quay, "rollout", "show", rollout, rollout=rollout)
+
+    assert golden("rollout-back.txt", back[92]) == back[92]
+    assert "rolling-back" in back[92]
+    assert "name-d-4 did not take it" in " ".join(back[92].split())
+
+
+@pytest.mark.parametrize(("name", "value"), [("SKERRY_ASCII", "1"), ("LC_ALL", "C")])
+async def test_ascii_says_the_same(quay: Quay, name: str, value: str) -> None:
+    """Where a terminal shows no Unicode, marks and bars are ASCII."""
+    rollout = await quay.start()
+    for words in (("show", rollout), ("why", rollout), ("ls",)):
+        terminal = await quay.people.screen("rollout", *words, environment={name: value})
+        assert all(row.isascii() for row in terminal.display)
+
+
+async def test_json_is_what_it_was(quay: Quay) -> None:
+    """A script that reads it today reads it tomorrow: golden files hold every field."""
+    await quay.serve_all()
+    await quay.pass_time(5)  # so that the newest is listed first
+    planned = await quay.people.skerry(
+        "rollout", "plan", "digits:1.1.0", "--to", "all", "-o", "json"
+    )
+    rollout = await quay.start("1.1.0")
+    await quay.say("d-1")
+    words = {
+        "skerry.rollout": ("show", rollout),
+        "skerry.why": ("why", rollout, "d-2"),
+        "skerry.rollouts": ("ls",),
+    }
+    said = {"skerry.plan": planned.out}
+    for name, each in words.items():
+        ended = await quay.people.skerry("rollout", *each, "-o", "json")
+        assert (0, "") == (ended.code, ended.err)
+        said[name] = ended.out
+    ids = {each["id"] for each in json.loads(said["skerry.rollouts"])["rollouts"]} - {rollout}
+
+    for name, out in said.items():
+        text = out.replace(rollout, SOME_ID)
+        for number, other in enumerate(ids):
+            text = text.replace(other, f"r-{number:016}")
+        assert f"{name}/1" == json.loads(text)["schema"]
+        assert golden(f"{name}.json", text) == text
