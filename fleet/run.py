@@ -35,6 +35,7 @@ from fleet.link.link import Link
 from fleet.ports import Broker, BrokerError
 from fleet.store.doors import StoreInbox, StoreOutgoing
 from fleet.store.engine import Store
+from fleet.tuning import Tuner
 from models import durable
 from models.keys import SigningKey, load_public
 from models.layout import Layout
@@ -165,14 +166,14 @@ class _Centre:
     ) -> None:
         loop = asyncio.get_running_loop()
         fleet = self._authority.fleet
-        executor = Executor(
-            fleet=fleet,
-            store=self._store,
-            key=SigningKey.load(self._home.desired_key),
-            clock=clock.now,
-            # Passes run in threads; the link lives on the loop.
-            changed=lambda: _call(loop, link.wake),
-        )
+
+        def changed() -> None:  # in a thread; the link lives on the loop
+            _call(loop, link.wake)
+
+        key = SigningKey.load(self._home.desired_key)
+        store = self._store
+        executor = Executor(fleet=fleet, store=store, key=key, clock=clock.now, changed=changed)
+        tuner = Tuner(fleet=fleet, store=store, key=key, clock=clock.now, changed=changed)
         link = Link(
             fleet=fleet,
             url=self._broker.centre_url,
@@ -182,7 +183,7 @@ class _Centre:
             shared=self._broker.shares,
         )
         where = self._where(sockets)
-        app = create(self._parts(executor, where, lambda: link.connected))
+        app = create(self._parts(executor, tuner, where, lambda: link.connected))
         listeners = [Listener(bounded(app), server_context(self._home))]
         listeners += [Listener(bounded(app)) for _ in sockets[1:]]
         async with asyncio.TaskGroup() as tasks:
@@ -221,13 +222,16 @@ class _Centre:
             pid=os.getpid(),
         )
 
-    def _parts(self, executor: Executor, where: Where, connected: Callable[[], bool]) -> Parts:
+    def _parts(
+        self, executor: Executor, tuner: Tuner, where: Where, connected: Callable[[], bool]
+    ) -> Parts:
         return Parts(
             access=Access(_operator_token(self._home)),
             authority=self._authority,
             store=self._store,
             content=self._content,
             executor=executor,
+            tuner=tuner,
             reachable=Reachable(broker_url=where.broker_url, registry_url=where.url),
             clock=clock.now,
             connected=connected,

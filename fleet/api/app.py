@@ -10,7 +10,17 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from agent.wire import codec, v1
-from fleet.api import bundles, devices, fleet, joining, refusals, rollouts, tokens
+from fleet.api import (
+    bundles,
+    devices,
+    fleet,
+    history,
+    joining,
+    refusals,
+    rollouts,
+    settings,
+    tokens,
+)
 from fleet.api.bounds import Bounds
 from fleet.api.parts import Parts
 from fleet.registry.publish import publish_router
@@ -86,9 +96,10 @@ def create(parts: Parts) -> FastAPI:
         return Healthy(status="ok", fleet=parts.authority.fleet, version=version)
 
     app.include_router(joining.routes(parts))
-    for routes in (fleet.routes, devices.routes, tokens.routes, bundles.routes):
+    for routes in (fleet.routes, devices.routes, history.routes, tokens.routes, bundles.routes):
         app.include_router(routes(parts), dependencies=for_operators)
-    app.include_router(rollouts.routes(parts, operator), dependencies=for_operators)
+    for acting in (rollouts.routes, settings.routes):
+        app.include_router(acting(parts, operator), dependencies=for_operators)
     app.include_router(pull_router(parts.content.layout, parts.access.reader))
     app.include_router(
         publish_router(

@@ -61,6 +61,7 @@ class DeviceDetail(DeviceSummary):
     reported_at: str | None
     health: v1.Health | None
     health_at: str | None
+    health_late: bool = Field(description="Whether it waited: it says how the device was then.")
     served: list[ServedNumbers] = Field(description="The last period of each deployment.")
     events: list[v1.Event] = Field(description="The latest transitions, the newest first.")
 
@@ -95,6 +96,7 @@ def routes(parts: Parts) -> APIRouter:
             reported_at=None if found.told is None else found.told.received_at,
             health=None if found.feels is None else found.feels.document,
             health_at=None if found.feels is None else found.feels.received_at,
+            health_late=found.feels is not None and found.feels.late,
             served=[ServedNumbers.of_served(*each) for each in of_served(found.heard)],
             events=list(latest),
         )

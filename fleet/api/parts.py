@@ -9,6 +9,7 @@ from fleet.execute import Executor
 from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
 from fleet.store.engine import Store
+from fleet.tuning import Tuner
 from models.keys import PublicKey
 from models.layout import Layout
 
@@ -34,6 +35,7 @@ class Parts:
     store: Store
     content: Content
     executor: Executor
+    tuner: Tuner
     reachable: Reachable
     clock: Callable[[], datetime]
     connected: Callable[[], bool]

@@ -13,6 +13,7 @@ from fleet.identity import authority
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
 from fleet.store.engine import Store
+from fleet.tuning import Tuner
 from models.keys import SigningKey, load_public
 from models.layout import Layout
 
@@ -27,6 +28,7 @@ def render() -> str:
         home = Home(Path(folder) / "home")
         authority.init(home.path, fleet="reference", hosts=[], now=clock.now())
         store = Store.open(home.store)
+        key = SigningKey.load(home.desired_key)
         try:
             app = create(
                 Parts(
@@ -40,7 +42,14 @@ def render() -> str:
                     executor=Executor(
                         fleet="reference",
                         store=store,
-                        key=SigningKey.load(home.desired_key),
+                        key=key,
+                        clock=clock.now,
+                        changed=lambda: None,
+                    ),
+                    tuner=Tuner(
+                        fleet="reference",
+                        store=store,
+                        key=key,
                         clock=clock.now,
                         changed=lambda: None,
                     ),

@@ -19,6 +19,7 @@ from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
 from fleet.store.engine import Store
+from fleet.tuning import Tuner
 from models.keys import SigningKey, load_public
 from models.layout import Layout
 
@@ -69,6 +70,13 @@ async def serving(
                 layout=Layout.create(home.registry), keys=[load_public(home.bundle_public)]
             ),
             executor=executor,
+            tuner=Tuner(
+                fleet=authority.fleet,
+                store=store,
+                key=SigningKey.load(home.desired_key),
+                clock=clock,
+                changed=lambda: None,
+            ),
             reachable=Reachable(broker_url="mqtts://c:8883", registry_url="https://c:8443"),
             clock=clock,
             connected=lambda: True,

@@ -1,0 +1,59 @@
+"""`/api/v1/devices/{device}/settings`: how a device itself runs."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+
+from agent.wire import v1
+from fleet.api.parts import Parts
+from fleet.api.refusals import answers
+from fleet.settings import SettingsChange
+
+
+class SettingsWish(BaseModel):
+    """What should be different from now on. What is left out stays as it is."""
+
+    health_period_s: float | None = Field(
+        None,
+        ge=1,
+        le=86400,
+        description="Seconds from one health document to the next. Without a connection each of"
+        " them is written to the device's disk: a second is hard on an SD card.",
+    )
+    reconnect_cap_s: float | None = Field(
+        None, gt=0, le=3600, description="The longest wait before another try to connect."
+    )
+    reason: str = Field("", max_length=1000, description="Why, for the audit.")
+
+
+class SettingsWritten(BaseModel):
+    """What the device is asked to run with."""
+
+    device: str
+    order: v1.Order = Field(description="Of the document that says it.")
+    settings: v1.DeviceSettings
+
+
+def routes(parts: Parts, operator: object) -> APIRouter:
+    """Return the route about devices' settings."""
+    router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
+
+    @router.post(
+        "/{device}/settings",
+        operation_id="setDevice",
+        responses=answers(401, 404, 409, body=True),
+    )
+    def change(
+        device: str, wish: SettingsWish, actor: Annotated[str, Depends(operator)]
+    ) -> SettingsWritten:
+        """Change how a device runs; what it serves stays. It is asked now, or when it is back."""
+        wanted = SettingsChange(
+            health_period_s=wish.health_period_s, reconnect_cap_s=wish.reconnect_cap_s
+        )
+        document = parts.tuner.change(device, wanted, actor=actor, reason=wish.reason)
+        return SettingsWritten(
+            device=document.target, order=document.order, settings=document.settings
+        )
+
+    return router
