@@ -1,4 +1,4 @@
-"""`skerry device ls | show`: the devices, how they are, and what is known of them."""
+"""`skerry device ls | show | history | set`: devices, how they are, and what is known of them."""
 
 import os
 import sys
@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from fleet.cli import device_screen
+from fleet.cli.device_history import history
+from fleet.cli.device_set import set_device
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, print_json
 from fleet.health.states import State
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Devices: list, show.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Devices: list, show, set.")
 
 
 @app.command()
@@ -53,3 +55,7 @@ def show_device(
         print_json("skerry.device/1", found)
         return
     show(device_screen.shown(Screen.of(sys.stdout, os.environ, color), found))
+
+
+app.command()(history)
+app.command("set")(set_device)

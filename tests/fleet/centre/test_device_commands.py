@@ -1,0 +1,371 @@
+"""What a device told, and how it runs: over the API and by command, with every refusal."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+
+from agent.wire import codec, v1
+from agent.wire.facts import LEDGER
+from agent.wire.phases import Phase
+from fleet.cli import device_history, main
+from fleet.cli.marks import Screen
+from fleet.identity import authority as identity
+from fleet.identity.authority import Authority
+from fleet.identity.places import Home
+from fleet.store import arrivals, audit, desired
+from fleet.store.engine import Store
+from models import dsse
+from models.keys import load_public, verify
+from tests.fleet.centre.parties import add_devices
+from tests.fleet.centre.served import OPERATOR, Served, serving
+
+ONE = "d-one"
+AT = "2026-03-01T12:00:00Z"
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    today = datetime.now(UTC)  # noqa: TID251  # TLS reads the clock
+    identity.init(tmp_path / "home", fleet="harbour", hosts=[], now=today)
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def store(home: Home) -> Iterator[Store]:
+    opened = Store.open(home.store)
+    add_devices(opened, [ONE])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+async def served(home: Home, store: Store) -> AsyncIterator[Served]:
+    async with serving(home, Authority.load(home.path), store) as centre:
+        yield centre
+
+
+def event(number: int, kind: v1.EventKind = v1.EventKind.BOOT, **more: object) -> v1.Event:
+    bare = v1.Event(
+        fleet="harbour", device=ONE, ledger="l-1", number=number, kind=v1.EventKind.BOOT, at=AT
+    )
+    return replace(bare, kind=kind, **more)  # type: ignore[arg-type]  # fields of an event
+
+
+def waited(number: int) -> v1.Event:
+    health = v1.Health(fleet="harbour", device=ONE, session=1, at=AT, period_s=1.0, told=number - 1)
+    return event(number, v1.EventKind.HEALTH, session=1, health=health)
+
+
+def story(store: Store) -> None:
+    """Let a device start, lose its connection, and tell afterwards what happened."""
+    birth = v1.Birth(
+        fleet="harbour",
+        device=ONE,
+        session=9,
+        agent_version="1",
+        at=AT,
+        facts={LEDGER: "l-1"},
+    )
+    told = [
+        event(1, session=0, parameters={"agent_version": "0.2.0"}),
+        *(waited(number) for number in range(2, 8)),
+        event(
+            8,
+            v1.EventKind.WORKER,
+            session=3,
+            deployment="digits",
+            revision=2,
+            reason="WORKER_CRASHED",
+            message="signal 9",
+            parameters={"what": "crashed"},
+        ),
+        event(
+            9,
+            v1.EventKind.PHASE,
+            session=9,
+            deployment="digits",
+            revision=3,
+            digest=DIGEST,
+            phase=Phase.COMMITTED,
+        ),
+    ]
+    with store.write() as connection:
+        arrivals.commit(connection, [birth, *told], now=AT)
+
+
+async def ask(served: Served, path: str, **query: object) -> tuple[int, Any]:
+    async with httpx.AsyncClient(base_url=served.plain, headers=OPERATOR, trust_env=False) as api:
+        params = {name: str(value) for name, value in query.items()}
+        answer = await api.get(f"/api/v1/devices/{path}", params=params)
+    return answer.status_code, answer.json()
+
+
+async def change(served: Served, **wish: object) -> tuple[int, Any]:
+    async with httpx.AsyncClient(base_url=served.plain, headers=OPERATOR, trust_env=False) as api:
+        answer = await api.post(f"/api/v1/devices/{ONE}/settings", json=wish)
+    return answer.status_code, answer.json()
+
+
+async def skerry(served: Served, *words: str, token: Path) -> int:
+    return await asyncio.to_thread(
+        main, [*words, "--centre", served.plain, "--token-file", str(token)]
+    )
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text(OPERATOR["Authorization"].removeprefix("Bearer "))
+    return path
+
+
+def written(store: Store) -> list[audit.Entry]:
+    with store.read() as connection:
+        return [each for each in audit.latest(connection, limit=99) if each.subject == ONE]
+
+
+def held(store: Store) -> desired.HeldDesired | None:
+    with store.read() as connection:
+        return desired.held(connection, ONE)
+
+
+# What it told
+
+
+async def test_events_come_by_pages_in_order(served: Served, store: Store) -> None:
+    """From after a number, or the last ones; the answer says what is acknowledged."""
+    story(store)
+
+    _, first = await ask(served, f"{ONE}/events", limit=4)
+    _, second = await ask(served, f"{ONE}/events", after=4, limit=100)
+    _, last = await ask(served, f"{ONE}/events", newest=True, limit=2)
+    _, changes = await ask(served, f"name-{ONE}/events", ledger="l-1", transitions=True)
+
+    assert ([1, 2, 3, 4], True) == ([each["number"] for each in first["events"]], first["more"])
+    assert ([5, 6, 7, 8, 9], False) == (
+        [each["number"] for each in second["events"]],
+        second["more"],
+    )
+    assert ([8, 9], True) == ([each["number"] for each in last["events"]], last["more"])
+    assert [1, 8, 9] == [each["number"] for each in changes["events"]]
+    assert ({"l-1": 9}, "l-1", ONE) == (first["acked"], first["ledger"], first["device"])
+    assert waited(2).health is not None
+    assert 1 == first["events"][1]["health"]["told"]
+    assert {1: True, 8: True, 9: False} == {
+        each["number"]: each["late"] for each in changes["events"]
+    }
+
+
+async def test_a_device_that_told_nothing_has_an_empty_page(served: Served) -> None:
+    """That is an answer, not an error; a device nobody knows is one."""
+    status, page = await ask(served, f"{ONE}/events")
+    missing, refusal = await ask(served, "d-nobody/events")
+
+    assert (200, [], None, {}, False) == (
+        status,
+        page["events"],
+        page["ledger"],
+        page["acked"],
+        page["more"],
+    )
+    assert (404, "NOT_FOUND") == (missing, refusal["reason"])
+
+
+@pytest.mark.parametrize("query", [{"limit": 501}, {"limit": 0}, {"after": -1}], ids=str)
+async def test_a_page_has_its_bounds(served: Served, query: dict[str, object]) -> None:
+    """Nobody asks for everything at once."""
+    status, refusal = await ask(served, f"{ONE}/events", **query)
+    assert (422, "MALFORMED") == (status, refusal["reason"])
+
+
+async def test_history_tells_what_happened_in_sentences(
+    served: Served, store: Store, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest last, without health; what waited for a connection is marked."""
+    story(store)
+
+    assert 0 == await skerry(served, "device", "history", ONE, "--limit", "2", token=token)
+    shown = capsys.readouterr()
+    assert 0 == await skerry(served, "device", "history", ONE, "-o", "json", token=token)
+    kept = json.loads(capsys.readouterr().out)
+
+    first, second = shown.out.splitlines()
+    assert first.startswith("2026-03-01 12:00:00")
+    assert "late" in first
+    assert "digits revision 2: its worker died." in first
+    assert first.endswith("[WORKER_CRASHED] (signal 9)")
+    assert second.endswith("digits revision 3: serving.")
+    assert "late" not in second
+    assert "there are older ones" in shown.err
+    assert "skerry.device.history/1" == kept["schema"]
+    assert [1, 8, 9] == [each["number"] for each in kept["events"]]
+
+
+@pytest.mark.parametrize("kind", set(v1.EventKind) - {v1.EventKind.HEALTH})
+def test_every_kind_of_event_is_a_sentence(kind: v1.EventKind) -> None:
+    """No kind shows as a code alone, and a bare one breaks nothing."""
+    said = device_history.sentence(
+        json.loads(codec.encode(event(1, kind)))
+        | {"deployment": None, "phase": None, "reason": None, "digest": None, "revision": None}
+    )
+    assert said.endswith(".")
+    [line] = device_history.told(
+        Screen(),
+        [
+            {
+                **json.loads(codec.encode(event(1, kind, reason="OUTBOX_FULL"))),
+                **dict.fromkeys(("deployment", "phase", "digest", "revision")),
+                "late": True,
+            }
+        ],
+    )
+    assert "[OUTBOX_FULL]" in line
+
+
+# How it runs
+
+
+async def test_settings_change_in_a_document_of_their_own(
+    served: Served, store: Store, home: Home
+) -> None:
+    """A new generation, signed and audited, in which the deployments stay as they were."""
+    deployment = v1.Deployment(
+        name="digits",
+        bundle=v1.BundleRef(digest=DIGEST, name="digits", version="1.0.0"),
+        revision=4,
+    )
+    before = v1.Desired(
+        fleet="harbour",
+        target=ONE,
+        order=v1.Order(epoch=2, generation=7),
+        issued_at=AT,
+        deployments=(deployment,),
+        settings=v1.DeviceSettings(reconnect_cap_s=300.0, values={"log-level": "info"}),
+    )
+    payload = codec.encode(before)
+    with store.write() as connection:
+        desired.put(
+            connection,
+            desired.HeldDesired(
+                target=ONE, order=before.order, payload=payload, envelope=b"{}", issued_at=AT
+            ),
+        )
+
+    status, answer = await change(served, health_period_s=1, reason="watch the new belt")
+
+    assert 200 == status
+    assert {"epoch": 2, "generation": 8} == answer["order"]
+    now = held(store)
+    assert now is not None
+    document = codec.decode(now.payload, v1.Desired)
+    assert (deployment,) == document.deployments
+    assert (
+        v1.DeviceSettings(health_period_s=1.0, reconnect_cap_s=300.0, values={"log-level": "info"})
+        == document.settings
+    )
+    envelope = dsse.parse(now.envelope, limit_bytes=8192)
+    assert now.payload == envelope.payload
+    assert verify(envelope, [load_public(home.desired_public)])
+    [entry] = written(store)
+    assert ("operator", "desired.put", "watch the new belt") == (
+        entry.actor,
+        entry.action,
+        entry.reason,
+    )
+    assert entry.before is not None
+    assert entry.after is not None
+    assert (60.0, 1.0) == (
+        entry.before["settings"]["health_period_s"],  # type: ignore[index]  # JSON
+        entry.after["settings"]["health_period_s"],  # type: ignore[index]  # as above
+    )
+    assert entry.before["deployments"] == entry.after["deployments"]
+
+
+async def test_a_device_that_nothing_is_wanted_of_gets_its_first_document(
+    served: Served, store: Store
+) -> None:
+    """It says how to run, and to serve nothing."""
+    status, answer = await change(served, reconnect_cap_s=5)
+
+    assert (200, {"epoch": 0, "generation": 1}) == (status, answer["order"])
+    now = held(store)
+    assert now is not None
+    assert () == codec.decode(now.payload, v1.Desired).deployments
+
+
+@pytest.mark.parametrize(
+    ("wish", "status", "reason"),
+    [
+        ({}, 409, "NO_CHANGE"),
+        ({"health_period_s": 60}, 409, "NO_CHANGE"),
+        ({"health_period_s": 0.5}, 422, "MALFORMED"),
+        ({"health_period_s": 86401}, 422, "MALFORMED"),
+        ({"reconnect_cap_s": 0}, 422, "MALFORMED"),
+        ({"reconnect_cap_s": 3601}, 422, "MALFORMED"),
+        ({"health_period_s": "often"}, 422, "MALFORMED"),
+    ],
+    ids=str,
+)
+async def test_a_change_that_is_none_is_refused(
+    served: Served, store: Store, wish: dict[str, object], status: int, reason: str
+) -> None:
+    """Nothing is written, and nothing audited."""
+    answered, refusal = await change(served, **wish)
+
+    assert (status, reason) == (answered, refusal["reason"])
+    assert held(store) is None
+    assert [] == written(store)
+
+
+async def test_a_device_ahead_of_a_restored_store_is_not_driven_back(
+    served: Served, store: Store
+) -> None:
+    """It acts on a newer document than any here: nothing is written for it."""
+    told = v1.Reported(
+        fleet="harbour", device=ONE, session=1, observed=v1.Order(epoch=0, generation=12)
+    )
+    with store.write() as connection:
+        arrivals.commit(connection, [told], now=AT)
+
+    status, refusal = await change(served, health_period_s=5)
+
+    assert (422, "TARGET_AHEAD") == (status, refusal["reason"])
+    assert "0.12" in refusal["error"]
+    assert held(store) is None
+    assert [] == written(store)
+
+
+async def test_only_an_operator_changes_settings(served: Served, store: Store) -> None:
+    """A device's own certificate, or nobody's word, is not enough."""
+    async with httpx.AsyncClient(base_url=served.plain, trust_env=False) as api:
+        answer = await api.post(f"/api/v1/devices/{ONE}/settings", json={"health_period_s": 5})
+
+    assert (401, "TOKEN_MISSING") == (answer.status_code, answer.json()["reason"])
+    assert held(store) is None
+
+
+async def test_set_says_what_was_written_and_what_is_missing(
+    served: Served, store: Store, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the centre wrote, what was the same already, and that nothing was named."""
+    words = ("device", "set", ONE, "--health-period", "1")
+    codes = [
+        await skerry(served, *words, "--reason", "demo", token=token),
+        await skerry(served, *words, token=token),
+        await skerry(served, "device", "set", ONE, token=token),
+    ]
+
+    said = capsys.readouterr()
+    assert [0, 6, 2] == codes
+    assert "every 1 s" in said.out
+    assert "NO_CHANGE" in said.err
+    assert "--reconnect-cap SECONDS" in said.err
+    assert ["demo"] == [each.reason for each in written(store)]
