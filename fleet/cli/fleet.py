@@ -166,8 +166,9 @@ def _rollout(screen: Screen, rollout: Mapping[str, Any]) -> Iterator[str]:
 def _needs(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
     needs = found["needs_you"]
     if not needs:
-        quiet = found["states"]["ok"] == found["devices"]
-        yield "Nothing needs you." if not quiet else f"All {count(found['devices'])} devices ok."
+        every = found["devices"]
+        well = "The one device is ok." if every == 1 else f"All {count(every)} devices are ok."
+        yield well if found["states"]["ok"] == every else "Nothing needs you."
         return
     yield "NEEDS YOU"
     for need in needs:

@@ -52,8 +52,9 @@ async def serving(
     authority: Authority,
     store: Store,
     clock: Callable[[], dt.datetime] = lambda: NOW,
+    connected: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[Served]:
-    """Serve a home's store until the block ends; `clock` is the centre's."""
+    """Serve a home's store until the block ends; `clock` and the broker are the centre's."""
     executor = Executor(
         fleet=authority.fleet,
         store=store,
@@ -79,7 +80,7 @@ async def serving(
             ),
             reachable=Reachable(broker_url="mqtts://c:8883", registry_url="https://c:8443"),
             clock=clock,
-            connected=lambda: True,
+            connected=connected,
         )
     )
     with bind("127.0.0.1", 0) as tls, bind("127.0.0.1", 0) as plain:

@@ -49,7 +49,7 @@ async def test_no_row_wraps_in_any_terminal(village: Village, name: str, columns
 
 @pytest.mark.parametrize("name", JSON)
 async def test_json_is_what_it_was(village: Village, name: str) -> None:
-    """A script that reads it today reads it tomorrow; a golden file changes only with a version."""
+    """A script that reads it today reads it tomorrow: what goes or changes needs a new version."""
     ended = await village.skerry(*JSON[name], "-o", "json")
 
     assert (0, "") == (ended.code, ended.err)

@@ -82,9 +82,9 @@ VILLAGE = (
 )
 
 
-def settle(store: Store, villagers: tuple[Villager, ...] = VILLAGE) -> None:
+def settle(store: Store, villagers: tuple[Villager, ...] = VILLAGE, *, first: int = 1) -> None:
     """Put the village into a store."""
-    for number, villager in enumerate(villagers, start=1):
+    for number, villager in enumerate(villagers, start=first):
         device = f"d-{number}"
         with store.write() as connection:
             place = devices.site_named(
@@ -220,8 +220,8 @@ def _event(device: str, problem: v1.Problem) -> v1.Event:
     )
 
 
-def pause(store: Store) -> Rollout:
-    """Put a rollout into the store that waits for a person."""
+def waiting() -> Rollout:
+    """Return a rollout that waits for a person."""
     targets = (PAPER.target(4, name="porto-cam-07"), PAPER.target(6, name="lerwick-2"))
     made = begin(PAPER.plan(PAPER.inventory(*targets), PAPER.request("1.5.0")), "r-41")
     first, second = made.targets
@@ -229,7 +229,7 @@ def pause(store: Store) -> Rollout:
     wave = RolloutWave(
         number=1, targets=("d-4", "d-6"), title="canary", state=WaveState.INCONCLUSIVE
     )
-    rollout = replace(
+    return replace(
         made,
         state=RolloutState.PAUSED,
         waves=(wave, replace(wave, number=2, state=WaveState.WAITING)),
@@ -239,15 +239,23 @@ def pause(store: Store) -> Rollout:
         ),
         cause=Cause(code=GateReason.SAMPLE_TOO_SMALL, parameters={"wave": "1", "sample": "1"}),
     )
+
+
+def keep(store: Store, rollout: Rollout, created_at: str) -> None:
+    """Put a rollout into the store as one that the executor has nothing to do about."""
     kept = rollouts.KeptRollout(
         id=rollout.id,
         plan="{}",
         plan_digest=rollout.plan_digest,
         progress=TypeAdapter(Rollout).dump_json(rollout).decode(),
         state=rollout.state,
-        is_open=False,  # the executor has nothing to do about it
-        created_at=BEFORE,
+        is_open=False,
+        created_at=created_at,
     )
     with store.write() as connection:
         rollouts.add(connection, kept)
-    return rollout
+
+
+def pause(store: Store) -> None:
+    """Put a rollout that waits for a person into the store."""
+    keep(store, waiting(), BEFORE)
