@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2 as httpx
 import pytest
 
 from agent.wire import codec, v1
-from tests.fleet.centre.parties import ask
+from fleet.cli.screen import ExitCode
+from fleet.store.engine import Store
+from tests.fleet.centre.parties import add_bundles, add_devices, ask
 
 SKERRY = Path(sys.executable).with_name("skerry")
 START_LIMIT_S = 40.0
@@ -174,6 +176,72 @@ def test_a_centre_that_was_killed_comes_back_with_all_it_knew(home: Path) -> Non
 
     assert 200 == joined.status_code
     assert token
+
+
+def test_a_watch_outlives_its_centre(home: Path) -> None:
+    """Killed and started again, on another port: the watch says so, waits, and goes on."""
+    store = Store.open(home / "store.db")
+    add_devices(store, ["d-one"])
+    add_bundles(store, "1.0.0")
+    store.close()
+    words = ("--home", str(home))
+    with centre(home, "--broker", "embedded") as running:
+        started = skerry("rollout", "start", "digits:1.0.0", "--to", "all", *words, "-o", "json")
+        rollout = json.loads(started.stdout)["id"]
+        watch = watching(rollout, *words)
+        first = line_of(watch, watch.stdout)
+        running.process.kill()
+        running.process.wait(10)
+        lost = line_of(watch, watch.stderr)
+    with centre(home, "--broker", "embedded"):
+        aborted = skerry("rollout", "abort", rollout, "--reason", "enough", "--yes", *words)
+        out, _ = watch.communicate(timeout=60)
+
+    assert f"{rollout} running" in first
+    assert lost.startswith("no answer from the centre")
+    assert 0 == aborted.returncode, aborted.stderr
+    assert ExitCode.ABORTED == watch.returncode
+    assert f"{rollout} aborted" in out
+
+
+def test_a_watch_gives_a_centre_up_at_its_time(home: Path) -> None:
+    """It can't say how the rollout is: three lines and 5, not that it still runs."""
+    store = Store.open(home / "store.db")
+    add_devices(store, ["d-one"])
+    add_bundles(store, "1.0.0")
+    store.close()
+    words = ("--home", str(home))
+    with centre(home, "--broker", "embedded") as running:
+        started = skerry("rollout", "start", "digits:1.0.0", "--to", "all", *words, "-o", "json")
+        watch = watching(json.loads(started.stdout)["id"], *words, "--timeout", "3")
+        line_of(watch, watch.stdout)
+        running.process.kill()
+        running.process.wait(10)
+        _, said = watch.communicate(timeout=60)
+
+    assert ExitCode.UNREACHABLE == watch.returncode
+    assert 4 == len(said.splitlines())
+    assert said.splitlines()[-2].startswith("UNREACHABLE")
+
+
+def watching(rollout: str, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(SKERRY), "rollout", "watch", rollout, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def line_of(watch: subprocess.Popen[str], stream: IO[str] | None) -> str:
+    """Return the next line, which comes soon."""
+    assert stream is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        if not selector.select(START_LIMIT_S):
+            watch.kill()
+            pytest.fail("the watch said nothing")
+    return stream.readline()
 
 
 @pytest.mark.real("mosquitto")
