@@ -7,8 +7,11 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 _OUTPUT_LIMIT_BYTES = 4 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
@@ -108,6 +111,15 @@ class Crew:
                     claim, f"{child.name} ended with {child.process.returncode}\n{tail}"
                 )
 
+    async def kill(self, name: str) -> None:
+        """End a long-lived child as a power cut would, with all that it has started."""
+        child = self._children.pop(name)
+        with suppress(psutil.NoSuchProcess):
+            for each in [*offspring(child.process.pid), psutil.Process(child.process.pid)]:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+        await child.process.wait()
+
     async def dismiss(self) -> None:
         """End every child, newest first: ask, wait 10 s, then kill."""
         for child in reversed(self._children.values()):
@@ -121,6 +133,17 @@ class Crew:
                 child.process.kill()
                 await child.process.wait()
         self._children.clear()
+
+
+def offspring(pid: int, *, running: str = "") -> list[psutil.Process]:
+    """Return the processes that a process has started, or those of them that run a module."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for each in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if not running or running in each.cmdline():
+                    found.append(each)
+    return found
 
 
 def free_port(preferred: int = 0) -> int:

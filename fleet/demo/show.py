@@ -4,12 +4,14 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from fleet.demo import screen
 from fleet.demo.crew import ClaimError, Crew
 from fleet.demo.stage import Options, Stage
-from fleet.demo.steps import STEPS
+from fleet.demo.steps import STEPS, Step
+from fleet.demo.steps.setting import GOOD
 
 
 async def show(options: Options, *, once: bool) -> int:
@@ -20,7 +22,8 @@ async def show(options: Options, *, once: bool) -> int:
     stopped = asyncio.Event()
     environment = {**os.environ, "SKERRY_HOME": str(options.folder / "centre")}
     crew = Crew(options.folder, environment)
-    stage = Stage(options=options, crew=crew)
+    until = ExitStack()
+    stage = Stage(options=options, crew=crew, until=until)
     screen.say(
         f"One centre, one broker, {options.devices} devices on this machine. Nothing leaves it."
     )
@@ -38,7 +41,7 @@ async def show(options: Options, *, once: bool) -> int:
             screen.say("Stopped before its end.")
             return 130
         for error in failed:
-            screen.say(f"  ✗ {error.claim}: {error}")
+            screen.failed(error.claim, str(error))
         if failed:
             screen.say(f"Everything it made is kept in {options.folder}")
             return 1
@@ -48,24 +51,45 @@ async def show(options: Options, *, once: bool) -> int:
             screen.say("Stopping.")
         return 0
     finally:
+        await asyncio.to_thread(until.close)
         await crew.dismiss()
 
 
 async def _take(stage: Stage) -> None:
-    """Take the steps, a line each.
+    """Take the steps, each as soon as those before it are over, and print a line each, in order.
 
     Raises:
         ClaimError: what a step claims isn't so.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
-    for name, step in STEPS:
+    over = {step.name: asyncio.Event() for step in STEPS}
+    seen: dict[str, tuple[str, float]] = {}
+    shown = 0
+
+    async def take(step: Step) -> None:
+        nonlocal shown
+        for name in step.after:
+            await over[name].wait()
         began = loop.time()
-        text = await step(stage)
-        screen.line("✓", name, text, loop.time() - began)
+        seen[step.name] = await step.take(stage), loop.time() - began
+        over[step.name].set()
+        while shown < len(STEPS) and STEPS[shown].name in seen:
+            text, took_s = seen[STEPS[shown].name]
+            screen.line(STEPS[shown].mark, STEPS[shown].name, text, took_s)
+            shown += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for step in STEPS:
+            tasks.create_task(take(step), name=step.name)
+    for text in stage.screens:
+        screen.say("")
+        screen.say(text)
+    dead = f" {stage.spared} more found a device dead that we had killed." if stage.spared else ""
+    screen.say("")
     screen.say(
-        f"{len(stage.agents)} devices serve digits 1.0.0. "
-        f"{stage.answered:,} inferences, 0 failed. {loop.time() - started:.0f} s."
+        f"{len(stage.agents)} devices serve digits {GOOD}. {stage.given:,} inferences, "
+        f"0 failed.{dead} {loop.time() - started:.0f} s."
     )
 
 
@@ -81,9 +105,9 @@ def _on_signals(stopped: asyncio.Event, steps: asyncio.Task[None]) -> None:
 def _invite(stage: Stage) -> None:
     """Say where to look now."""
     skerry = Path(sys.executable).with_name("skerry")
-    screen.say(f"API    {stage.centre['plain_url']}/openapi.json")
+    screen.say(f"Look   {stage.centre['plain_url']}/openapi.json")
     screen.say(f"Infer  curl http://127.0.0.1:{stage.agents[0].port}/v2/models/digits")
-    screen.say(f"Next   SKERRY_HOME={stage.centre_home} {skerry} device ls")
+    screen.say(f"Next   SKERRY_HOME={stage.centre_home} {skerry} fleet status")
     screen.say("Stop   Ctrl-C")
 
 

@@ -1,11 +1,20 @@
 """What the demo's steps share: where things are, who runs, and what was measured so far."""
 
+import asyncio
+import json
+import struct
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from fleet.demo.crew import Crew
+from fleet.cli.screen import CommandError
+from fleet.client import Centre, Connection
+from fleet.demo.client import Answer
+from fleet.demo.crew import ClaimError, Crew
+from fleet.demo.load import Load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +41,34 @@ class Agent:
     python: Path
     library: str
 
+    def command(self, *words: str | Path) -> list[str | Path]:
+        """Return the command `skerry-agent WORDS` of this device's installation."""
+        return [self.python, "-P", "-m", "agent", *words, "--home", self.home]
+
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """The scene so far. The one mutable thing of the demo: each step adds what it made."""
+    """The scene so far. The one mutable thing of the demo: each step adds what it made.
+
+    `accuracies` are by version (and `float32`) and runtime; `answers` are what each device
+    answers to `probes`, by version; `given` counts all inferences, `spared` those that
+    could not be: their device was dead because we had killed it. `screens` are shown at the end.
+    """
 
     options: Options
     crew: Crew
+    until: ExitStack
     centre: Mapping[str, str] = field(default_factory=dict)
+    centre_argv: list[str | Path] = field(default_factory=list)
     accuracies: dict[str, dict[str, float]] = field(default_factory=dict)
     agents: list[Agent] = field(default_factory=list)
-    answered: int = 0
+    ids: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, dict[str, list[Answer]]] = field(default_factory=dict)
+    given: int = 0
+    spared: int = 0
+    screens: list[str] = field(default_factory=list)
+    _api: Centre | None = None
+    _load: Load | None = None
 
     @property
     def centre_home(self) -> Path:
@@ -59,6 +85,38 @@ class Stage:
         """Where the bundles are packed, as OCI image layouts."""
         return self.options.folder / "bundles"
 
+    @property
+    def load(self) -> Load:
+        """The clients that ask all the time; only once they do."""
+        if self._load is None:
+            raise RuntimeError("nobody asks yet")
+        return self._load
+
+    @load.setter
+    def load(self, load: Load) -> None:
+        self._load = load
+        self.until.callback(load.close)
+
     def skerry(self, *words: str | Path) -> list[str | Path]:
         """Return the command `skerry WORDS` of this installation."""
         return [Path(sys.executable).with_name("skerry"), *words]
+
+    async def look(self, claim: str, *path: str, **query: str) -> Any:  # noqa: ANN401  # JSON, by the API's reference
+        """Return what the centre's API has at `/api/v1/PATH`.
+
+        Raises:
+            ClaimError: the centre refuses, or can't be reached.
+        """
+        if self._api is None:
+            where = Connection.find(home=self.centre_home, url=None, token_file=None, ca=None)
+            self._api = self.until.enter_context(Centre(where))
+        try:
+            return await asyncio.to_thread(self._api.get, "api", "v1", *path, query=query)
+        except CommandError as error:
+            raise ClaimError(claim, f"{error.what}: {error.why}") from error
+
+    def held_back(self) -> tuple[list[bytes], list[int]]:
+        """Return the held-back rows as the models take them, and the right answers."""
+        content = json.loads((self.models / "rows.json").read_text())
+        rows = [struct.pack(f"<{len(row)}f", *row) for row in content["rows"]]
+        return rows, content["answers"]

@@ -1,0 +1,86 @@
+"""Clients that never stop asking: a thread for each device, and all that they were answered.
+
+A request counts as failed when it is answered with anything but an inference of
+the promised shape, or not at all. Failures carry the time at which they were
+asked: whether nobody could have answered then is for whoever reads them to say.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from itertools import cycle
+
+from fleet.demo.client import Answer, AnswerError, Endpoint, ask, connect
+
+_PAUSE_S = 0.05
+"""Between two requests of one client: light enough for two cores that do everything else too."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Heard:
+    """What one client was answered since it was last looked at: answers by row."""
+
+    answers: Counter[tuple[int, Answer]] = field(default_factory=Counter)
+    failed: list[tuple[float, str]] = field(default_factory=list)
+
+    @property
+    def answered(self) -> int:
+        """How many inferences."""
+        return self.answers.total()
+
+
+class Load:
+    """Asks every device for the same rows, over and over, until it is closed."""
+
+    def __init__(
+        self, endpoints: Mapping[str, Endpoint], rows: Sequence[bytes], clock: Callable[[], float]
+    ) -> None:
+        """Begin. `clock` gives the times of failed requests."""
+        self._rows, self._clock = rows, clock
+        self._lock = threading.Lock()
+        self._heard = {name: Heard() for name in endpoints}
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._ask, args=(name, endpoint), name=f"client of {name}")
+            for name, endpoint in endpoints.items()
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop asking."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def count(self) -> dict[str, int]:
+        """Return how many answers each device has given since they were last taken."""
+        with self._lock:
+            return {name: heard.answered for name, heard in self._heard.items()}
+
+    def take(self) -> dict[str, Heard]:
+        """Return what each device answered since the last call."""
+        with self._lock:
+            taken = self._heard
+            self._heard = {name: Heard() for name in taken}
+        return taken
+
+    def _ask(self, name: str, endpoint: Endpoint) -> None:
+        connection = connect(endpoint.port)
+        for place, row in cycle(enumerate(self._rows)):
+            if self._stop.wait(_PAUSE_S):
+                break
+            asked_at = self._clock()
+            try:
+                answer = ask(connection, endpoint, row)
+            except (AnswerError, OSError, HTTPException) as error:
+                connection.close()  # it opens again by itself
+                with self._lock:
+                    text = f"{type(error).__name__}: {error}"
+                    self._heard[name].failed.append((asked_at, text))
+            else:
+                with self._lock:
+                    self._heard[name].answers[place, answer] += 1
+        connection.close()

@@ -1,0 +1,255 @@
+"""The cable is cut: centre and broker are killed, and one device is killed too, twice.
+
+What is claimed: every other device answers every request meanwhile; the killed
+one serves again with nobody to ask; and when the centre is back, all that
+happened on it arrives, in order, nothing lost, nothing twice. That is shown by
+two books kept apart: the device's ledger, copied while it was alone, and the
+centre's store.
+
+Requests to the killed device while it was dead can't be answered; they are
+counted apart, and each must fall into a time when we had killed it.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.wire import codec, v1
+from fleet.demo.crew import ClaimError, offspring
+from fleet.demo.ledger import Page, arrivals, read
+from fleet.demo.load import Heard
+from fleet.demo.stage import Agent, Stage
+from fleet.demo.steps.rolling import answers_of, check_answers, enough, events_of
+from fleet.demo.steps.setting import GOOD, open_centre, start_agent
+from fleet.demo.wait import until
+
+_CLAIM = "cable"
+_RECORDS = 200
+"""At least so many must wait in the outbox."""
+
+_BEFORE_DEATH = 60
+_AT_ONCE = 5  # pairs of hold and release between two looks
+_WORKER = "agent.workers.child"
+_SOON_S = 0.02
+_GRACE_S = 0.25
+"""A request that is under way when we kill was asked some time before."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Chronicle:
+    """What a device's ledger was seen to hold, and when its agent or worker was dead.
+
+    `first` is the lowest number that waited when the cable was cut.
+    """
+
+    agent: Agent
+    ledger: str
+    first: int
+    records: dict[int, bytes] = field(default_factory=dict)
+    dead: list[tuple[float, float]] = field(default_factory=list)
+
+    async def look(self) -> Page:
+        """Copy what waits to be told.
+
+        Raises:
+            ClaimError: it is not what was there before: it was changed, or is another ledger.
+        """
+        page = await asyncio.to_thread(read, self.agent.home)
+        if page.ledger != self.ledger:
+            raise ClaimError(_CLAIM, f"{self.agent.name} began a new ledger, {page.ledger}")
+        for number, body in page.waiting.items():
+            if self.records.setdefault(number, body) != body:
+                raise ClaimError(_CLAIM, f"record {number} of {self.agent.name} was changed")
+        if sorted(page.waiting) != list(range(page.told + 1 - len(page.waiting), page.told + 1)):
+            raise ClaimError(_CLAIM, f"the outbox of {self.agent.name} has gaps")
+        return page
+
+    @asynccontextmanager
+    async def death(self) -> AsyncIterator[None]:
+        """Note the time within as one in which we had killed it, or a part of it."""
+        loop = asyncio.get_running_loop()
+        began = loop.time() - _GRACE_S
+        yield
+        self.dead.append((began, loop.time()))
+
+
+async def cable(stage: Stage) -> str:
+    """Kill centre and broker for a while, and a device twice; compare the two books at the end."""
+    loop = asyncio.get_running_loop()
+    agent = stage.agents[0]
+    stage.load.take()
+    cut = loop.time()
+    await stage.crew.kill("centre")
+    page = await asyncio.to_thread(read, agent.home)
+    chronicle = Chronicle(agent=agent, ledger=page.ledger, first=page.told + 1 - len(page.waiting))
+    alone_s = await _live_alone(stage, chronicle)
+    page = await chronicle.look()
+    if page.told - len(page.waiting) + 1 != chronicle.first:
+        raise ClaimError(_CLAIM, f"{agent.name} forgot records that nobody had acknowledged")
+    waiting = len(page.waiting)
+    away_s = loop.time() - cut
+    await open_centre(stage, _CLAIM)
+    heard_before = await _replay(stage, chronicle)
+    arrived = await _compare(stage, chronicle)
+    await enough(stage, _CLAIM, [each.name for each in stage.agents])
+    heard = stage.load.take()
+    missed = _missed(chronicle, heard[agent.name])
+    allowed = dict.fromkeys(heard, (GOOD,))
+    count = check_answers(stage, _CLAIM, heard, allowed, forgiven=[agent.name])
+    stage.spared += missed
+    kinds = Counter(codec.decode(body, v1.Event).kind for body in chronicle.records.values())
+    told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    return (
+        f"centre and broker killed for {away_s:.0f} s, {count:,} requests answered meanwhile, "
+        f"0 failed; {agent.name}, killed, served {GOOD} again {alone_s:.1f} s later with no "
+        f"network ({missed} requests found it dead); its outbox held {waiting} records ({told}), "
+        f"was cut off once more after {heard_before}, and all {arrived} numbers of its ledger are "
+        "in the store: in order, none lost, none twice"
+    )
+
+
+async def _live_alone(stage: Stage, chronicle: Chronicle) -> float:
+    """Make things happen on a device that nobody listens to.
+
+    Returns how long it took from the start of the killed agent to an answer.
+    """
+    loop = asyncio.get_running_loop()
+    await _kill_worker(stage, chronicle)
+    await _hold_and_release(stage, chronicle, _BEFORE_DEATH)
+    async with chronicle.death():
+        await stage.crew.kill(chronicle.agent.name)
+        await chronicle.look()
+        began = loop.time()
+        await start_agent(stage, chronicle.agent)
+        await _answers_again(stage, chronicle.agent)
+        took_s = loop.time() - began
+    await _kill_worker(stage, chronicle)
+    await _hold_and_release(stage, chronicle, _RECORDS)
+    return took_s
+
+
+async def _kill_worker(stage: Stage, chronicle: Chronicle) -> None:
+    """Kill the process in which the model runs; wait until another one answers."""
+    agent = stage.crew.children[chronicle.agent.name].process.pid
+    old = {each.pid for each in offspring(agent, running=_WORKER)}
+    async with chronicle.death():
+        for each in offspring(agent, running=_WORKER):
+            each.kill()
+
+        async def replaced() -> bool | None:
+            return bool({each.pid for each in offspring(agent, running=_WORKER)} - old) or None
+
+        await until(stage, _CLAIM, replaced, "the killed worker was not replaced")
+        await _answers_again(stage, chronicle.agent)
+
+
+async def _hold_and_release(stage: Stage, chronicle: Chronicle, enough_records: int) -> None:
+    """Hold the device and release it, again and again, until so much waits to be told."""
+    hold = chronicle.agent.command("hold", "--reason", "the belt is being changed")
+    release = chronicle.agent.command("release")
+    for _ in range(enough_records):
+        if len((await chronicle.look()).waiting) >= enough_records:
+            return
+        for _ in range(_AT_ONCE):
+            await stage.crew.run(_CLAIM, hold)
+            await stage.crew.run(_CLAIM, release)
+    raise ClaimError(_CLAIM, f"holding and releasing left fewer than {enough_records} records")
+
+
+async def _replay(stage: Stage, chronicle: Chronicle) -> int:
+    """Let the outbox be told, and kill its agent in the middle of it; wait until it is empty.
+
+    Returns how many records were acknowledged when it was killed.
+    """
+    start = chronicle.first - 1
+
+    async def under_way() -> int | None:
+        page = await chronicle.look()
+        acked = page.told - len(page.waiting)
+        return acked - start if acked > start else None
+
+    heard = await until(stage, _CLAIM, under_way, "nothing was acknowledged", every_s=_SOON_S)
+    async with chronicle.death():
+        await stage.crew.kill(chronicle.agent.name)
+        page = await chronicle.look()
+        if not page.waiting:
+            raise ClaimError(_CLAIM, "the outbox was empty before its agent could be killed")
+        await start_agent(stage, chronicle.agent)
+        await _answers_again(stage, chronicle.agent)
+
+    async def empty() -> bool | None:
+        """Only what the centre has acknowledged may be gone: so look at the ledger first."""
+        page = await chronicle.look()
+        gone = page.told - len(page.waiting)
+        where = (chronicle.agent, chronicle.ledger)
+        _, acked = await events_of(stage, _CLAIM, *where, beyond=page.told)
+        if gone > acked:
+            raise ClaimError(_CLAIM, f"record {gone} is gone; acknowledged are {acked}")
+        return (not page.waiting and acked == page.told) or None
+
+    await until(stage, _CLAIM, empty, f"{chronicle.agent.name} could not tell all it had to")
+    return heard
+
+
+async def _compare(stage: Stage, chronicle: Chronicle) -> int:
+    """Compare ledger and store, number by number; return how many there are.
+
+    Raises:
+        ClaimError: something was lost, came twice, in another order, or as something else.
+    """
+    page = await chronicle.look()
+    found, _ = await events_of(stage, _CLAIM, chronicle.agent, chronicle.ledger)
+    numbers = [event["number"] for event in found]
+    wanted = list(range(1, page.told + 1))
+    _check_same(numbers, wanted)
+    stored = {event["number"]: event for event in found}
+    for number, body in chronicle.records.items():
+        if _event(stored[number]) != codec.decode(body, v1.Event):
+            raise ClaimError(_CLAIM, f"record {number} is another one in the store")
+    device = stage.ids[chronicle.agent.name]
+    store = stage.centre_home / "store.db"
+    arrived = await asyncio.to_thread(arrivals, store, device, chronicle.ledger)
+    _check_same(arrived, wanted)
+    return len(wanted)
+
+
+def _check_same(found: list[int], wanted: list[int]) -> None:
+    if found == wanted:
+        return
+    lost, twice = sorted(set(wanted) - set(found)), len(found) - len(set(found))
+    how = f"{len(lost)} lost (the first is {lost[0]})" if lost else f"{twice} twice"
+    raise ClaimError(_CLAIM, f"the store has {how if lost or twice else 'them in another order'}")
+
+
+def _event(shown: Mapping[str, Any]) -> v1.Event:
+    return codec.decode(json.dumps(shown).encode(), v1.Event)
+
+
+def _missed(chronicle: Chronicle, heard: Heard) -> int:
+    """Count the requests to the killed device that nobody could answer.
+
+    Raises:
+        ClaimError: one of them was asked while nothing was dead, or was answered wrongly.
+    """
+    for asked_at, text in heard.failed:
+        if not any(began <= asked_at <= ended for began, ended in chronicle.dead):
+            raise ClaimError(_CLAIM, f"a request to {chronicle.agent.name} failed: {text}")
+    return len(heard.failed)
+
+
+async def _answers_again(stage: Stage, agent: Agent) -> None:
+    """Wait until a device answers as it always did."""
+
+    async def answers() -> bool | None:
+        try:
+            given = await answers_of(stage, _CLAIM, agent)
+        except ClaimError:
+            return None
+        stage.given += len(given)
+        return given == stage.answers[GOOD][agent.name] or None
+
+    await until(stage, _CLAIM, answers, f"{agent.name} does not serve {GOOD} again")
