@@ -118,6 +118,7 @@ class Known:
             reported_at=None if self.told is None else self.told.received_at,
             health=None if self.feels is None else self.feels.document,
             health_at=None if self.feels is None else self.feels.received_at,
+            health_late=self.feels is not None and self.feels.late,
         )
 
 

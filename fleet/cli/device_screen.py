@@ -116,7 +116,10 @@ def _variant(told: Mapping[str, Any]) -> Iterator[str]:
 
 def _feels(found: Mapping[str, Any], now: str) -> Iterator[str]:
     health = found["health"]
-    yield f"{_ago(found['health_at'], now)}, of {health['period_s']:.0f} s"
+    if found["health_late"]:  # it waited: what the device's own clock said then is all there is
+        yield f"late, of {health['at'][:19]} by its clock"
+    else:
+        yield f"{_ago(found['health_at'], now)}, of {health['period_s']:.0f} s"
     if health["cpu_ratio"] is not None:
         yield f"cpu {100 * health['cpu_ratio']:.0f} %"
     for name in ("memory", "disk"):

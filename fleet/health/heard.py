@@ -14,7 +14,8 @@ class Heard:
     """One device as it was last heard of. All times but those inside documents are the centre's.
 
     `target.last_seen` is when it came or went, `reported_at` and `health_at` when its last
-    documents of these kinds arrived.
+    documents of these kinds arrived. `health_late`: that one had waited for a connection, and
+    says how the device was when it was measured.
     """
 
     target: Target
@@ -22,12 +23,18 @@ class Heard:
     reported_at: str | None = None
     health: v1.Health | None = None
     health_at: str | None = None
+    health_late: bool = False
 
     @property
     def at(self) -> str | None:
         """When it last said anything; None: it never did."""
         told = [self.target.last_seen, self.reported_at, self.health_at]
         return max((moment for moment in told if moment is not None), default=None)
+
+    @property
+    def feels(self) -> v1.Health | None:
+        """How it feels now, as far as that was heard."""
+        return None if self.health_late else self.health
 
     @property
     def deployments(self) -> tuple[v1.ReportedDeployment, ...]:

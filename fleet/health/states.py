@@ -202,7 +202,7 @@ def _fallback(heard: Heard, _: datetime) -> Finding | None:
 
 
 def _throttled(heard: Heard, _: datetime) -> Finding | None:
-    health = heard.health
+    health = heard.feels
     if health is None or not health.throttled:
         return None
     told = {} if health.temperature_c is None else {"at": f"{health.temperature_c:.0f} °C"}
@@ -210,7 +210,7 @@ def _throttled(heard: Heard, _: datetime) -> Finding | None:
 
 
 def _errors_high(heard: Heard, _: datetime) -> Finding | None:
-    for each in () if heard.health is None else heard.health.deployments:
+    for each in () if heard.feels is None else heard.feels.deployments:
         if each.errors >= ERRORS_LEAST and each.errors > ERROR_SHARE * each.requests:
             return Finding(
                 reason=HealthReason.ERRORS_HIGH,
@@ -222,8 +222,8 @@ def _errors_high(heard: Heard, _: datetime) -> Finding | None:
 
 
 def _disk_nearly_full(heard: Heard, _: datetime) -> Finding | None:
-    free = None if heard.health is None else heard.health.disk_free_bytes
-    total = None if heard.health is None else heard.health.disk_total_bytes
+    free = None if heard.feels is None else heard.feels.disk_free_bytes
+    total = None if heard.feels is None else heard.feels.disk_total_bytes
     if free is None or not total or free >= min(DISK_SHARE * total, DISK_LEAST_BYTES):
         return None
     return Finding(

@@ -124,7 +124,7 @@ def by_served(judged: Judged) -> Mapping[Served, Numbers]:
     """Return the numbers of each bundle under each name on each class of devices."""
     found: dict[Served, list[Numbers]] = {}
     for heard, verdict in judged:
-        if verdict.state in _NOT_HERE:
+        if verdict.state in _NOT_HERE or heard.health_late:
             continue
         for served, numbers in of_served(heard):
             found.setdefault(served, []).append(numbers)

@@ -195,6 +195,11 @@ CASES = {
         State.DEGRADED,
         HealthReason.THROTTLED,
     ),
+    "throttled, as it told late": (
+        heard(health=feels(throttled=True), health_late=True),
+        State.OK,
+        HealthReason.AS_WANTED,
+    ),
     "errors": (
         heard(health=feels(deployments=(ERRORS,))),
         State.DEGRADED,

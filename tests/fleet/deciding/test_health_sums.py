@@ -156,7 +156,7 @@ def test_a_regression_of_half_on_some_devices_is_seen() -> None:
 
 
 def test_what_is_away_counts_for_nothing_good() -> None:
-    """It may serve, its numbers are old, and it is in nobody's sums."""
+    """It may serve, its numbers are old, and it is in nobody's sums; nor is what came late."""
     devices = [
         device(1, durations=[0.01] * 10),
         device(2, durations=[0.01] * 10, online=False),
@@ -175,6 +175,8 @@ def test_what_is_away_counts_for_nothing_good() -> None:
     )
     assert ("1.5.0", 1, 0) == (second.bundle.version, second.serving, second.offline)
     assert [10, 5] == [numbers.requests for numbers in by_served(told).values()]
+    late = [replace(each, health_late=True) for each in devices]
+    assert {} == by_served(judged(late))
 
 
 def test_a_bundle_nobody_reports_is_named_as_far_as_it_is_known() -> None:
