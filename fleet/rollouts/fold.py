@@ -145,12 +145,10 @@ def _settle(rollout: Rollout, now: datetime) -> Rollout:
 def _drive(rollout: Rollout, now: datetime) -> Rollout:
     """Move the waves of a rollout under way, and the rollout by them."""
     classes = unproven(rollout)
-    left = {each.target for each in rollout.targets if each.state is not TargetState.SUPERSEDED}
     waves: list[RolloutWave] = []
     for wave, members in rollout.members():
         happening, judgement = _of_wave(rollout, wave, members, classes, now)
-        last = not any(left & set(each.targets) for each in rollout.waves[len(waves) :])
-        if last and (wave.state in _JUDGED or wave.state is WaveState.WAITING):
+        if _is_overtaken(rollout, wave):
             happening, judgement = WaveHappening.OVERTAKEN, None
         if happening is None and all(each.state in _OVER for each in waves):
             happening = _start(rollout, wave)
@@ -187,6 +185,21 @@ def _of_wave(
     if judgement.verdict is Verdict.FAILURE:
         return WaveHappening.SETTLED_BADLY, judgement
     return (None if passed else _by_verdict(rollout, wave, judgement.verdict, now)), judgement
+
+
+def _is_overtaken(rollout: Rollout, wave: RolloutWave) -> bool:
+    """Tell whether nobody is left here, and whoever comes later needs no word from here.
+
+    A gate that heard of nobody is no gate that was passed: who is still to come
+    waits behind it.
+    """
+    if wave.state not in _JUDGED and wave.state is not WaveState.WAITING:
+        return False
+    heard = [wave] if wave.gate is None else rollout.waves[wave.number - 1 :]
+    targets = rollout.by_target()
+    return all(
+        targets[target].state is TargetState.SUPERSEDED for each in heard for target in each.targets
+    )
 
 
 def _by_verdict(
