@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Progress, Rollout, RolloutWave
-from fleet.rollouts.states import BAD, UNDER_WAY, TargetState, WaveState
+from fleet.rollouts.states import BAD, SETTLED, UNDER_WAY, TargetState, WaveState
 
 _DEADLINE_S = 3600.0
 """For a wave without a gate: only a return is held to it."""
@@ -158,7 +158,7 @@ def _count(members: Sequence[Progress]) -> dict[str, int]:
             counted["bad"] += 1
         elif member.set_aside:
             counted["away"] += 1
-        elif member.state is not TargetState.SUPERSEDED:
+        elif member.state not in SETTLED:
             counted["under_way"] += 1
     return counted
 

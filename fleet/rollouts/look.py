@@ -151,7 +151,8 @@ def _of_return(progress: Progress, target: Target) -> list[Event]:
         return [_event(progress, TargetHappening.RETURNED)] if _is_without(target, name) else []
     said = _said_of(target, back)
     if said is not None and said[0] is Phase.COMMITTED:
-        return [_event(progress, TargetHappening.RETURNED, *said)]
+        # Its last word about the rollout's own revision stays: that is why it went back.
+        return [_event(progress, TargetHappening.RETURNED)]
     failed = said is not None and said[0] in (Phase.REFUSED, Phase.ROLLED_BACK)
     if said is not None and failed and progress.state is TargetState.RETURNING:
         return [_event(progress, TargetHappening.RETURN_FAILED, *said)]
