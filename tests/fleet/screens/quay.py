@@ -87,10 +87,11 @@ class Quay:
         await self.start(version, "--policy", "all-at-once")
         await self.say(*HERE)
 
-    async def ask(self, path: str = "", *, of: str) -> Any:  # noqa: ANN401  # JSON
-        """Return what the API says of a rollout."""
+    async def ask(self, path: str = "", *, of: str | None = None) -> Any:  # noqa: ANN401  # JSON
+        """Return what the API says of a rollout; of none: the list."""
+        which = "" if of is None else f"/{of}"
         async with httpx.AsyncClient(base_url=self.served.plain, trust_env=False) as client:
-            answer = await client.get(f"/api/v1/rollouts/{of}{path}", headers=OPERATOR)
+            answer = await client.get(f"/api/v1/rollouts{which}{path}", headers=OPERATOR)
             return answer.json()
 
     async def tell(self, word: str, body: dict[str, object], *, of: str) -> httpx.Response:
