@@ -40,10 +40,10 @@ OUTBOX_LIMIT_BYTES = 4 * 1024 * 1024
 """What a device keeps to tell: some 20,000 transitions, or three days of health at a document a
 minute with one deployment. Beyond that the oldest health is dropped, then the rest is summed up."""
 
-REPLAY_PER_S = 10
+REPLAY_PER_S = 20
 """Events a device sends in a second when it has many: a day of health, a document a minute, is told
-in two and a half minutes, at some 10 KB a second of a thin uplink. A thousand devices that come
-back together then send what one centre was seen to commit, 10,000 a second; more of them are held
-up by what is not acknowledged yet (the ledger's window)."""
+in a bit more than a minute, at some 20 KB a second of a thin uplink. 500 devices that come back
+together then send what one centre was seen to commit, 10,000 a second; more of them are held up by
+what is not acknowledged yet (the ledger's window)."""
 
 HEALTH_PERIOD_S = 60.0
