@@ -36,15 +36,15 @@ def read(home: Path) -> Page:
     )
 
 
-def arrivals(store: Path, device: str, ledger: str) -> list[int]:
-    """Return the numbers of a ledger's events in the order in which the centre has kept them.
+def arrivals(store: Path, device: str, ledger: str) -> list[tuple[int, bytes]]:
+    """Return a ledger's events, numbers and bytes, in the order in which the centre kept them.
 
     Raises:
         sqlite3.Error: the store can't be read now.
     """
     with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as found:
         rows = found.execute(
-            "SELECT number FROM events WHERE device = ? AND ledger = ? ORDER BY rowid",
+            "SELECT number, document FROM events WHERE device = ? AND ledger = ? ORDER BY rowid",
             (device, ledger),
         ).fetchall()
-    return [number for (number,) in rows]
+    return [(number, bytes(document)) for number, document in rows]

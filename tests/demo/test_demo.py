@@ -155,8 +155,8 @@ def test_accuracies_are_what_another_client_measures(shown: Shown) -> None:
 
     assert len(metrics) == 2, "one measurement a runtime"
     assert {metric["samples"] for metric in metrics} == {len(pixels)}
-    for accuracy in seen.values():
-        assert abs(accuracy - metrics[0]["value"]) <= 0.005
+    for share in seen.values():
+        assert abs(share - metrics[0]["value"]) <= 0.005
     printed = f"{min(seen.values()):.1%}"
     assert f"2.0.0 int8 {printed} / {printed}" in shown.steps["models"]
     assert f"{printed} right, as measured" in shown.steps["waves"]
@@ -319,7 +319,7 @@ def test_the_outbox_arrived_whole(shown: Shown) -> None:
 
 
 def test_its_screens_say_how_each_device_is(shown: Shown) -> None:
-    """Each device has a row with its version, runtime and quantiles, and the centre says the same."""
+    """Each device has a row with its version, runtime and quantiles; the centre says the same."""
     text = "\n".join(shown.lines)
     for name, device in shown.devices().items():
         (row,) = [line for line in shown.lines if name in line.split()]
