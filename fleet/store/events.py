@@ -4,18 +4,23 @@ A device keeps an event until it is acknowledged, and may send it again; what is
 acknowledged is the highest number up to which all are committed here. A folded
 event stands for all numbers from its `first` to its own.
 
-Most are transitions. The others are health documents that found no connection.
+Most are transitions, and stay. The others are health documents that found no
+connection; of them a ledger's latest are kept, by number (`HEALTH_KEPT`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import codec, v1
 from fleet.store import presence
 from fleet.store.tables import acked, events
+
+HEALTH_KEPT = 10_000
+"""Health of longer ago, in numbers of its ledger, is forgotten once it is acknowledged: a week of
+silence at a document a minute is kept, some 8 MB, and a device that is often away fills no disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +54,7 @@ def add(connection: Connection, batch: Sequence[v1.Event], *, now: str) -> Seque
         ],
     )
     spoke = dict.fromkeys((event.fleet, event.device, event.ledger) for event in batch)
-    return [
+    acks = [
         v1.Acked(
             fleet=fleet,
             device=device,
@@ -58,6 +63,11 @@ def add(connection: Connection, batch: Sequence[v1.Event], *, now: str) -> Seque
         )
         for fleet, device, ledger in spoke
     ]
+    waited = {(event.device, event.ledger) for event in batch if event.health is not None}
+    for each in acks:
+        if (each.device, each.ledger) in waited:
+            _forget_health(connection, each)
+    return acks
 
 
 def of_device(connection: Connection, device: str, *, limit: int) -> Sequence[v1.Event]:
@@ -115,6 +125,17 @@ def _is_late(event: v1.Event, here: presence.Presence | None) -> bool:
     if event.kind is v1.EventKind.HEALTH:
         return True
     return here is not None and here.ledger == event.ledger and event.session + 1 < here.session
+
+
+def _forget_health(connection: Connection, through: v1.Acked) -> None:
+    connection.execute(
+        delete(events).where(
+            events.c.device == through.device,
+            events.c.ledger == through.ledger,
+            events.c.number <= through.number - HEALTH_KEPT,
+            events.c.kind == v1.EventKind.HEALTH.value,
+        )
+    )
 
 
 def _kept(row: Row[*tuple[object, ...]]) -> KeptEvent:

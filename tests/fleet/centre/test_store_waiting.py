@@ -202,6 +202,29 @@ def test_events_are_read_by_pages_of_a_ledger(store: Store) -> None:
     assert {v1.EventKind.BOOT} == {each.kind for each in shown}
 
 
+def test_health_of_long_ago_is_forgotten_and_no_transition_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only once it is acknowledged; what is said again afterwards is acknowledged again."""
+    monkeypatch.setattr(events, "HEALTH_KEPT", 4)
+    add_devices(store, [ONE])
+    told = [
+        boot(number, session=1) if number in {2, 5} else waited(feels(number - 1))
+        for number in range(1, 11)
+    ]
+    commit(store, birth(1), *told[1:])  # the first is missing: nothing is acknowledged
+    with store.read() as connection:
+        assert 9 == len(events.after(connection, ONE, "l-1", 0, limit=99))
+
+    [first] = commit(store, told[0])
+    [again] = commit(store, *told)
+
+    assert 10 == first.number == again.number
+    with store.read() as connection:
+        kept = events.after(connection, ONE, "l-1", 0, limit=99)
+    assert [2, 5, 7, 8, 9, 10] == [each.event.number for each in kept]
+
+
 def test_a_store_of_the_first_schema_keeps_what_it_has(tmp_path: Path) -> None:
     """Its events learn their kind from themselves; its health can be covered by what is newer."""
     path = tmp_path / "store.db"
