@@ -9,7 +9,7 @@ brackets. A code nobody here knows shows itself: it comes from something newer.
 from collections.abc import Mapping
 
 from fleet.sentences.health import HEALTH, STATES
-from fleet.sentences.rollouts import DECIDED, PLANNED, ROLLOUTS, TARGETS
+from fleet.sentences.rollouts import DECIDED, PLANNED, ROLLOUTS, TARGETS, WAVES
 from fleet.sentences.sentence import Sentence
 from fleet.sentences.why import WAITING
 from fleet.sentences.wire import PHASES, WIRE
@@ -21,6 +21,7 @@ __all__ = [
     "STATES",
     "TARGETS",
     "UNKNOWN_NEXT",
+    "WAVES",
     "Sentence",
     "explain",
 ]

@@ -6,7 +6,7 @@ from fleet.rollouts.errors import PlanReason
 from fleet.rollouts.gate import GateReason
 from fleet.rollouts.plan import ObstacleReason
 from fleet.rollouts.progress import PersonReason
-from fleet.rollouts.states import RolloutState, TargetState
+from fleet.rollouts.states import RolloutState, TargetState, WaveState
 from fleet.selector import EVERYTHING, GRAMMAR
 from fleet.sentences.sentence import Sentence
 
@@ -115,14 +115,25 @@ TARGETS: Mapping[TargetState, str] = {
     TargetState.NOT_ASKED: "was never asked",
 }
 
+WAVES: Mapping[WaveState, str] = {
+    WaveState.WAITING: "a wave before it has not passed",
+    WaveState.RUNNING: "its targets are asked, and on their way",
+    WaveState.SOAKING: "enough of them serve it, and are watched for a while",
+    WaveState.INCONCLUSIVE: "its gate can't decide",
+    WaveState.PASSED: "its gate let the next wave start",
+    WaveState.FAILED: "its gate failed",
+    WaveState.ABORTED: "the rollout ended before its gate decided",
+    WaveState.SUPERSEDED: "something newer is wanted on all of its targets",
+}
+
 ROLLOUTS: Mapping[RolloutState, str] = {
     RolloutState.PLANNED: "not started",
-    RolloutState.RUNNING: "running",
-    RolloutState.DONE: "done",
-    RolloutState.FAILED: "failed: at least one target did not take it",
-    RolloutState.PAUSED: "paused",
-    RolloutState.ROLLING_BACK: "rolling back",
-    RolloutState.ROLLED_BACK: "rolled back",
-    RolloutState.ABORTED: "aborted",
-    RolloutState.SUPERSEDED: "superseded: something newer is wanted everywhere",
+    RolloutState.RUNNING: "its waves are under way",
+    RolloutState.PAUSED: "nobody new is asked until a person resumes it",
+    RolloutState.ROLLING_BACK: "its targets go back to what they had",
+    RolloutState.DONE: "all of its waves have passed",
+    RolloutState.ROLLED_BACK: "whoever could be reached is back on what they had",
+    RolloutState.FAILED: "a target did not take it, or could not go back",
+    RolloutState.ABORTED: "a person ended it, and whoever has it keeps it",
+    RolloutState.SUPERSEDED: "something newer is wanted on all of its targets",
 }

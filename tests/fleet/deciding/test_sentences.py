@@ -11,7 +11,7 @@ from fleet.rollouts.errors import PlanReason
 from fleet.rollouts.gate import GateReason
 from fleet.rollouts.plan import ObstacleReason
 from fleet.rollouts.progress import PersonReason
-from fleet.rollouts.states import RolloutState, TargetState
+from fleet.rollouts.states import RolloutState, TargetState, WaveState
 from fleet.rollouts.why import WhyReason
 from fleet.sentences import (
     PHASES,
@@ -20,6 +20,7 @@ from fleet.sentences import (
     STATES,
     TARGETS,
     UNKNOWN_NEXT,
+    WAVES,
     Sentence,
     explain,
 )
@@ -87,9 +88,10 @@ def test_an_unknown_code_shows_itself() -> None:
 
 def test_every_phase_and_state_has_its_words() -> None:
     """And nothing else has."""
-    assert (set(PHASES), set(TARGETS), set(ROLLOUTS), set(STATES)) == (
+    assert (set(PHASES), set(TARGETS), set(WAVES), set(ROLLOUTS), set(STATES)) == (
         set(Phase),
         set(TargetState),
+        set(WaveState),
         set(RolloutState),
         set(State),
     )
