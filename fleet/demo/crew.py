@@ -47,8 +47,10 @@ class Crew:
         """Return the long-lived children by name."""
         return self._children
 
-    async def run(self, claim: str, argv: Sequence[str | Path], *, limit_s: float = 60) -> str:
-        """Run one command to its end and return what it printed.
+    async def run(
+        self, claim: str, argv: Sequence[str | Path], *, limit_s: float = 60, shown: bool = False
+    ) -> str:
+        """Run one command to its end and return what it printed; `shown`: to the screen instead.
 
         Raises:
             ClaimError: it failed, or took longer than `limit_s`; the message has its last lines.
@@ -56,7 +58,7 @@ class Crew:
         process = await asyncio.create_subprocess_exec(
             *map(str, argv),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=None if shown else asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=self._folder,
             env=self._environment,
@@ -75,7 +77,7 @@ class Crew:
         if process.returncode != 0:
             tail = "\n".join(err.decode(errors="replace").strip().splitlines()[-6:])
             raise ClaimError(claim, f"`{_shown(argv)}` ended with {process.returncode}\n{tail}")
-        return out[:_OUTPUT_LIMIT_BYTES].decode(errors="replace")
+        return (out or b"")[:_OUTPUT_LIMIT_BYTES].decode(errors="replace")
 
     async def start(self, name: str, argv: Sequence[str | Path]) -> Child:
         """Start a long-lived child; its output goes to `NAME.log` in the demo's folder."""

@@ -13,6 +13,7 @@ from http.client import HTTPException
 from itertools import cycle
 
 from fleet.demo.client import Answer, AnswerError, Endpoint, ask, connect
+from fleet.demo.crew import ClaimError
 
 _PAUSE_S = 0.05
 """Between two requests of one client: light enough for two cores that do everything else too."""
@@ -29,6 +30,18 @@ class Heard:
     def answered(self) -> int:
         """How many inferences."""
         return self.answers.total()
+
+
+def check_no_failure(claim: str, name: str, failed: Sequence[tuple[float, str]]) -> None:
+    """Check that no request to a device failed.
+
+    Raises:
+        ClaimError: some did.
+    """
+    if failed:
+        raise ClaimError(
+            claim, f"{len(failed)} requests to {name} failed, the first with {failed[0][1]}"
+        )
 
 
 class Load:
@@ -59,6 +72,11 @@ class Load:
         """Return how many answers each device has given since they were last taken."""
         with self._lock:
             return {name: heard.answered for name, heard in self._heard.items()}
+
+    def failures(self) -> dict[str, list[tuple[float, str]]]:
+        """Return the failed requests of each device since they were last taken."""
+        with self._lock:
+            return {name: list(heard.failed) for name, heard in self._heard.items()}
 
     def take(self) -> dict[str, Heard]:
         """Return what each device answered since the last call."""

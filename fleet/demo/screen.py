@@ -1,10 +1,13 @@
-"""What the demo prints: a line a step, and at the end where to look."""
+"""What the demo prints: a line a step, how each device is, and at the end where to look."""
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fleet.cli.marks import Mark, Screen, show
+from fleet.cli.marks import Column, Mark, Screen, latency, show
 from fleet.cli.screen import Color
+from fleet.clock import age
 
 _INDENT = 14
 
@@ -13,8 +16,30 @@ def line(mark: Mark, name: str, text: str, took_s: float) -> None:
     """Print one step: its mark, name, what was seen, and how long it took."""
     screen = _screen()
     label = f"  {screen.mark(mark)} {name}"
-    show(screen.told(label, f"{text}   {took_s:.1f} s", indent=_INDENT))
+    show(screen.told(label, f"{text} ({took_s:.1f} s)", indent=_INDENT))
     sys.stdout.flush()
+
+
+def devices(found: Sequence[Mapping[str, Any]], now: str) -> None:
+    """Print a row for each device: what it runs, how fast, and when it was last heard."""
+    screen = _screen()
+    columns = [Column(title=title) for title in ("state", "name", "serves", "runtime")]
+    columns += [Column(title=title, right=True) for title in ("p50", "p95", "p99", "heard")]
+    show(screen.table(columns, [_row(screen, device, now) for device in found]))
+    sys.stdout.flush()
+
+
+def _row(screen: Screen, device: Mapping[str, Any], now: str) -> list[str]:
+    (served,), (deployment,) = device["serves"], device["deployments"]
+    quantiles = [latency(device["numbers"][name]) for name in ("p50_s", "p95_s", "p99_s")]
+    return [
+        screen.state(Mark(device["state"]["word"]), device["state"]["word"]),
+        device["name"],
+        f"{served['name']} {served['version']}",
+        deployment["active"]["runtime"],
+        *quantiles,
+        age(device["heard_at"], now),
+    ]
 
 
 def failed(name: str, text: str) -> None:

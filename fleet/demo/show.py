@@ -82,11 +82,12 @@ async def _take(stage: Stage) -> None:
     async with asyncio.TaskGroup() as tasks:
         for step in STEPS:
             tasks.create_task(take(step), name=step.name)
-    for text in stage.screens:
-        screen.say("")
-        screen.say(text)
+    screen.say()
+    screen.devices(stage.devices, stage.as_of)
+    screen.say()
+    await stage.crew.run("health", stage.skerry("fleet", "status"), shown=True)
     dead = f" {stage.spared} more found a device dead that we had killed." if stage.spared else ""
-    screen.say("")
+    screen.say()
     screen.say(
         f"{len(stage.agents)} devices serve digits {GOOD}. {stage.given:,} inferences, "
         f"0 failed.{dead} {loop.time() - started:.0f} s."

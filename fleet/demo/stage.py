@@ -14,7 +14,7 @@ from fleet.cli.screen import CommandError
 from fleet.client import Centre, Connection
 from fleet.demo.client import Answer
 from fleet.demo.crew import ClaimError, Crew
-from fleet.demo.load import Load
+from fleet.demo.load import Load, check_no_failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,8 @@ class Stage:
 
     `accuracies` are by version (and `float32`) and runtime; `answers` are what each device
     answers to `probes`, by version; `given` counts all inferences, `spared` those that
-    could not be: their device was dead because we had killed it. `screens` are shown at the end.
+    could not be: their device was dead because we had killed it. `devices` are shown at the end, as
+    the centre knew them at `as_of`.
     """
 
     options: Options
@@ -66,7 +67,8 @@ class Stage:
     answers: dict[str, dict[str, list[Answer]]] = field(default_factory=dict)
     given: int = 0
     spared: int = 0
-    screens: list[str] = field(default_factory=list)
+    devices: list[dict[str, Any]] = field(default_factory=list)
+    as_of: str = ""
     _api: Centre | None = None
     _load: Load | None = None
 
@@ -96,6 +98,16 @@ class Stage:
     def load(self, load: Load) -> None:
         self._load = load
         self.until.callback(load.close)
+
+    def check_load(self, claim: str) -> None:
+        """Check that no request has failed yet, if anybody asks at all.
+
+        Raises:
+            ClaimError: some did.
+        """
+        if self._load is not None:
+            for name, failed in self._load.failures().items():
+                check_no_failure(claim, name, failed)
 
     def skerry(self, *words: str | Path) -> list[str | Path]:
         """Return the command `skerry WORDS` of this installation."""

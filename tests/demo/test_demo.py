@@ -166,6 +166,7 @@ def test_accuracies_are_what_another_client_measures(shown: Shown) -> None:
 def test_the_first_version_is_worse_and_the_bad_one_at_chance(shown: Shown) -> None:
     """Another build of the same rows on both runtimes gives the printed accuracies."""
     held_back = Dataset(name="again", npz=(shown.folder / "models" / "rows.npz").read_bytes())
+    here = there = 0.0
     for version, form in (("1.0.0", "int8"), ("3.0.0", "dynamic range")):
         content = (shown.folder / "models" / f"{version}.tflite").read_bytes()
         here, there = (
