@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
+import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from agent.wire.phases import Phase
+from fleet.cli.screen import ExitCode
 from fleet.identity.places import Home
 from fleet.store.engine import Store
 from tests.fleet.screens.quay import AWAY, HERE, Quay, quay_of
 
 GOLDEN = Path(__file__).parent / "golden"
+PAGE = Path(__file__).parents[3] / "docs" / "rollouts.md"
 SOME_ID = "r-aaaaaaaaaaaaaaaa"
 
 
@@ -92,6 +96,29 @@ async def test_a_bad_model_is_shown_with_its_reason(quay: Quay) -> None:
     assert golden("rollout-back.txt", back[92]) == back[92]
     assert "rolling-back" in back[92]
     assert "name-d-4 did not take it" in " ".join(back[92].split())
+
+
+async def test_the_page_about_rollouts_is_true(quay: Quay) -> None:
+    """Its screens are the golden ones, and every command in it does what the page says it does."""
+    page = PAGE.read_text()
+    for name in ("rollout-plan", "rollout-moving", "rollout-why", "rollout-back"):
+        assert (GOLDEN / f"{name}.txt").read_text() in page
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    commands = [shlex.split(line)[1:] for block in blocks for line in block.splitlines()]
+    await quay.serve_all()
+    rollout = ""
+    for command in commands:
+        words = [rollout if word == "$ROLLOUT" else word for word in command]
+        if words[1] == "watch":
+            words[-1] = "0"  # nobody has an hour here
+        ended = await quay.people.skerry(*words)
+        assert ended.code == (ExitCode.STILL_RUNNING if words[1] == "watch" else 0), ended.err
+        if found := re.search(r"started (r-\w+)", ended.out):
+            rollout = found[1]
+            await quay.look()
+
+    assert 10 == len(commands)
+    assert "rolling-back" == (await quay.ask(of=rollout))["state"]
 
 
 @pytest.mark.parametrize(("name", "value"), [("SKERRY_ASCII", "1"), ("LC_ALL", "C")])
