@@ -19,6 +19,7 @@ from fleet.inventory import Inventory, Target
 from fleet.rollouts.asking import due
 from fleet.rollouts.documents import renewed
 from fleet.rollouts.fold import fold
+from fleet.rollouts.look import seen
 from fleet.rollouts.plan import Plan, plan
 from fleet.rollouts.policy import ALL_AT_ONCE, RolloutRequest
 from fleet.rollouts.progress import Rollout, RolloutEvent, begin
@@ -35,6 +36,16 @@ FACTS = {
     facts.RUNTIME: "litert",
     facts.RUNTIME_VERSION: "2.3.0",
 }
+
+
+def look(rollout: Rollout, inventory: Inventory, now: datetime = NOW) -> Rollout:
+    """One pass of the rim that has only looked."""
+    return fold(rollout, seen(rollout, inventory, now), now)
+
+
+def states(rollout: Rollout) -> dict[str, str]:
+    """Return the state of each target."""
+    return {progress.target: str(progress.state) for progress in rollout.targets}
 
 
 class Paper:

@@ -9,7 +9,8 @@ from agent.wire.phases import Phase
 from agent.wire.v1 import DeploymentSettings, Order
 from fleet.inventory import Inventory
 from fleet.rollouts.check import check
-from fleet.rollouts.plan import Exclusion, Plan, Wave
+from fleet.rollouts.plan import Exclusion, Plan
+from fleet.rollouts.waves import Wave
 from tests.fleet.deciding.paper import Paper
 
 
@@ -24,14 +25,17 @@ def _deployment(plan: Plan, **changes: object) -> Plan:
 
 BREAKS: dict[str, Callable[[Plan], Plan]] = {
     "a target is in one wave": lambda plan: replace(
-        plan, waves=(*plan.waves, Wave(number=2, targets=("d-1",)))
+        plan, waves=(*plan.waves, Wave(number=2, title="", targets=("d-1",)))
     ),
     "who has a step is in a wave, and nobody else": lambda plan: replace(plan, waves=()),
     "a target is decided once": lambda plan: replace(
         plan, excluded=(Exclusion(target="d-1", name="buoy-1", reason="NO_CHANGE"),)
     ),
     "who was asked for is decided": lambda plan: replace(
-        plan, steps=plan.steps[:1], waves=(Wave(number=1, targets=("d-1",)),), blast_radius=1
+        plan,
+        steps=plan.steps[:1],
+        waves=(Wave(number=1, title="", targets=("d-1",)),),
+        blast_radius=1,
     ),
     "who was not asked for is left alone": lambda plan: replace(
         plan, request=replace(plan.request, selector=None, targets=("d-1",))

@@ -10,13 +10,21 @@ from hypothesis import strategies as st
 from agent.wire import facts
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from agent.wire.v1 import DeploymentSettings, Hold, Order, Reported
+from agent.wire.v1 import (
+    Active,
+    Deployment,
+    DeploymentSettings,
+    Hold,
+    Order,
+    Reported,
+    ReportedDeployment,
+)
 from fleet.inventory import Inventory
 from fleet.rollouts.check import check
 from fleet.rollouts.documents import renewed
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.plan import Plan, find_policy, plan
-from fleet.rollouts.policy import ALL_AT_ONCE, CAREFUL, Percent, Policy, RolloutRequest, WaveRule
+from fleet.rollouts.policy import ALL_AT_ONCE, BUILT_IN, RolloutRequest
 from fleet.selector import parse
 from models.card import Requirements
 from tests.fleet.deciding.paper import Paper
@@ -80,19 +88,22 @@ def test_a_target_that_wants_it_already_is_left_as_it_is(paper: Paper) -> None:
 
 
 def test_another_bundle_or_other_settings_are_a_new_revision(paper: Paper) -> None:
-    """And only those; settings that nobody mentioned stay."""
+    """And only those; settings that nobody mentioned stay.
+
+    One number is left free, for an older rollout that is rolled back in between.
+    """
     mine = DeploymentSettings(threads=2)
     held = replace(paper.deployment(revision=3), settings=mine, unit="pair")
     target = paper.target(desired=paper.desired("d-1", held, generation=3))
     inventory = paper.inventory(target)
 
     newer = paper.plan(inventory, paper.request("2.0.0")).steps[0]
-    assert newer.deployment.revision == 4
+    assert newer.deployment.revision == 5
     assert newer.replaces == held
     assert ("pair", mine) == (newer.deployment.unit, newer.deployment.settings)
 
     tuned = paper.plan(inventory, paper.request(settings=DeploymentSettings())).steps[0]
-    assert (4, held.bundle) == (tuned.deployment.revision, tuned.deployment.bundle)
+    assert (5, held.bundle) == (tuned.deployment.revision, tuned.deployment.bundle)
     assert tuned.deployment.settings == DeploymentSettings()
     assert tuned.fetch_bytes == 0
 
@@ -123,7 +134,7 @@ def test_a_revision_never_returns(paper: Paper) -> None:
         revision=41,
     )
     planned = paper.plan(paper.inventory(reported), paper.request("2.0.0"))
-    assert planned.steps[0].deployment.revision == 42
+    assert planned.steps[0].deployment.revision == 43
 
 
 def test_a_target_ahead_of_the_store_is_not_driven_back(paper: Paper) -> None:
@@ -215,16 +226,63 @@ def test_a_plain_secret_is_refused_before_anybody_gets_it(paper: Paper) -> None:
     assert raised.value.reason is Reason.SECRET_IN_DOCUMENT
 
 
-def test_a_policy_with_gates_is_refused_while_nothing_carries_them_out(paper: Paper) -> None:
-    """Better told than unprotected: careful is not silently all at once."""
-    request = paper.request(policy="careful")
-    ungated = Policy(name="two-steps", waves=(WaveRule(size=Percent(percent=50)),) * 2)
-    bundles = paper.cards(request.bundle)
+def active(deployment: Deployment) -> Active:
+    digest = deployment.bundle.digest
+    return Active(
+        revision=deployment.revision,
+        bundle=deployment.bundle,
+        variant=digest,
+        runtime="litert",
+        accelerator="cpu",
+    )
 
-    for policy in (CAREFUL, ungated):
-        with pytest.raises(PlanError, match=policy.name) as raised:
-            plan(request, policy, paper.inventory(paper.target()), bundles, paper.now)
-        assert raised.value.reason is PlanReason.POLICY_NOT_CARRIED_OUT
+
+@pytest.mark.parametrize(
+    ("phase", "serves", "told", "expected"),
+    [
+        (Phase.COMMITTED, "2.0.0", 5, "2.0.0"),
+        (Phase.PROBATION, "2.0.0", 5, "2.0.0"),
+        (Phase.FETCHING, "1.0.0", 5, "1.0.0"),
+        (Phase.REFUSED, "1.0.0", 5, "1.0.0"),
+        (Phase.ROLLED_BACK, "1.0.0", 5, "1.0.0"),
+        (Phase.COMMITTED, "1.0.0", 3, "1.0.0"),
+        (Phase.COMMITTED, "1.0.0", 4, "2.0.0"),
+        (Phase.FETCHING, None, 5, "2.0.0"),
+        (Phase.REFUSED, None, 5, None),
+        (Phase.ROLLED_BACK, None, 5, None),
+    ],
+    ids=[
+        "what it has committed",
+        "what serves on trial is what it wants",
+        "not yet here: what serves meanwhile",
+        "refused: what serves instead",
+        "rolled back: what serves instead",
+        "it has not heard yet: what serves",
+        "it is on its way back: where it goes",
+        "its first one, on the way",
+        "its first one, refused: nothing",
+        "its first one, rolled back: nothing",
+    ],
+)
+def test_a_target_goes_back_to_what_it_has_proven(
+    paper: Paper, phase: Phase, serves: str | None, told: int, expected: str | None
+) -> None:
+    """Not to what it merely wants, nor to what it has refused."""
+    wanted = paper.deployment(revision=5, version="2.0.0")
+    target = paper.target(desired=paper.desired("d-1", wanted, generation=9))
+    said = ReportedDeployment(
+        name="digits",
+        revision=told,
+        digest=paper.bundle("2.0.0" if told == 5 else "1.0.0").digest,
+        phase=phase,
+        active=None if serves is None else active(paper.deployment(version=serves)),
+    )
+    report = Reported(fleet=paper.fleet, device="d-1", session=1, deployments=(said,))
+    step = paper.plan(
+        paper.inventory(replace(target, reported=report)), paper.request("3.0.0")
+    ).steps[0]
+
+    assert expected == (None if step.replaces is None else step.replaces.bundle.version)
 
 
 def test_policies_are_found_by_name() -> None:
@@ -347,9 +405,11 @@ def test_planning_again_from_where_a_plan_leads_yields_no_step(
     """The property worth having first; and every plan on the way has a clean bill."""
     inventory = data.draw(inventories(paper))
     request = data.draw(requests(paper))
-    planned = paper.plan(inventory, request)
+    policy = data.draw(st.sampled_from(list(BUILT_IN.values())))
+    cards = paper.cards(request.bundle)
+    planned = plan(request, policy, inventory, cards, paper.now)
     after = paper.carried_out(inventory, planned)
-    again = paper.plan(after, request)
+    again = plan(request, policy, after, cards, paper.now)
 
     assert again.steps == ()
     assert check(planned, inventory) == check(again, after) == ()
