@@ -72,7 +72,7 @@ class Crew:
             raise ClaimError(claim, f"`{_shown(argv)}` took longer than {limit_s:g} s") from None
         finally:
             if process.returncode is None:
-                process.kill()
+                _signal(process, signal.SIGKILL)
                 await process.wait()
         if process.returncode != 0:
             tail = "\n".join(err.decode(errors="replace").strip().splitlines()[-6:])
@@ -126,13 +126,13 @@ class Crew:
         """End every child, newest first: ask, wait 10 s, then kill."""
         for child in reversed(self._children.values()):
             if child.process.returncode is None:
-                child.process.terminate()
+                _signal(child.process, signal.SIGTERM)
         for child in reversed(self._children.values()):
             try:
                 async with asyncio.timeout(10):
                     await child.process.wait()
             except TimeoutError:
-                child.process.kill()
+                _signal(child.process, signal.SIGKILL)
                 await child.process.wait()
         self._children.clear()
 
@@ -164,6 +164,15 @@ def _shown(argv: Sequence[str | Path]) -> str:
     return " ".join(
         Path(part).name if number == 0 else str(part) for number, part in enumerate(argv)
     )
+
+
+def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+    """Send a signal to a child that may have ended just now.
+
+    The process's own methods would poll it first, and so take its end from asyncio.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)
 
 
 def _die_with_parent() -> None:

@@ -95,16 +95,16 @@ async def cable(stage: Stage) -> str:
     arrived = await _compare(stage, chronicle)
     await enough(stage, _CLAIM, [each.name for each in stage.agents])
     heard = stage.load.take()
-    missed = _missed(chronicle, heard[agent.name])
+    spared = missed(chronicle, heard[agent.name])
     allowed = dict.fromkeys(heard, (GOOD,))
     count = check_answers(stage, _CLAIM, heard, allowed, forgiven=[agent.name])
-    stage.spared += missed
+    stage.spared += spared
     kinds = Counter(codec.decode(body, v1.Event).kind for body in chronicle.records.values())
     told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
     return (
         f"centre and broker killed for {away_s:.0f} s, {count:,} requests answered meanwhile, "
         f"0 failed; {agent.name}, killed, served {GOOD} again {alone_s:.1f} s later with no "
-        f"network ({missed} requests found it dead); its outbox held {waiting} records ({told}), "
+        f"network ({spared} requests found it dead); its outbox held {waiting} records ({told}), "
         f"was cut off once more after {heard_before}, and all {arrived} numbers of its ledger are "
         "in the store: in order, none lost, none twice"
     )
@@ -228,7 +228,7 @@ def check_same(found: Sequence[int], wanted: Sequence[int]) -> None:
         raise ClaimError(_CLAIM, "the records came in another order, or some that nobody told")
 
 
-def _missed(chronicle: Chronicle, heard: Heard) -> int:
+def missed(chronicle: Chronicle, heard: Heard) -> int:
     """Count the requests to the killed device that nobody could answer.
 
     Raises:

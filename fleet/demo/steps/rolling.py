@@ -100,10 +100,11 @@ async def bad_model(stage: Stage) -> str:
         if other is not None
         else "no tflite-runtime here, so its weights were damaged before it was signed"
     )
-    served = f"only {', '.join(sorted(activated))} ever served it" if activated else "nobody served"
+    who = f"only {', '.join(sorted(activated))}" if activated else "nobody"
     return (
         f"{BAD} ({what}): {refused} ({told['class_name']}) refused it by its golden vectors, "
-        f"all are back on {GOOD} by themselves; {served}; {count:,} requests meanwhile, 0 failed"
+        f"all are back on {GOOD} by themselves; {who} ever served it; {count:,} requests "
+        "meanwhile, 0 failed"
     )
 
 
