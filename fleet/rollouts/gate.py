@@ -82,11 +82,6 @@ def judge(  # noqa: PLR0911  # a ladder of rules, one return each
     def said(verdict: Verdict, why: GateReason, **parameters: str) -> Judgement:
         return Judgement(verdict=verdict, reason=why, parameters=parameters, **counted)
 
-    if wave.gate is None:
-        verdict, why = _ungated(counted)
-        failed = {"bad": str(counted["bad"]), "of": str(total), "limit": "0"}
-        return said(verdict, why, **(failed if verdict is Verdict.FAILURE else {}))
-    gate, ended = wave.gate, counted["good"] + counted["bad"]
     canary = next(
         (each for each in members if each.state in BAD and each.class_name in unproven), None
     )
@@ -98,6 +93,11 @@ def judge(  # noqa: PLR0911  # a ladder of rules, one return each
             class_name=canary.class_name,
             cause=canary.reason or str(canary.state),
         )
+    if wave.gate is None:
+        verdict, why = _ungated(counted)
+        failed = {"bad": str(counted["bad"]), "of": str(total), "limit": "0"}
+        return said(verdict, why, **(failed if verdict is Verdict.FAILURE else {}))
+    gate, ended = wave.gate, counted["good"] + counted["bad"]
     sampled = ended >= gate.minimum_sample
     if sampled and counted["bad"] * 100 > gate.error_percent * total:
         return said(

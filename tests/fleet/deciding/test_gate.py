@@ -1,4 +1,4 @@
-"""A gate says success, failure, inconclusive or nothing yet: by what ended, never by what didn't."""
+"""A gate says success, failure, inconclusive or nothing yet: by what ended, not by what didn't."""
 
 from datetime import timedelta
 
@@ -115,6 +115,8 @@ def test_a_canary_must_succeed() -> None:
     assert (Verdict.FAILURE, GateReason.CANARY_FAILED) == (judgement.verdict, judgement.reason)
     assert {"target": "d-1", "class_name": "a", "cause": "refused"} == judgement.parameters
     assert Verdict.FAILURE is not said(loosest, several(good=50, bad=1)).verdict
+    ungated = said(None, several(good=50, bad=1, busy=1), unproven=CLASSES)
+    assert GateReason.CANARY_FAILED == ungated.reason
 
 
 COUNTS = st.fixed_dictionaries(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -168,6 +169,7 @@ class AnyWorld(RuleBasedStateMachine):
     def number(self, drawn: int) -> int:
         return drawn % len(self.world.devices) + 1
 
+    @precondition(lambda self: len(self.world.rollouts) <= 5)
     @rule(
         deployment=st.sampled_from(["digits", "digits", "digits", "wake"]),
         policy=st.sampled_from(POLICIES),
@@ -177,8 +179,6 @@ class AnyWorld(RuleBasedStateMachine):
     def a_rollout_starts(
         self, deployment: str, policy: Policy, conduct: tuple[Conduct, Conduct], some: set[int]
     ) -> None:
-        if len(self.world.rollouts) > 5:
-            return
         self.versions += 1
         version = f"{self.versions}.0.0"
         for runtime, how in zip((LITERT, TFLITE), conduct, strict=True):
@@ -186,15 +186,14 @@ class AnyWorld(RuleBasedStateMachine):
         targets = sorted({f"d-{self.number(each)}" for each in some})
         self.world.start(version, deployment, policy, *targets)
 
+    @precondition(lambda self: self.versions and len(self.world.rollouts) <= 5)
     @rule(policy=st.sampled_from(POLICIES), which=NUMBERS)
     def an_old_version_is_wanted_again(self, policy: Policy, which: int) -> None:
-        if self.versions and len(self.world.rollouts) <= 5:
-            self.world.start(f"{which % self.versions + 1}.0.0", "digits", policy)
+        self.world.start(f"{which % self.versions + 1}.0.0", "digits", policy)
 
+    @precondition(lambda self: self.world.rollouts)
     @rule(which=NUMBERS, word=st.sampled_from(WORDS))
     def a_person_says(self, which: int, word: RolloutHappening) -> None:
-        if not self.world.rollouts:
-            return
         name = list(self.world.rollouts)[-1 - which % len(self.world.rollouts)]
         before = self.world.rollouts[name]
         with contextlib.suppress(IllegalEventError):
