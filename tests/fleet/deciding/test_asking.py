@@ -1,16 +1,20 @@
 """Who is asked, when, and who no longer."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
+from agent.wire.phases import Phase
 from fleet.inventory import Inventory
-from fleet.rollouts.asking import due
+from fleet.rollouts.asking import due, look_again_at, overtaken
 from fleet.rollouts.fold import fold
 from fleet.rollouts.look import seen
+from fleet.rollouts.plan import plan
+from fleet.rollouts.policy import CAREFUL
 from fleet.rollouts.progress import Rollout, RolloutEvent, begin
 from fleet.rollouts.states import RolloutHappening, RolloutState, WaveState
 from tests.fleet.deciding.paper import NOW, Paper, look, states
-
-Running = tuple[Rollout, Inventory]
 
 STARTED = RolloutEvent(rollout=RolloutHappening.STARTED)
 ABORTED = RolloutEvent(rollout=RolloutHappening.ABORTED, by="ana")
@@ -47,3 +51,73 @@ def test_an_aborted_rollout_asks_nobody_any_more(paper: Paper, start: bool) -> N
 
     assert (RolloutState.ABORTED, ()) == (rollout.state, due(rollout, NOW))
     assert [WaveState.ABORTED] == [wave.state for wave in rollout.waves]
+
+
+def careful(paper: Paper, inventory: Inventory) -> Rollout:
+    """Start a rollout under the default policy; nothing is written yet."""
+    request = paper.request("2.0.0", policy="careful")
+    planned = plan(request, CAREFUL, inventory, paper.cards(request.bundle), NOW)
+    return fold(begin(planned, "r-1"), [STARTED], NOW)
+
+
+def asked(rollout: Rollout) -> list[str]:
+    return [progress.target for progress in due(rollout, NOW)]
+
+
+def test_no_more_of_an_unproven_class_are_asked_than_its_canaries(paper: Paper) -> None:
+    """Also where a wave has many of it: the first one to be back goes alone."""
+    inventory = paper.inventory(*paper.targets(6, online=False))
+    rollout = careful(paper, inventory)
+    assert asked(rollout) == []
+    here = [replace(target, online=True) for target in inventory.targets]
+    rollout = look(rollout, paper.inventory(*here))
+
+    assert asked(rollout) == ["d-1"]
+
+
+def test_a_newer_rollout_overtakes_whoever_was_not_asked_yet(paper: Paper) -> None:
+    """With a step or without: also who already serves what is wanted now. Another name's nobody."""
+    held = [
+        paper.target(number, desired=paper.desired(f"d-{number}", paper.deployment()))
+        for number in (1, 2, 3)
+    ]
+    older = careful(paper, paper.inventory(*held))
+    written = paper.written(paper.inventory(*held), {"d-1": older.by_target()["d-1"].deployment})
+    older = look(older, written)
+    back = paper.plan(written, paper.request("1.0.0"))
+    assert ["d-1"] == [step.target for step in back.steps]
+
+    older = fold(older, overtaken(older, back), NOW)
+    assert states(older) == {"d-1": "asked", "d-2": "superseded", "d-3": "superseded"}
+    other = paper.plan(written, paper.request("1.0.0", deployment="wake"))
+    assert overtaken(older, other) == ()
+
+
+def test_the_clock_is_looked_at_again_when_time_may_decide(paper: Paper) -> None:
+    """A wave's deadline, a target's, the end of a soak; nothing, where nobody is waited for."""
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    inventory = paper.inventory(*paper.targets(1))
+    rollout = careful(paper, inventory)
+    assert look_again_at(rollout, NOW) == NOW + hour
+    inventory = paper.written(inventory, {"d-1": rollout.targets[0].deployment})
+    rollout = look(rollout, inventory, NOW + minute)
+    assert look_again_at(rollout, NOW + hour) == NOW + hour + minute
+    rollout = look(rollout, paper.says(inventory, "d-1", Phase.COMMITTED), NOW + 2 * minute)
+    assert rollout.waves[0].state is WaveState.SOAKING
+    assert look_again_at(rollout, NOW + 2 * minute) == NOW + 3 * minute
+    rollout = fold(rollout, [], NOW + 3 * minute)
+
+    assert (RolloutState.DONE, None) == (rollout.state, look_again_at(rollout, NOW))
+
+
+@pytest.mark.parametrize(
+    "word", [RolloutHappening.PAUSED, RolloutHappening.ABORTED, RolloutHappening.RETURN_ASKED]
+)
+def test_a_rollout_that_does_not_run_asks_nobody_new(paper: Paper, word: RolloutHappening) -> None:
+    """Paused, aborted or on its way back; who said so is kept, and why."""
+    rollout = careful(paper, paper.inventory(*paper.targets(3)))
+    after = fold(rollout, [RolloutEvent(rollout=word, by="ana", reason="rain")], NOW)
+
+    assert due(after, NOW) == ()
+    assert after.cause is not None
+    assert ("ana", {"reason": "rain"}) == (after.cause.by, after.cause.parameters)
