@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, Field
@@ -17,6 +17,7 @@ from fleet.rollouts.states import WaveState
 from fleet.rollouts.why import judged, present, reasoned, why
 from fleet.sentences import explain
 from fleet.store import audit, rollouts
+from models.card import Card, Metric
 
 
 class Because(BaseModel):
@@ -60,6 +61,18 @@ class WavePlanned(BaseModel):
     gate: Gate | None
 
 
+class MeasuredShown(BaseModel):
+    """One measurement in the bundle's card; before is null where the one before has no such."""
+
+    name: str
+    before: float | None
+    after: float
+    format: str = Field(description="The variant it was taken of: int8, float32, …")
+    dataset: str
+    samples: int
+    runtime: str
+
+
 class PlanShown(BaseModel):
     """What would be done, to whom not, and why."""
 
@@ -71,6 +84,9 @@ class PlanShown(BaseModel):
     excluded: list[ExclusionShown]
     waves: list[WavePlanned]
     obstacles: list[ObstacleShown]
+    measured: list[MeasuredShown] = Field(
+        description="Of the variants that its targets get, as their cards say."
+    )
     blast_radius: int = Field(description="How many serve it before any gate has decided.")
     fetch_bytes: int = Field(description="What all devices together must fetch.")
     planned_at: str
@@ -179,8 +195,8 @@ def left_out(kept: rollouts.KeptRollout) -> list[ExclusionShown]:
     return [_excluded(Exclusion(**each)) for each in json.loads(kept.plan)["excluded"]]
 
 
-def plan_shown(plan: Plan) -> PlanShown:
-    """Return a plan as it is shown."""
+def plan_shown(plan: Plan, cards: Mapping[str, Card]) -> PlanShown:
+    """Return a plan as it is shown; `cards` are of known bundles, by manifest digest."""
     obstacles = []
     for obstacle in plan.obstacles:
         wave = {} if obstacle.wave is None else {"wave": str(obstacle.wave)}
@@ -208,10 +224,42 @@ def plan_shown(plan: Plan) -> PlanShown:
             for wave in plan.waves
         ],
         obstacles=obstacles,
+        measured=_measured(plan, cards),
         blast_radius=plan.blast_radius,
         fetch_bytes=plan.fetch_bytes,
         planned_at=plan.planned_at,
     )
+
+
+def _measured(plan: Plan, cards: Mapping[str, Card]) -> list[MeasuredShown]:
+    """Compare what was measured alike: the same metric, rows, format, runtime, architecture."""
+    held = {step.replaces.bundle.digest for step in plan.steps if step.replaces is not None}
+    card = cards.get(plan.request.bundle.digest)
+    before = cards.get(held.pop()) if len(held) == 1 else None
+    got = {step.variant for step in plan.steps}
+    known = {} if before is None else dict(_metrics(before))
+    return [
+        MeasuredShown(
+            name=metric.name,
+            before=None if key not in known else known[key].value,
+            after=metric.value,
+            format=key[0],
+            dataset=metric.dataset,
+            samples=metric.samples,
+            runtime=metric.runtime,
+        )
+        for key, metric in (() if card is None else _metrics(card, got))
+    ]
+
+
+def _metrics(
+    card: Card, only: Container[str] | None = None
+) -> Iterator[tuple[tuple[str, ...], Metric]]:
+    """Return measurements by what they are of."""
+    for variant in card.variants:
+        for metric in variant.metrics if only is None or variant.digest in only else ():
+            alike = (metric.name, metric.dataset, metric.runtime, metric.architecture)
+            yield (variant.format, *alike), metric
 
 
 def summary(kept: rollouts.KeptRollout, now: Rollout) -> RolloutSummary:

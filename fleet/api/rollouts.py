@@ -24,7 +24,9 @@ from fleet.api.rollout_shown import (
 )
 from fleet.clock import written
 from fleet.execute import Started, progress_of
+from fleet.observe import cards
 from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.rollouts.plan import Plan
 from fleet.rollouts.policy import CAREFUL, RolloutRequest
 from fleet.rollouts.progress import Cause, Progress
 from fleet.rollouts.states import RolloutHappening
@@ -96,7 +98,7 @@ def routes(parts: Parts, operator: object) -> APIRouter:
     @router.post("/plan", operation_id="planRollout", responses=answers(401, 404, 409, body=True))
     def plan(wish: RolloutWish) -> PlanShown:
         """Say what would be done now. Nothing is changed."""
-        return plan_shown(parts.executor.plan(_request(parts, wish)))
+        return _planned(parts, parts.executor.plan(_request(parts, wish)))
 
     @router.post(
         "",
@@ -108,7 +110,8 @@ def routes(parts: Parts, operator: object) -> APIRouter:
         """Start a rollout; the devices of its first wave are asked at once."""
         started = await run_in_threadpool(_start, parts, wish, actor)
         parts.executor.wake()
-        return RolloutStarted(id=started.id, plan=plan_shown(started.plan))
+        shown = await run_in_threadpool(_planned, parts, started.plan)
+        return RolloutStarted(id=started.id, plan=shown)
 
     @router.get("", operation_id="listRollouts", responses=answers(401))
     def every() -> RolloutList:
@@ -170,6 +173,11 @@ def _say_routes(router: APIRouter, parts: Parts, operator: object) -> None:
     ) -> RolloutDetail:
         """Bring everybody back to what they had; also after it has ended."""
         return await say(rollout, RolloutHappening.RETURN_ASKED, actor, word.reason)
+
+
+def _planned(parts: Parts, plan: Plan) -> PlanShown:
+    with parts.store.read() as connection:
+        return plan_shown(plan, cards(connection))
 
 
 def _detail(parts: Parts, rollout: str) -> RolloutDetail:

@@ -1,0 +1,78 @@
+"""A plan is shown with what was measured: of the variants its targets get, alike with alike."""
+
+from dataclasses import replace
+
+from agent.wire.phases import Phase
+from fleet.api.rollout_shown import MeasuredShown, plan_shown
+from fleet.rollouts.plan import Plan, plan
+from fleet.rollouts.policy import ALL_AT_ONCE, RolloutRequest
+from models.card import Card, Metric
+from tests.fleet.deciding.paper import NOW, Paper
+
+METRIC = Metric(
+    name="accuracy",
+    value=0.961,
+    dataset="digits-test",
+    samples=500,
+    runtime="litert 2.3.0",
+    architecture="x86_64",
+)
+
+
+def measured(paper: Paper, version: str, *metrics: Metric) -> Card:
+    """Return a bundle's card with measurements of its one variant."""
+    card = paper.card(paper.bundle(version))
+    return replace(card, variants=(replace(card.variants[0], metrics=metrics),))
+
+
+def planned(paper: Paper, cards: dict[str, Card]) -> Plan:
+    """Plan 1.1.0 for two devices that serve 1.0.0."""
+    first = paper.inventory(*paper.targets(2))
+    held = paper.carried_out(first, paper.plan(first))
+    for device in ("d-1", "d-2"):
+        held = paper.says(held, device, Phase.COMMITTED)
+    request: RolloutRequest = paper.request("1.1.0")
+    return plan(request, ALL_AT_ONCE, held, cards, NOW)
+
+
+def shown(*before: Metric, after: tuple[Metric, ...]) -> list[MeasuredShown]:
+    paper = Paper()
+    cards = {
+        paper.bundle("1.0.0").digest: measured(paper, "1.0.0", *before),
+        paper.bundle("1.1.0").digest: measured(paper, "1.1.0", *after),
+    }
+    return plan_shown(planned(paper, cards), cards).measured
+
+
+def test_what_was_measured_alike_is_compared() -> None:
+    """The same metric on the same rows, of the same format, by the same runtime."""
+    better = replace(METRIC, value=0.968)
+    (one,) = shown(METRIC, after=(better,))
+
+    assert (0.961, 0.968) == (one.before, one.after)
+    assert ("accuracy", "int8", "digits-test", 500) == (
+        one.name,
+        one.format,
+        one.dataset,
+        one.samples,
+    )
+
+
+def test_what_was_measured_otherwise_is_not() -> None:
+    """No number is invented: there is none before, and nothing where nothing was measured."""
+    for other in (replace(METRIC, dataset="night"), replace(METRIC, runtime="tflite 2.14.0")):
+        (one,) = shown(other, after=(METRIC,))
+        assert one.before is None
+    assert [] == shown(METRIC, after=())
+
+
+def test_a_variant_that_nobody_gets_is_not_told() -> None:
+    """Only of what is rolled out."""
+    paper = Paper()
+    card = measured(paper, "1.1.0", METRIC)
+    cards = {paper.bundle("1.1.0").digest: card}
+    made = planned(paper, cards)
+    nobody = replace(made, steps=())
+
+    assert [None] == [each.before for each in plan_shown(made, cards).measured]
+    assert [] == plan_shown(nobody, cards).measured
