@@ -437,7 +437,7 @@ async def test_the_rollout_words_say_whom_they_reach(
             "did you mean: --device d-one",
         ] == said.splitlines()
     _, planned, _ = await skerry("rollout", "plan", "digits:1.0.0", "--to", "!spare")
-    line = shlex.split(planned.splitlines()[-1].partition("START")[2])
+    line = shlex.split(planned.splitlines()[-1].partition("Start")[2])
     started, _, said = await skerry(*line[1:])
     async with asyncio.timeout(10), served.client() as client:
         while True:
