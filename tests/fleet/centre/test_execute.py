@@ -1,20 +1,28 @@
 """Rollouts are carried out from what the store holds: signed, in order, once, after a crash too."""
 
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
 from agent.wire import codec, v1
 from agent.wire.phases import Phase
+from fleet import execute
 from fleet.clock import written
 from fleet.execute import Executor, progress_of
 from fleet.identity.places import Home
 from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.rollouts.fold import IllegalEventError
 from fleet.rollouts.policy import RolloutRequest
-from fleet.rollouts.states import RolloutState, TargetState
+from fleet.rollouts.progress import Rollout
+from fleet.rollouts.states import RolloutHappening, RolloutState, TargetState, WaveState
 from fleet.selector import Selector
 from fleet.store import arrivals, audit, bundles, desired, rollouts
 from fleet.store.engine import Store
+from fleet.store.errors import NotFoundError
 from models import card_codec, dsse
 from models.keys import SigningKey, admit, load_public
 from tests.fleet.centre.parties import NOW, add_devices
@@ -29,9 +37,26 @@ def woken() -> list[str]:
     return []
 
 
+class Clock:
+    """A date that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
 @pytest.fixture
-def executor(store: Store, home: Home, woken: list[str]) -> Executor:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def executor(store: Store, home: Home, woken: list[str], clock: Clock) -> Executor:
     add_devices(store, [ONE, TWO])
+    comes(store, ONE)
+    comes(store, TWO)
     paper = Paper()
     with store.write() as connection:
         for version in ("1.0.0", "1.1.0"):
@@ -44,15 +69,18 @@ def executor(store: Store, home: Home, woken: list[str]) -> Executor:
                 published_at=written(NOW),
             )
             bundles.add(connection, published)
-    return new_executor(store, home, lambda: woken.append("link"))
+    return new_executor(store, home, clock, lambda: woken.append("link"))
 
 
-def new_executor(store: Store, home: Home, changed: Callable[[], None]) -> Executor:
+def new_executor(
+    store: Store, home: Home, clock: Clock, changed: Callable[[], None] = lambda: None
+) -> Executor:
+    """Return what a new process has: the store, and nothing else."""
     return Executor(
         fleet=FLEET,
         store=store,
         key=SigningKey.load(home.desired_key),
-        clock=lambda: NOW,
+        clock=clock,
         changed=changed,
     )
 
@@ -67,6 +95,10 @@ def wish(version: str = "1.0.0", deployment: str = "digits", *targets: str) -> R
     )
 
 
+def careful(version: str = "1.0.0") -> RolloutRequest:
+    return replace(wish(version), policy="careful")
+
+
 def start(executor: Executor, request: RolloutRequest, if_plan: str | None = None) -> str:
     return executor.start(request, if_plan=if_plan, actor="ana", reason="night retrain").id
 
@@ -78,13 +110,32 @@ def wanted(store: Store, device: str) -> v1.Desired:
     return codec.decode(held.payload, v1.Desired)
 
 
-def report(store: Store, device: str, phase: Phase = Phase.COMMITTED) -> None:
-    """Let a device say that it is here, and how far it is with all that is wanted of it."""
+def comes(store: Store, device: str, session: int = 1) -> None:
+    birth = v1.Birth(
+        fleet=FLEET,
+        device=device,
+        session=session,
+        agent_version="1",
+        at=written(NOW),
+        facts=Paper.facts,
+    )
+    with store.write() as connection:
+        arrivals.commit(connection, [birth], now=written(NOW))
+
+
+def goes(store: Store, device: str, session: int = 1) -> None:
+    death = v1.Death(fleet=FLEET, device=device, session=session)
+    with store.write() as connection:
+        arrivals.commit(connection, [death], now=written(NOW))
+
+
+def report(store: Store, device: str, phase: Phase = Phase.COMMITTED, session: int = 1) -> None:
+    """Let a device say how far it is with all that is wanted of it."""
     document = wanted(store, device)
     told = v1.Reported(
         fleet=FLEET,
         device=device,
-        session=1,
+        session=session,
         observed=document.order,
         deployments=tuple(
             v1.ReportedDeployment(
@@ -93,16 +144,33 @@ def report(store: Store, device: str, phase: Phase = Phase.COMMITTED) -> None:
             for each in document.deployments
         ),
     )
-    birth = v1.Birth(
-        fleet=FLEET, device=device, session=1, agent_version="1", at=written(NOW), facts=Paper.facts
-    )
     with store.write() as connection:
-        arrivals.commit(connection, [birth, told], now=written(NOW))
+        arrivals.commit(connection, [told], now=written(NOW))
 
 
 def state_of(store: Store, rollout: str) -> RolloutState:
     with store.read() as connection:
         return RolloutState(rollouts.named(connection, rollout).state)
+
+
+def progress(store: Store, rollout: str) -> Rollout:
+    with store.read() as connection:
+        return progress_of(rollouts.named(connection, rollout))
+
+
+def targets(store: Store, rollout: str) -> dict[str, str]:
+    return {each.target: str(each.state) for each in progress(store, rollout).targets}
+
+
+def wants(store: Store) -> set[str]:
+    """Return the devices that a document was ever written for."""
+    with store.read() as connection:
+        return {document.target for document in desired.every(connection)}
+
+
+def written_so_far(store: Store) -> int:
+    with store.read() as connection:
+        return desired.head(connection)
 
 
 def test_every_target_gets_a_document_that_its_device_would_obey(
@@ -164,24 +232,75 @@ def test_looking_again_writes_nothing(executor: Executor, store: Store, woken: l
     assert ["link"] == woken
 
 
-def test_a_centre_that_was_cut_off_goes_on_where_the_store_is(
-    executor: Executor, store: Store, home: Home
+def test_a_centre_that_was_killed_goes_on_where_the_store_is(
+    executor: Executor, store: Store, home: Home, clock: Clock
 ) -> None:
     """Started, and killed before it wrote a document: the next process writes them, once."""
     rollout = start(executor, wish())
 
-    new_executor(store, home, lambda: None).advance()
+    new_executor(store, home, clock).advance()
 
     assert 1 == wanted(store, ONE).order.generation == wanted(store, TWO).order.generation
-    with store.read() as connection:
-        progress = progress_of(rollouts.named(connection, rollout))
-    assert {TargetState.ASKED} == {each.state for each in progress.targets}
+    assert {"asked"} == set(targets(store, rollout).values())
+
+
+def test_a_centre_killed_after_each_pass_finishes_all_the_same(
+    executor: Executor, store: Store, home: Home, clock: Clock
+) -> None:
+    """Every pass is done by another process; each document is written once."""
+    rollout = start(executor, careful())
+    for _ in range(12):
+        new_executor(store, home, clock).advance()
+        for device in (ONE, TWO):
+            if device in wants(store):
+                report(store, device)
+        clock.now += timedelta(seconds=45)
+
+    assert RolloutState.DONE == state_of(store, rollout)
+    assert 2 == written_so_far(store)
+
+
+def test_a_soak_goes_on_while_the_centre_is_away(
+    executor: Executor, store: Store, home: Home, clock: Clock
+) -> None:
+    """It is held to dates: devices have served meanwhile."""
+    rollout = start(executor, careful())
+    executor.advance()
+    report(store, ONE)
+    executor.advance()
+    assert WaveState.SOAKING == progress(store, rollout).waves[0].state
+    clock.now += timedelta(seconds=59)
+    another = new_executor(store, home, clock)
+    assert 1.0 == another.advance()
+    assert TWO not in wants(store)
+    clock.now += timedelta(seconds=1)
+    another.advance()
+
+    assert TWO in wants(store)
+
+
+def test_nobody_is_late_because_the_centre_was_away(
+    executor: Executor, store: Store, home: Home, clock: Clock
+) -> None:
+    """A night without a centre: what devices did is still to be heard; then the time is theirs."""
+    rollout = start(executor, careful())
+    executor.advance()
+    clock.now += timedelta(hours=9)
+    another = new_executor(store, home, clock)
+    another.advance()
+    assert {ONE: "asked", TWO: "planned"} == targets(store, rollout)
+    clock.now += timedelta(hours=1)
+    another.advance()
+
+    assert RolloutState.ROLLING_BACK == state_of(store, rollout)
+    assert () == wanted(store, ONE).deployments
 
 
 def test_a_device_that_is_away_is_set_aside_and_told_when_it_returns(
     executor: Executor, store: Store
 ) -> None:
     """The rollout ends by who is here; who comes later still counts as an outcome of its own."""
+    goes(store, TWO)
     rollout = start(executor, wish())
     executor.advance()
     report(store, ONE)
@@ -191,8 +310,11 @@ def test_a_device_that_is_away_is_set_aside_and_told_when_it_returns(
     assert (TWO,) == progress_of(kept).set_aside()
     assert RolloutState.DONE == kept.state
     assert kept.is_open
+    assert TWO not in wants(store)
 
-    report(store, TWO)
+    comes(store, TWO, session=2)
+    executor.advance()
+    report(store, TWO, session=2)
     executor.advance()
 
     with store.read() as connection:
@@ -280,3 +402,175 @@ def test_a_rollout_that_changes_nobody_is_not_started(executor: Executor, store:
     assert PlanReason.NO_CHANGE == refused.value.reason
     with store.read() as connection:
         assert 1 == len(rollouts.every(connection))
+
+
+def test_a_bad_model_takes_its_canary_back_by_itself(executor: Executor, store: Store) -> None:
+    """The gate's verdict writes a newer document without it; the other never got one."""
+    rollout = start(executor, careful())
+    executor.advance()
+    report(store, ONE, Phase.REFUSED)
+    executor.advance()
+    assert ((), 2) == (wanted(store, ONE).deployments, wanted(store, ONE).order.generation)
+    assert RolloutState.ROLLING_BACK == state_of(store, rollout)
+    report(store, ONE)
+    executor.advance()
+
+    assert RolloutState.ROLLED_BACK == state_of(store, rollout)
+    assert {ONE} == wants(store)
+
+
+WORDS = [
+    (RolloutHappening.PAUSED, RolloutState.PAUSED, "rollout.pause"),
+    (RolloutHappening.ABORTED, RolloutState.ABORTED, "rollout.abort"),
+    (RolloutHappening.RETURN_ASKED, RolloutState.ROLLING_BACK, "rollout.rollback"),
+]
+
+
+@pytest.mark.parametrize(("word", "state", "action"), WORDS)
+def test_a_persons_word_is_obeyed_and_audited(
+    executor: Executor, store: Store, word: RolloutHappening, state: RolloutState, action: str
+) -> None:
+    """Who, what, why, before and after; and nobody new is asked."""
+    rollout = start(executor, careful())
+    executor.advance()
+    after = executor.say(rollout, word, actor="bo", reason="smoke")
+    executor.advance()
+
+    assert state == after.state
+    with store.read() as connection:
+        said = [each for each in audit.latest(connection, limit=9) if each.action == action]
+    assert [("bo", rollout, "smoke", {"state": "running"}, {"state": state.value})] == [
+        (each.actor, each.subject, each.reason, each.before, each.after) for each in said
+    ]
+    assert {ONE} == wants(store)
+
+
+@pytest.mark.parametrize(
+    "word", [RolloutHappening.PAUSED, RolloutHappening.RESUMED, RolloutHappening.ABORTED]
+)
+def test_a_word_that_comes_too_late_changes_nothing(
+    executor: Executor, store: Store, word: RolloutHappening
+) -> None:
+    """It names the state and the word; the store and the audit are as before."""
+    rollout = start(executor, wish())
+    executor.advance()
+    report(store, ONE)
+    report(store, TWO)
+    executor.advance()
+    with store.read() as connection:
+        before = rollouts.named(connection, rollout), audit.latest(connection, limit=99)
+
+    with pytest.raises(IllegalEventError, match=f"is done; it can't be {word}"):
+        executor.say(rollout, word, actor="bo", reason="")
+
+    with store.read() as connection:
+        assert before == (rollouts.named(connection, rollout), audit.latest(connection, limit=99))
+
+
+def test_a_word_about_no_rollout_is_refused(executor: Executor) -> None:
+    """By its id."""
+    with pytest.raises(NotFoundError, match="r-none"):
+        executor.say("r-none", RolloutHappening.PAUSED, actor="bo", reason="")
+
+
+def test_a_word_between_two_passes_misses_nobody(executor: Executor, store: Store) -> None:
+    """A document was written and no pass has seen it yet: it is taken back all the same."""
+    rollout = start(executor, wish())
+    executor._pass(rollout)
+    assert {"planned"} == set(targets(store, rollout).values())
+    executor.say(rollout, RolloutHappening.RETURN_ASKED, actor="bo", reason="")
+    executor.advance()
+
+    assert {"returning"} == set(targets(store, rollout).values())
+    assert ((), ()) == (wanted(store, ONE).deployments, wanted(store, TWO).deployments)
+
+
+def test_a_start_overtakes_what_is_under_way(executor: Executor, store: Store) -> None:
+    """In the same transaction: whoever was not asked by the older one never is."""
+    older = start(executor, careful("1.0.0"))
+    executor.advance()
+    newer = start(executor, careful("1.1.0"))
+    assert {ONE: "asked", TWO: "superseded"} == targets(store, older)
+    assert {"planned"} == set(targets(store, newer).values())
+    executor.advance()
+    executor.advance()
+
+    assert RolloutState.SUPERSEDED == state_of(store, older)
+    assert "1.1.0" == wanted(store, ONE).deployments[0].bundle.version
+    assert {ONE} == wants(store)
+
+
+def test_a_pass_writes_no_more_than_one_transaction_may_hold(
+    executor: Executor, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of documents are written in parts, so that reports are committed in between."""
+    monkeypatch.setattr(execute, "_AT_ONCE", 40)
+    many = [f"d-{number}" for number in range(98)]
+    add_devices(store, many)
+    for device in many:
+        comes(store, device)
+    rollout = start(executor, wish())
+    heads = []
+    for _ in range(4):
+        executor._pass(rollout)
+        heads.append(written_so_far(store))
+
+    assert [40, 80, 100, 100] == heads
+    executor.advance()
+    assert 100 == len(wants(store)) == written_so_far(store)
+
+
+def test_two_centres_on_one_store_write_each_document_once(
+    executor: Executor, store: Store, home: Home, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By mistake there may be two: their passes alternate, and what one wrote the other sees."""
+    monkeypatch.setattr(execute, "_AT_ONCE", 1)
+    other = new_executor(store, home, clock)
+    rollout = start(executor, wish())
+    for _ in range(3):
+        executor._pass(rollout)
+        other._pass(rollout)
+
+    assert 2 == written_so_far(store)
+    assert 1 == wanted(store, ONE).order.generation == wanted(store, TWO).order.generation
+
+
+def test_two_centres_at_the_same_time_write_each_document_once(
+    executor: Executor, store: Store, home: Home, clock: Clock
+) -> None:
+    """In two threads: the store lets one write at a time, and each looks again before it does."""
+    start(executor, wish())
+    centres = [executor, *(new_executor(store, home, clock) for _ in range(3))]
+    with ThreadPoolExecutor(len(centres)) as pool:
+        for done in [pool.submit(centre.advance) for centre in centres]:
+            done.result(timeout=30)
+
+    assert 2 == written_so_far(store)
+
+
+def test_a_rollout_kept_before_there_were_gates_is_still_carried_out(
+    executor: Executor, store: Store
+) -> None:
+    """An older release wrote less about it; what is missing is as it was then."""
+    rollout = start(executor, wish())
+    executor.advance()
+    with store.read() as connection:
+        kept = json.loads(rollouts.named(connection, rollout).progress)
+    for wave in kept["waves"]:
+        for name in ("title", "gate", "since"):
+            del wave[name]
+    for each in kept["targets"]:
+        for name in ("name", "class_name", "replaces", "held", "since"):
+            del each[name]
+    older = {name: kept[name] for name in kept if name not in ("bundle", "canaries", "cause")}
+    with store.write() as connection:
+        rollouts.move(
+            connection, rollout, state="running", progress=json.dumps(older), is_open=True
+        )
+    executor.advance()
+    report(store, ONE)
+    report(store, TWO)
+    executor.advance()
+
+    assert RolloutState.DONE == state_of(store, rollout)
+    assert 2 == written_so_far(store)
