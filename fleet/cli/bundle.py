@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from fleet.cli.options import CentreOptions, OutputOption, at_centre
-from fleet.cli.screen import Output, print_fields, print_json, print_table, size
+from fleet.cli.screen import Output, print_fields, print_json, print_table
+from fleet.wording import size
 from models.values import short
 
 app = typer.Typer(

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from agent.wire.phases import Phase
-from fleet.cli.marks import Mark, Screen, show
+from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, note, print_json
+from fleet.marks import Mark
 from fleet.sentences import PHASES, explain
 
 _LIMIT = 500

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent.wire import facts
-from fleet.cli.marks import Column, Mark, Screen, count, latency
-from fleet.cli.screen import size
+from fleet.cli.marks import Column, Screen
 from fleet.clock import age
+from fleet.marks import Mark
+from fleet.wording import count, latency, size, used
 
 _EVENTS_SHOWN = 3
 
@@ -123,23 +124,14 @@ def _feels(found: Mapping[str, Any], now: str) -> Iterator[str]:
     if health["cpu_ratio"] is not None:
         yield f"cpu {100 * health['cpu_ratio']:.0f} %"
     for name in ("memory", "disk"):
-        used = _used(health, name)
-        if used is not None:
-            yield f"{name} {used} %"
+        taken = used(health, name)
+        if taken is not None:
+            yield f"{name} {taken} %"
     if health["temperature_c"] is not None:
         yield f"{health['temperature_c']:.0f} C"
     if health["throttled"]:
         yield "throttled"
     yield f"outbox {count(health['outbox'])}"
-
-
-def _used(health: Mapping[str, Any], name: str) -> str | None:
-    total = health[f"{name}_total_bytes"]
-    used = health.get(f"{name}_used_bytes")
-    free = health.get(f"{name}_free_bytes")
-    if not total or (used is None and free is None):
-        return None
-    return f"{100 * (used if used is not None else total - free) / total:.0f}"
 
 
 def _numbers(each: Mapping[str, Any]) -> Iterator[str]:

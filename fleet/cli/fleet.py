@@ -7,20 +7,12 @@ from typing import Any
 
 import typer
 
-from fleet.cli.marks import (
-    ROLLOUT_MARKS,
-    Column,
-    Mark,
-    Screen,
-    count,
-    labelled,
-    latency,
-    percent,
-    show,
-)
+from fleet.cli.marks import Column, Screen, labelled, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, print_json
 from fleet.clock import age
+from fleet.marks import ROLLOUT_MARKS, Mark
+from fleet.wording import count, latency, percent
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The fleet at one look.")
 

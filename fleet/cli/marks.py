@@ -21,10 +21,10 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Self, TextIO
 
 from fleet.cli.screen import Color
+from fleet.marks import Mark
 
 LEAST_COLUMNS = 60
 LABEL_COLUMNS = 9
@@ -40,20 +40,6 @@ _UNSAFE = re.compile(
 """Control characters, and those that turn the direction of writing."""
 
 
-class Mark(StrEnum):
-    """What is marked; the first seven are the state words of a device."""
-
-    OK = "ok"
-    UPDATING = "updating"
-    WAITING = "waiting"
-    DEGRADED = "degraded"
-    FAILING = "failing"
-    OFFLINE = "offline"
-    UNKNOWN = "unknown"
-    PAUSED = "paused"
-    ROLLED_BACK = "rolled-back"
-
-
 _GREEN, _YELLOW, _RED, _BLUE, _MAGENTA, _GREY = 32, 33, 31, 34, 35, 90
 _DRAWN: Mapping[Mark, tuple[str, str, int]] = {
     Mark.OK: ("✓", "+", _GREEN),
@@ -66,20 +52,6 @@ _DRAWN: Mapping[Mark, tuple[str, str, int]] = {
     Mark.PAUSED: ("◫", "=", _YELLOW),
     Mark.ROLLED_BACK: ("↶", "<", _RED),
 }
-
-
-ROLLOUT_MARKS: Mapping[str, Mark] = {
-    "planned": Mark.WAITING,
-    "running": Mark.UPDATING,
-    "paused": Mark.PAUSED,
-    "rolling-back": Mark.ROLLED_BACK,
-    "done": Mark.OK,
-    "rolled-back": Mark.ROLLED_BACK,
-    "failed": Mark.FAILING,
-    "aborted": Mark.PAUSED,
-    "superseded": Mark.OFFLINE,
-}
-"""The mark of a rollout's state (`fleet.rollouts.states`); another word is `Mark.UNKNOWN`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,33 +200,6 @@ def visible(text: str) -> int:
         return len(bare)
     wide = sum(unicodedata.east_asian_width(letter) in {"W", "F"} for letter in bare)
     return len(bare) + wide - sum(unicodedata.combining(letter) > 0 for letter in bare)
-
-
-def latency(seconds: float | None) -> str:
-    """Return a latency: `0.31 ms`, `11.6 ms`, `1.25 s`; nothing where none was measured."""
-    if seconds is None:
-        return ""
-    return _three(seconds * 1000, "ms") if seconds < 0.9995 else _three(seconds, "s")  # noqa: PLR2004  # what would read 1000 ms
-
-
-def count(number: int) -> str:
-    """Return a number with its thousands apart."""
-    return f"{number:,}"
-
-
-def percent(part: float, whole: float) -> str:
-    """Return a share; 100 and 0 only where it is all or nothing."""
-    if whole <= 0:
-        return ""
-    if part in (0, whole):
-        return f"{100 * part / whole:.0f} %"
-    return f"{min(max(100 * part / whole, 0.1), 99.9):.1f} %"
-
-
-def _three(number: float, unit: str) -> str:
-    """Return a number with three digits that count, or two decimals where it is small."""
-    decimals = 0 if number >= 99.95 else 1 if number >= 9.995 else 2  # noqa: PLR2004  # as rounded
-    return f"{number:.{decimals}f} {unit}"
 
 
 def _speaks_utf8(encoding: str | None, environment: Mapping[str, str]) -> bool:

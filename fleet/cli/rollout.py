@@ -15,12 +15,10 @@ from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.rollout_screen import (
     command_lines,
-    devices,
     list_lines,
     plan_lines,
     plan_rows,
     rollout_lines,
-    short,
     target_lines,
     why_lines,
 )
@@ -32,6 +30,7 @@ from fleet.rollouts.errors import PlanReason
 from fleet.rollouts.policy import CAREFUL, SOAK_LIMIT_S
 from fleet.selector import SelectorError, asked
 from fleet.sentences import explain
+from fleet.wording import devices, short
 
 app = typer.Typer(
     no_args_is_help=True,

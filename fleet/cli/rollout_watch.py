@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from fleet.cli.marks import Mark, Screen, show
+from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions
-from fleet.cli.rollout_screen import MARKS, mark_of, rollout_lines
+from fleet.cli.rollout_screen import mark_of, rollout_lines
 from fleet.cli.screen import CommandError, ExitCode, note
+from fleet.marks import MARKS, Mark
 from fleet.rollouts.gate import GateReason
 
 _PERIOD_S = 0.5

@@ -2,22 +2,29 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fleet.cli.consent import YesOption, agree
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, OutputOption, at_centre
-from fleet.cli.rollout_screen import MARKS, command_lines, devices
+from fleet.cli.rollout_screen import command_lines
 from fleet.cli.screen import Color, CommandError, ExitCode, Output, print_json
-from fleet.rollouts.states import TO_RETURN, RolloutState
+from fleet.marks import MARKS
+from fleet.rollouts.states import RolloutState
+from fleet.wording import consequence
 
 app = typer.Typer()
 
 RolloutArgument = Annotated[str, typer.Argument(help="Its id.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the audit.")]
+_QUESTIONS = {
+    "pause": "Pause it?",
+    "resume": "Resume it?",
+    "abort": "Abort it?",
+    "rollback": "Roll it back?",
+}
 
 
 @app.command()
@@ -31,12 +38,7 @@ def pause(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Ask nobody new until it is resumed; who was asked goes on."""
-
-    def question(found: Mapping[str, Any]) -> tuple[str, int]:
-        waiting = found["counts"].get("planned", 0)
-        return f"{devices(waiting)} not asked yet will wait. Pause it?", waiting
-
-    _say(centre, rollout, "pause", reason, question, yes=yes, unattended=True, output=output)
+    _say(centre, rollout, "pause", reason, yes=yes, unattended=True, output=output)
 
 
 @app.command()
@@ -50,12 +52,7 @@ def resume(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Go on; a wave that its gate could not decide on passes by this."""
-
-    def question(found: Mapping[str, Any]) -> tuple[str, int]:
-        waiting = found["counts"].get("planned", 0)
-        return f"{devices(waiting)} not asked yet may be asked. Resume it?", waiting
-
-    _say(centre, rollout, "resume", reason, question, yes=yes, unattended=True, output=output)
+    _say(centre, rollout, "resume", reason, yes=yes, unattended=True, output=output)
 
 
 @app.command()
@@ -69,13 +66,8 @@ def abort(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Stop here: whoever has it keeps it, nobody else gets it."""
-
-    def question(found: Mapping[str, Any]) -> tuple[str, int]:
-        never = found["counts"].get("planned", 0)
-        return f"{devices(never)} not asked yet will never be. Abort it?", never
-
     _reasoned(reason, "abort")
-    _say(centre, rollout, "abort", reason, question, yes=yes, unattended=False, output=output)
+    _say(centre, rollout, "abort", reason, yes=yes, unattended=False, output=output)
 
 
 @app.command()
@@ -89,13 +81,8 @@ def rollback(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Bring everybody back to what they had; also after it has ended."""
-
-    def question(found: Mapping[str, Any]) -> tuple[str, int]:
-        back = sum(found["counts"].get(state, 0) for state in TO_RETURN)
-        return f"{devices(back)} go back to what they had. Roll it back?", back
-
     _reasoned(reason, "rollback")
-    _say(centre, rollout, "rollback", reason, question, yes=yes, unattended=False, output=output)
+    _say(centre, rollout, "rollback", reason, yes=yes, unattended=False, output=output)
 
 
 def _say(
@@ -103,7 +90,6 @@ def _say(
     rollout: str,
     word: str,
     reason: str,
-    question: Callable[[Mapping[str, Any]], tuple[str, int]],
     *,
     yes: bool,
     unattended: bool,
@@ -112,8 +98,8 @@ def _say(
     """Say a person's word about a rollout, after they agreed to what it means."""
     with centre.connect() as api:
         if not yes:
-            asking, affected = question(api.get("api", "v1", "rollouts", rollout))
-            agree(asking, affected, yes=yes, unattended=unattended)
+            told, affected = consequence(word, api.get("api", "v1", "rollouts", rollout))
+            agree(f"{told} {_QUESTIONS[word]}", affected, yes=yes, unattended=unattended)
         found = api.post("api", "v1", "rollouts", rollout, word, body={"reason": reason})
     if output is Output.JSON:
         print_json("skerry.rollout/1", found)

@@ -69,18 +69,6 @@ def note(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def size(count: int) -> str:
-    """Return a number of bytes as people read it: 6.6 MB."""
-    if count < 1000:  # noqa: PLR2004  # bytes in a kB
-        return f"{count} B"
-    amount = count / 1000
-    for unit in ("kB", "MB", "GB"):
-        if amount < 999.95:  # noqa: PLR2004  # what would be written as 1000.0
-            return f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
-
-
 def print_json(schema: str, content: Mapping[str, object]) -> None:
     """Print one JSON document with its schema id first."""
     sys.stdout.write(json.dumps({"schema": schema, **content}, indent=2, ensure_ascii=False) + "\n")

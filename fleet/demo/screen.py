@@ -5,9 +5,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleet.cli.marks import Column, Mark, Screen, latency, show
+from fleet.cli.marks import Column, Screen, show
 from fleet.cli.screen import Color
 from fleet.clock import age
+from fleet.marks import Mark
+from fleet.wording import latency
 
 _INDENT = 14
 

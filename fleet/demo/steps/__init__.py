@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fleet.cli.marks import Mark
 from fleet.demo.stage import Stage
 from fleet.demo.steps.cable import cable
 from fleet.demo.steps.health import health
 from fleet.demo.steps.rolling import bad_model, deploy, waves
 from fleet.demo.steps.setting import bundles, centre, join, models, publish
+from fleet.marks import Mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

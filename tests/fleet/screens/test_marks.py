@@ -8,20 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.cli.marks import (
-    ROLLOUT_MARKS,
-    Column,
-    Mark,
-    Screen,
-    labelled,
-    latency,
-    percent,
-    show,
-    visible,
-)
+from fleet.cli.marks import Column, Screen, labelled, show, visible
 from fleet.cli.screen import Color
 from fleet.clock import age, span
+from fleet.marks import ROLLOUT_MARKS, Mark
 from fleet.rollouts.states import RolloutState
+from fleet.wording import latency, percent
 
 WIDE = Screen(columns=92, color=True)
 

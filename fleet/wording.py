@@ -1,0 +1,182 @@
+"""Numbers and sentences as people read them: the same on the terminal and on the page. Pure.
+
+Sentences about rollouts and plans are made from what the API answers, as JSON, so that
+nobody who shows them decides or counts anything again.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fleet.clock import age, span
+
+_NAMED = 3
+_DIGITS = 12
+_RETURNING = ("committed", "asked", "updating", "rolled-back", "refused", "timed-out")
+"""As `fleet.rollouts.states.TO_RETURN`, which a test compares."""
+
+
+def count(number: int) -> str:
+    """Return a number with its thousands apart."""
+    return f"{number:,}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share; 100 and 0 only where it is all or nothing."""
+    if whole <= 0:
+        return ""
+    if part in (0, whole):
+        return f"{100 * part / whole:.0f} %"
+    return f"{min(max(100 * part / whole, 0.1), 99.9):.1f} %"
+
+
+def latency(seconds: float | None) -> str:
+    """Return a latency: `0.31 ms`, `11.6 ms`, `1.25 s`; nothing where none was measured."""
+    if seconds is None:
+        return ""
+    return _three(seconds * 1000, "ms") if seconds < 0.9995 else _three(seconds, "s")  # noqa: PLR2004  # what would read 1000 ms
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as people read it: 6.6 MB."""
+    if number < 1000:  # noqa: PLR2004  # bytes in a kB
+        return f"{number} B"
+    amount = number / 1000
+    for unit in ("kB", "MB", "GB"):
+        if amount < 999.95:  # noqa: PLR2004  # what would be written as 1000.0
+            return f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def devices(number: int) -> str:
+    """Return so many devices in words."""
+    return "1 device" if number == 1 else f"{count(number)} devices"
+
+
+def short(digest: str) -> str:
+    """Return the digits of a digest that tell it from others."""
+    return digest.removeprefix("sha256:")[:_DIGITS]
+
+
+def ref(bundle: Mapping[str, Any]) -> str:
+    """Return a bundle's name and version as commands take them."""
+    return f"{bundle['name']}:{bundle['version']}"
+
+
+def change(bundle: Mapping[str, Any] | None, before: Sequence[str], arrow: str = "->") -> str:
+    """Return what goes to what: `digits 1.0.0 -> 1.1.0`."""
+    if bundle is None:
+        return "?"
+    name, version = bundle["name"], bundle["version"]
+    held = before[0] if len(before) == 1 else f"{len(before)} versions" if before else ""
+    if held.startswith(f"{name}:"):
+        return f"{name} {held.removeprefix(f'{name}:')} {arrow} {version}"
+    return f"{held} {arrow} {name} {version}" if held else f"{name} {version}"
+
+
+def before_steps(steps: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what the targets of a plan have now, as `name:version`."""
+    return sorted({ref(step["replaces"]["bundle"]) for step in steps if step["replaces"]})
+
+
+def left_out(excluded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, str, str]]:
+    """Tell who is left out by reason, the most frequent first: how many, why, who."""
+    for reason, number in Counter(left["reason"] for left in excluded).most_common():
+        here = [left for left in excluded if left["reason"] == reason]
+        names = ", ".join(left["name"] for left in here[:_NAMED])
+        rest = f" and {count(number - _NAMED)} more" if number > _NAMED else ""
+        yield number, here[0]["sentence"], f"{names}{rest}"
+
+
+def soak(seconds: float) -> str:
+    """Return a soak as it was asked for: minutes are exact from ten on."""
+    return f"{seconds:g} s" if seconds < 600 else span(seconds)  # noqa: PLR2004  # ten minutes
+
+
+def gates(waves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Tell each different gate once, with the waves it is behind."""
+    told: dict[str, list[str]] = {}
+    for wave in waves:
+        told.setdefault(wanted(wave["gate"]), []).append(str(wave["number"]))
+    return [
+        f"{want} (wave{'s' if len(numbers) > 1 else ''} {', '.join(numbers)})"
+        for want, numbers in told.items()
+    ]
+
+
+def wanted(gate: Mapping[str, Any] | None) -> str:
+    """Return what a gate wants."""
+    if gate is None:
+        return "none: what is asked is asked"
+    return (
+        f"committed >= {gate['success_percent']} %, failed <= {gate['error_percent']} %,"
+        f" of at least {gate['minimum_sample']}, within {span(gate['deadline_s'])}"
+    )
+
+
+def risk(made: Mapping[str, Any]) -> str:
+    """Say how many serve what a plan brings before anything has decided about it."""
+    at_most, version = made["blast_radius"], ref(made["bundle"])
+    who = f"{devices(at_most)} serve{'s' if at_most == 1 else ''}"
+    if not any(wave["gate"] for wave in made["waves"]):
+        return f"if {version} is bad, {who} it: no gate decides about anything"
+    return f"if {version} is bad, at most {who} it before a gate decides"
+
+
+def why(found: Mapping[str, Any]) -> list[str]:
+    """Tell why a rollout is no further; when a soak ends as a span, by the centre's clock."""
+    said = []
+    for because in found["because"]:
+        by = f" Said by {because['by']}." if because["by"] else ""
+        if because["code"] == "SOAKING":
+            left = age(found["as_of"], because["parameters"]["until"])
+            number = f"Wave {because['parameters']['wave']} of {found['wave_count']}"
+            said.append(f"{number} is soaking: it decides in {left}, unless its gate fails.")
+        else:
+            said.append(because["sentence"] + by)
+    return said
+
+
+def others(wave: Mapping[str, Any]) -> list[str]:
+    """Return how the targets of a wave are that don't serve it, and how many are away."""
+    begun = wave["state"] != "waiting"
+    told = [
+        f"{count(number)} {state}"
+        for state, number in wave["counts"].items()
+        if state != "committed" and not (state == "planned" and not begun)
+    ]
+    if wave["set_aside"]:
+        told.append(f"{count(wave['set_aside'])} away")
+    return told
+
+
+def consequence(word: str, found: Mapping[str, Any]) -> tuple[str, int]:
+    """Say what a person's word would do to a rollout, and to how many devices."""
+    planned = found["counts"].get("planned", 0)
+    match word:
+        case "pause":
+            return f"{devices(planned)} not asked yet will wait.", planned
+        case "resume":
+            return f"{devices(planned)} not asked yet may be asked.", planned
+        case "abort":
+            return f"{devices(planned)} not asked yet will never be.", planned
+        case _:
+            back = sum(found["counts"].get(state, 0) for state in _RETURNING)
+            return f"{devices(back)} go back to what they had.", back
+
+
+def used(health: Mapping[str, Any], name: str) -> str | None:
+    """Return the share of memory or disk that is in use, in percent; None: it was not told."""
+    total = health[f"{name}_total_bytes"]
+    taken = health.get(f"{name}_used_bytes")
+    free = health.get(f"{name}_free_bytes")
+    if not total or (taken is None and free is None):
+        return None
+    return f"{100 * (taken if taken is not None else total - free) / total:.0f}"
+
+
+def _three(number: float, unit: str) -> str:
+    """Return a number with three digits that count, or two decimals where it is small."""
+    decimals = 0 if number >= 99.95 else 1 if number >= 9.995 else 2  # noqa: PLR2004  # as rounded
+    return f"{number:.{decimals}f} {unit}"
