@@ -112,7 +112,7 @@ def _of_wave(rollout: Rollout, now: datetime) -> tuple[Cause, ...]:
     if wave.state is WaveState.SOAKING and (soaked := decides_at(wave)) is not None:
         told = {"wave": str(wave.number), "until": written(soaked)}
         return (Cause(code=WhyReason.SOAKING, parameters=told),)
-    members = [progress for progress in rollout.targets if progress.target in set(wave.targets)]
+    members = next(members for each, members in rollout.members() if each is wave)
     judgement = judged(rollout, wave, members, now)
     if judgement.reason is not GateReason.UNDER_WAY:
         because = reasoned(wave, judgement)
