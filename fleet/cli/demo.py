@@ -35,7 +35,7 @@ def demo(
         ),
     ] = None,
 ) -> int:
-    """Train, quantize, pack, sign, publish, join, deploy, infer: all for real, in a minute."""
+    """Build three models, roll them out by waves, roll a bad one back, cut the cable: for real."""
     other = tflite_python or Path(sys.prefix).with_name(".venv-tflite") / "bin" / "python"
     if keep is not None:
         durable.make_directory(keep.resolve())

@@ -116,10 +116,11 @@ class Crew:
     async def kill(self, name: str) -> None:
         """End a long-lived child as a power cut would, with all that it has started."""
         child = self._children.pop(name)
-        with suppress(psutil.NoSuchProcess):
-            for each in [*offspring(child.process.pid), psutil.Process(child.process.pid)]:
-                with suppress(psutil.NoSuchProcess):
-                    each.kill()
+        theirs = offspring(child.process.pid)
+        _signal(child.process, signal.SIGKILL)  # first: it would start them again
+        for each in theirs:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         await child.process.wait()
 
     async def dismiss(self) -> None:

@@ -71,7 +71,7 @@ class Demo:
         while not (found := look()):
             assert self.process.poll() is None, self.lines
             assert time.monotonic() < deadline, self.lines  # noqa: TID251  # as above
-            time.sleep(0.01)  # noqa: TID251  # as above
+            time.sleep(0.03)  # noqa: TID251  # as above
         return found
 
     def shows(self, step: str) -> None:
@@ -191,15 +191,9 @@ def test_a_bundle_that_was_damaged_in_the_registry_is_named(play: Callable[..., 
     """A byte of the first version's model is changed in the centre's registry."""
     demo = play("--devices", "1")
 
-    def published() -> Path | None:
-        model = demo.folder / "models" / "1.0.0.tflite"
-        if not model.exists():
-            return None
-        name = hashlib.sha256(model.read_bytes()).hexdigest()
-        blob = demo.folder / "centre" / "registry" / "blobs" / "sha256" / name
-        return blob if blob.exists() else None
-
-    blob = demo.until(published)
+    demo.shows("publish")
+    name = hashlib.sha256((demo.folder / "models" / "1.0.0.tflite").read_bytes()).hexdigest()
+    blob = demo.folder / "centre" / "registry" / "blobs" / "sha256" / name
     content = bytearray(blob.read_bytes())
     content[len(content) // 2] ^= 0x01
     blob.chmod(0o644)
@@ -274,8 +268,8 @@ def test_interrupting_it_leaves_nothing(tmp_path: Path) -> None:
         env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as process:
         assert process.stdout is not None
-        while "centre" not in process.stdout.readline()[:12]:
-            pass
+        lines = iter(process.stdout)
+        assert any("centre" in line[:12] for line in lines)
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
         assert process.wait(30) == 130

@@ -299,14 +299,14 @@ def test_only_a_canary_ever_served_the_bad_model(shown: Shown) -> None:
 
 def test_the_outbox_arrived_whole(shown: Shown) -> None:
     """Ledger and store of the killed device, by their files: every number once, in order."""
-    name = re.search(r"; (\S+), killed, served 2\.0\.0 again", shown.steps["cable"])[1]  # type: ignore[index]  # it is there, or this fails
+    name = re.search(r"; (\S+), killed meanwhile, served 2\.0\.0 again", shown.steps["cable"])[1]  # type: ignore[index]  # it is there, or this fails
     device = shown.devices()[name]["id"]
     meta = dict(_rows(shown.folder / "agents" / name / "ledger.db", "SELECT name, value FROM meta"))
     numbers = [event["number"] for event in shown.stored(device)]
     kinds = Counter(event["kind"] for event in shown.stored(device))
     held, arrived = (
         int(re.search(pattern, shown.steps["cable"])[1])  # type: ignore[index]  # as above
-        for pattern in (r"its outbox held (\d+) records", r"all (\d+) numbers of its ledger")
+        for pattern in (r"its outbox of (\d+) records", r"arrived whole: (\d+) of")
     )
 
     assert list(range(1, len(numbers) + 1)) == numbers

@@ -11,6 +11,7 @@ counted apart, and each must fall into a time when we had killed it.
 """
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -56,7 +57,7 @@ class Chronicle:
         Raises:
             ClaimError: it is not what was there before: it was changed, or is another ledger.
         """
-        page = await asyncio.to_thread(read, self.agent.home)
+        page = await _read(self.agent)
         if page.ledger != self.ledger:
             raise ClaimError(_CLAIM, f"{self.agent.name} began a new ledger, {page.ledger}")
         for number, body in page.waiting.items():
@@ -82,7 +83,7 @@ async def cable(stage: Stage) -> str:
     stage.load.take()
     cut = loop.time()
     await stage.crew.kill("centre")
-    page = await asyncio.to_thread(read, agent.home)
+    page = await _read(agent)
     chronicle = Chronicle(agent=agent, ledger=page.ledger, first=page.told + 1 - len(page.waiting))
     alone_s = await _live_alone(stage, chronicle)
     page = await chronicle.look()
@@ -91,7 +92,7 @@ async def cable(stage: Stage) -> str:
     waiting = len(page.waiting)
     away_s = loop.time() - cut
     await open_centre(stage, _CLAIM)
-    heard_before = await _replay(stage, chronicle)
+    early = await _replay(stage, chronicle)
     arrived = await _compare(stage, chronicle)
     await enough(stage, _CLAIM, [each.name for each in stage.agents])
     heard = stage.load.take()
@@ -102,11 +103,11 @@ async def cable(stage: Stage) -> str:
     kinds = Counter(codec.decode(body, v1.Event).kind for body in chronicle.records.values())
     told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
     return (
-        f"centre and broker killed for {away_s:.0f} s, {count:,} requests answered meanwhile, "
-        f"0 failed; {agent.name}, killed, served {GOOD} again {alone_s:.1f} s later with no "
-        f"network ({spared} requests found it dead); its outbox held {waiting} records ({told}), "
-        f"was cut off once more after {heard_before}, and all {arrived} numbers of its ledger are "
-        "in the store: in order, none lost, none twice"
+        f"centre and broker dead for {away_s:.0f} s: {count:,} requests answered, 0 failed; "
+        f"{agent.name}, killed meanwhile, served {GOOD} again after {alone_s:.1f} s with no "
+        f"network ({spared} requests found it dead); its outbox of {waiting} records ({told}), killed once "
+        f"more after {early} were acknowledged, arrived whole: {arrived} of {arrived} numbers, "
+        "in order, none lost, none twice"
     )
 
 
@@ -167,10 +168,10 @@ async def _replay(stage: Stage, chronicle: Chronicle) -> int:
 
     async def under_way() -> int | None:
         page = await chronicle.look()
-        acked = page.told - len(page.waiting)
-        return acked - start if acked > start else None
+        gone = page.told - len(page.waiting)
+        return gone - start if gone > start else None
 
-    heard = await until(stage, _CLAIM, under_way, "nothing was acknowledged", every_s=_SOON_S)
+    early = await until(stage, _CLAIM, under_way, "nothing was acknowledged", every_s=_SOON_S)
     async with chronicle.death():
         await stage.crew.kill(chronicle.agent.name)
         page = await chronicle.look()
@@ -190,7 +191,7 @@ async def _replay(stage: Stage, chronicle: Chronicle) -> int:
         return (not page.waiting and acked == page.told) or None
 
     await until(stage, _CLAIM, empty, f"{chronicle.agent.name} could not tell all it had to")
-    return heard
+    return early
 
 
 async def _compare(stage: Stage, chronicle: Chronicle) -> int:
@@ -204,13 +205,23 @@ async def _compare(stage: Stage, chronicle: Chronicle) -> int:
     told, _ = await events_of(stage, _CLAIM, chronicle.agent, chronicle.ledger)
     check_same([event["number"] for event in told], wanted)
     device, store = stage.ids[chronicle.agent.name], stage.centre_home / "store.db"
-    arrived = await asyncio.to_thread(arrivals, store, device, chronicle.ledger)
+    try:
+        arrived = await asyncio.to_thread(arrivals, store, device, chronicle.ledger)
+    except sqlite3.Error as error:
+        raise ClaimError(_CLAIM, f"the centre's store can't be read: {error}") from error
     check_same([number for number, _ in arrived], wanted)
     stored = dict(arrived)
     for number, body in chronicle.records.items():
         if stored[number] != body:
             raise ClaimError(_CLAIM, f"record {number} is another one in the store")
     return len(wanted)
+
+
+async def _read(agent: Agent) -> Page:
+    try:
+        return await asyncio.to_thread(read, agent.home)
+    except sqlite3.Error as error:
+        raise ClaimError(_CLAIM, f"the ledger of {agent.name} can't be read: {error}") from error
 
 
 def check_same(found: Sequence[int], wanted: Sequence[int]) -> None:
