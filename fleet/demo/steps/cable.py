@@ -105,9 +105,9 @@ async def cable(stage: Stage) -> str:
     return (
         f"centre and broker dead for {away_s:.0f} s: {count:,} requests answered, 0 failed; "
         f"{agent.name}, killed meanwhile, served {GOOD} again after {alone_s:.1f} s with no "
-        f"network ({spared} requests found it dead); its outbox of {waiting} records ({told}), killed once "
-        f"more after {early} were acknowledged, arrived whole: {arrived} of {arrived} numbers, "
-        "in order, none lost, none twice"
+        f"network ({spared} requests found it dead); its outbox of {waiting} records ({told}), "
+        f"killed once more after {early} were acknowledged, arrived whole: {arrived} of {arrived} "
+        "numbers, in order, none lost, none twice"
     )
 
 
