@@ -29,6 +29,8 @@ def plan_lines(made: Mapping[str, Any], screen: Screen) -> list[str]:
         lines += screen.told("", f"{count(number)}: {sentence} {names}")
     classes = Counter(step["class_name"] for step in steps)
     lines += screen.field("WHAT", [f"{count(n)} of {name}" for name, n in sorted(classes.items())])
+    for each in made["measured"]:
+        lines += screen.told("", wording.measured(each))
     if made["waves"]:
         lines += screen.field("WAVES", _waves(made["waves"]))
         for number, gate in enumerate(wording.gates(made["waves"])):
