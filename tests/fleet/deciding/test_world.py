@@ -125,7 +125,8 @@ def assert_settled(world: World, rollout: Rollout, progress: Progress) -> None:
         assert progress.state in {*SETTLED, *BAD}, (rollout, progress)
     if rollout.state is RolloutState.ROLLED_BACK:
         assert progress.state not in TO_RETURN
-    if progress.state is TargetState.RETURNED and _newest(world, rollout.id, progress.target):
+    wanted = world.inventory().by_device()[progress.target].wanted(rollout.deployment)
+    if progress.state is TargetState.RETURNED and wanted == progress.returning:
         back, device = progress.replaces, world.devices[progress.target]
         expected = None if back is None else back.bundle.version
         dies = world.conduct.get((expected or "", device.runtime)) is Conduct.CRASH
