@@ -23,7 +23,7 @@ async def show(options: Options, *, once: bool) -> int:
     environment = {**os.environ, "SKERRY_HOME": str(options.folder / "centre")}
     crew = Crew(options.folder, environment)
     until = ExitStack()
-    stage = Stage(options=options, crew=crew, until=until)
+    stage = Stage(options, crew, until)
     screen.say(
         f"One centre, one broker, {options.devices} devices on this machine. Nothing leaves it."
     )

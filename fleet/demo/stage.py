@@ -6,7 +6,7 @@ import struct
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,31 +46,32 @@ class Agent:
         return [self.python, "-P", "-m", "agent", *words, "--home", self.home]
 
 
-@dataclass(slots=True, kw_only=True)
 class Stage:
     """The scene so far. The one mutable thing of the demo: each step adds what it made.
 
     `accuracies` are by version (and `float32`) and runtime; `answers` are what each device
-    answers to `probes`, by version; `given` counts all inferences, `spared` those that
-    could not be: their device was dead because we had killed it. `devices` are shown at the end, as
-    the centre knew them at `as_of`.
+    answers to the first rows, by version; `given` counts all inferences, `spared` those that
+    could not be: their device was dead because we had killed it. `devices` are shown at the
+    end, as the centre knew them at `as_of`.
     """
 
-    options: Options
-    crew: Crew
-    until: ExitStack
-    centre: Mapping[str, str] = field(default_factory=dict)
-    centre_argv: list[str | Path] = field(default_factory=list)
-    accuracies: dict[str, dict[str, float]] = field(default_factory=dict)
-    agents: list[Agent] = field(default_factory=list)
-    ids: dict[str, str] = field(default_factory=dict)
-    answers: dict[str, dict[str, list[Answer]]] = field(default_factory=dict)
-    given: int = 0
-    spared: int = 0
-    devices: list[dict[str, Any]] = field(default_factory=list)
-    as_of: str = ""
-    _api: Centre | None = None
-    _load: Load | None = None
+    def __init__(self, options: Options, crew: Crew, until: ExitStack) -> None:
+        """Begin with nothing but what was asked; `until` is closed when all is over."""
+        self.options = options
+        self.crew = crew
+        self.centre: Mapping[str, str] = {}
+        self.centre_argv: list[str | Path] = []
+        self.agents: list[Agent] = []
+        self.ids: Mapping[str, str] = {}
+        self.accuracies: dict[str, dict[str, float]] = {}
+        self.answers: dict[str, dict[str, list[Answer]]] = {}
+        self.given = 0
+        self.spared = 0
+        self.devices: list[dict[str, Any]] = []
+        self.as_of = ""
+        self._until = until
+        self._api: Centre | None = None
+        self._load: Load | None = None
 
     @property
     def centre_home(self) -> Path:
@@ -97,7 +98,7 @@ class Stage:
     @load.setter
     def load(self, load: Load) -> None:
         self._load = load
-        self.until.callback(load.close)
+        self._until.callback(load.close)
 
     def check_load(self, claim: str) -> None:
         """Check that no request has failed yet, if anybody asks at all.
@@ -121,7 +122,7 @@ class Stage:
         """
         if self._api is None:
             where = Connection.find(home=self.centre_home, url=None, token_file=None, ca=None)
-            self._api = self.until.enter_context(Centre(where))
+            self._api = self._until.enter_context(Centre(where))
         try:
             return await asyncio.to_thread(self._api.get, "api", "v1", *path, query=query)
         except CommandError as error:

@@ -41,7 +41,7 @@ def chronicle(home: Path, *, first: int = 1) -> Chronicle:
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     options = Options(folder=tmp_path, devices=1, port=0, tflite_python=None)
-    made = Stage(options=options, crew=Crew(tmp_path, {}), until=ExitStack())
+    made = Stage(options, Crew(tmp_path, {}), ExitStack())
     made.answers = {"1.0.0": {"porto-1": [OLD]}, "2.0.0": {"porto-1": [NEW]}}
     return made
 
