@@ -4,17 +4,20 @@ import asyncio
 import json
 import struct
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet.cli.screen import CommandError
 from fleet.client import Centre, Connection
-from fleet.demo.client import Answer
 from fleet.demo.crew import ClaimError, Crew
 from fleet.demo.load import Load, check_no_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fleet.demo.client import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
