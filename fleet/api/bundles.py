@@ -41,19 +41,34 @@ def routes(parts: Parts) -> APIRouter:
     @router.get("", operation_id="listBundles", responses=answers(401))
     def every() -> BundleList:
         """List all bundles by name, the newest of each first."""
-        with parts.store.read() as connection:
-            found = bundles.every(connection)
-        return BundleList(bundles=[_summary(each, card_codec.parse(each.card)) for each in found])
+        return listed(parts)
 
     @router.get("/{bundle}", operation_id="getBundle", responses=answers(401, 404, 409))
     def one(bundle: str) -> BundleDetail:
         """Show one bundle, by `name:version`, digest, or a name that has one version."""
-        with parts.store.read() as connection:
-            found = bundles.named(connection, bundle)
-        card = card_codec.parse(found.card)
-        return BundleDetail(**dict(_summary(found, card)), card=card)
+        return shown(parts, bundle)
 
     return router
+
+
+def listed(parts: Parts) -> BundleList:
+    """Return all bundles by name, the newest of each first."""
+    with parts.store.read() as connection:
+        found = bundles.every(connection)
+    return BundleList(bundles=[_summary(each, card_codec.parse(each.card)) for each in found])
+
+
+def shown(parts: Parts, bundle: str) -> BundleDetail:
+    """Return one bundle with its card.
+
+    Raises:
+        NotFoundError: there is none.
+        AmbiguousError: only a name was given, and it has several versions.
+    """
+    with parts.store.read() as connection:
+        found = bundles.named(connection, bundle)
+    card = card_codec.parse(found.card)
+    return BundleDetail(**dict(_summary(found, card)), card=card)
 
 
 def _summary(bundle: bundles.PublishedBundle, card: Card) -> BundleSummary:

@@ -1,13 +1,15 @@
 """`/api/v1/devices`: every device, and all that is known of one."""
 
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from agent.wire import v1
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
+from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse
 from fleet.api.shown import (
     Known,
     NumbersShown,
@@ -17,8 +19,9 @@ from fleet.api.shown import (
     known,
     shown_at,
 )
-from fleet.health.states import verdict
+from fleet.health.states import Verdict, verdict
 from fleet.health.sums import of_device, of_served
+from fleet.selector import TEXT_LIMIT
 from fleet.store import events
 
 _EVENTS_SHOWN = 20
@@ -71,40 +74,59 @@ def routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
 
     @router.get("", operation_id="listDevices", responses=answers(401))
-    def every() -> DeviceList:
-        """List all devices by name."""
+    def every(
+        selector: Annotated[str, Query(description=SELECTOR_WORDS, max_length=TEXT_LIMIT)] = "",
+        field: Annotated[str, Query(description=FIELD_WORDS, max_length=TEXT_LIMIT)] = "",
+    ) -> DeviceList:
+        """List the devices that match by name; by default all."""
+        wanted = parse(selector, field)
         with parts.store.read() as connection:
             found = every_known(connection)
         now = parts.clock()
-        return DeviceList(as_of=shown_at(now), devices=[_summary(each, now) for each in found])
+        judged = [(each, verdict(each.heard, now)) for each in found]
+        return DeviceList(
+            as_of=shown_at(now),
+            devices=[summary(*each, now) for each in judged if wanted.matches(*each)],
+        )
 
     @router.get("/{device}", operation_id="getDevice", responses=answers(401, 404, 409))
     def one(device: str) -> DeviceDetail:
         """Show one device, by its id or its name."""
-        with parts.store.read() as connection:
-            found = known(connection, device)
-            latest = events.of_device(connection, found.device.id, limit=_EVENTS_SHOWN)
-        now = parts.clock()
-        return DeviceDetail(
-            **dict(_summary(found, now)),
-            as_of=shown_at(now),
-            facts=dict(found.device.facts),
-            certificate_serial=found.device.serial,
-            certificate_expires_at=found.device.certificate_expires_at,
-            desired=found.wanted,
-            reported=None if found.told is None else found.told.document,
-            reported_at=None if found.told is None else found.told.received_at,
-            health=None if found.feels is None else found.feels.document,
-            health_at=None if found.feels is None else found.feels.received_at,
-            health_late=found.feels is not None and found.feels.late,
-            served=[ServedNumbers.of_served(*each) for each in of_served(found.heard)],
-            events=list(latest),
-        )
+        return detail(parts, device)
 
     return router
 
 
-def _summary(found: Known, now: datetime) -> DeviceSummary:
+def detail(parts: Parts, device: str) -> DeviceDetail:
+    """Return all that is known of one device.
+
+    Raises:
+        NotFoundError: there is none with this id or name.
+        AmbiguousError: several have the name.
+    """
+    with parts.store.read() as connection:
+        found = known(connection, device)
+        latest = events.of_device(connection, found.device.id, limit=_EVENTS_SHOWN)
+    now = parts.clock()
+    return DeviceDetail(
+        **dict(summary(found, verdict(found.heard, now), now)),
+        as_of=shown_at(now),
+        facts=dict(found.device.facts),
+        certificate_serial=found.device.serial,
+        certificate_expires_at=found.device.certificate_expires_at,
+        desired=found.wanted,
+        reported=None if found.told is None else found.told.document,
+        reported_at=None if found.told is None else found.told.received_at,
+        health=None if found.feels is None else found.feels.document,
+        health_at=None if found.feels is None else found.feels.received_at,
+        health_late=found.feels is not None and found.feels.late,
+        served=[ServedNumbers.of_served(*each) for each in of_served(found.heard)],
+        events=list(latest),
+    )
+
+
+def summary(found: Known, judged: Verdict, now: datetime) -> DeviceSummary:
+    """Return a device as it is listed."""
     heard = found.heard
     numbers = of_device(heard)
     return DeviceSummary(
@@ -112,7 +134,7 @@ def _summary(found: Known, now: datetime) -> DeviceSummary:
         name=found.device.name,
         site=found.device.site_name,
         labels=dict(found.device.labels),
-        state=StateShown.of(heard, verdict(heard, now), shown_at(now)),
+        state=StateShown.of(heard, judged, shown_at(now)),
         heard_at=heard.at,
         online=None if found.seen is None else found.seen.online,
         since=None if found.seen is None else found.seen.since,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from fastapi import APIRouter
@@ -10,11 +11,11 @@ from sqlalchemy import Connection
 
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
-from fleet.api.shown import Known, ServedNumbers, StateShown, every_known, shown_at
+from fleet.api.shown import ServedNumbers, StateShown, every_known, shown_at
 from fleet.execute import progress_of
 from fleet.health.heard import Heard
 from fleet.health.states import State, Verdict, verdict
-from fleet.health.sums import by_served, by_state, spread
+from fleet.health.sums import Judged, by_served, by_state, spread
 from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import RolloutState, WaveState
 from fleet.sentences import explain
@@ -94,18 +95,30 @@ def routes(parts: Parts) -> APIRouter:
     @router.get("", operation_id="getFleet", responses=answers(401))
     def now() -> FleetShown:
         """Show the fleet: how many devices are how, what serves, what moves, what needs you."""
-        with parts.store.read() as connection:
-            every = every_known(connection)
-            moving = _rollouts(connection)
-        return _shown(parts, every, moving, parts.clock())
+        return look(parts).shown
 
     return router
 
 
-def _shown(
-    parts: Parts, every: Sequence[Known], moving: list[RolloutShown], now: datetime
-) -> FleetShown:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look at the whole fleet: every device with its verdict, and what is shown of them."""
+
+    judged: Judged
+    shown: FleetShown
+
+
+def look(parts: Parts) -> Look:
+    """Look at the whole fleet. Blocking, and dear where it is large: who asks often keeps it."""
+    with parts.store.read() as connection:
+        every = every_known(connection)
+        moving = _rollouts(connection)
+    now = parts.clock()
     judged = [(heard, verdict(heard, now)) for heard in (each.heard for each in every)]
+    return Look(judged=judged, shown=_shown(parts, judged, moving, now))
+
+
+def _shown(parts: Parts, judged: Judged, moving: list[RolloutShown], now: datetime) -> FleetShown:
     away = [told.finding.since for _, told in judged if told.state is State.OFFLINE]
     return FleetShown(
         fleet=parts.authority.fleet,

@@ -98,7 +98,7 @@ def routes(parts: Parts, operator: object) -> APIRouter:
     @router.post("/plan", operation_id="planRollout", responses=answers(401, 404, 409, body=True))
     def plan(wish: RolloutWish) -> PlanShown:
         """Say what would be done now. Nothing is changed."""
-        return _planned(parts, parts.executor.plan(_request(parts, wish)))
+        return planned(parts, wish)
 
     @router.post(
         "",
@@ -108,25 +108,20 @@ def routes(parts: Parts, operator: object) -> APIRouter:
     )
     async def start(wish: StartWish, actor: Annotated[str, Depends(operator)]) -> RolloutStarted:
         """Start a rollout; the devices of its first wave are asked at once."""
-        started = await run_in_threadpool(_start, parts, wish, actor)
+        started = await run_in_threadpool(begun, parts, wish, actor)
         parts.executor.wake()
-        shown = await run_in_threadpool(_planned, parts, started.plan)
-        return RolloutStarted(id=started.id, plan=shown)
+        plan = await run_in_threadpool(_planned, parts, started.plan)
+        return RolloutStarted(id=started.id, plan=plan)
 
     @router.get("", operation_id="listRollouts", responses=answers(401))
     def every() -> RolloutList:
         """List all rollouts, the newest first."""
-        with parts.store.read() as connection:
-            found = rollouts.every(connection)
-        return RolloutList(
-            rollouts=[summary(kept, progress_of(kept)) for kept in found],
-            as_of=written(parts.clock()),
-        )
+        return listed(parts)
 
     @router.get("/{rollout}", operation_id="getRollout", responses=answers(401, 404))
     def one(rollout: str) -> RolloutDetail:
         """Show one rollout."""
-        return _detail(parts, rollout)
+        return shown(parts, rollout)
 
     @router.get("/{rollout}/why", operation_id="whyRollout", responses=answers(401, 404, 409))
     def because(rollout: str, target: str | None = None) -> WhyShown:
@@ -144,7 +139,7 @@ def _say_routes(router: APIRouter, parts: Parts, operator: object) -> None:
     async def say(rollout: str, word: RolloutHappening, actor: str, reason: str) -> RolloutDetail:
         await run_in_threadpool(parts.executor.say, rollout, word, actor=actor, reason=reason)
         parts.executor.wake()
-        return await run_in_threadpool(_detail, parts, rollout)
+        return await run_in_threadpool(shown, parts, rollout)
 
     @router.post("/{rollout}/pause", operation_id="pauseRollout", responses=refused)
     async def pause(
@@ -175,12 +170,38 @@ def _say_routes(router: APIRouter, parts: Parts, operator: object) -> None:
         return await say(rollout, RolloutHappening.RETURN_ASKED, actor, word.reason)
 
 
+def planned(parts: Parts, wish: RolloutWish) -> PlanShown:
+    """Return what would be done now.
+
+    Raises:
+        PlanError: it can't be planned.
+        NotFoundError: there is no such bundle, or no such device.
+        AmbiguousError: several have the name.
+    """
+    return _planned(parts, parts.executor.plan(_request(parts, wish)))
+
+
 def _planned(parts: Parts, plan: Plan) -> PlanShown:
     with parts.store.read() as connection:
         return plan_shown(plan, cards(connection))
 
 
-def _detail(parts: Parts, rollout: str) -> RolloutDetail:
+def listed(parts: Parts) -> RolloutList:
+    """Return all rollouts, the newest first."""
+    with parts.store.read() as connection:
+        found = rollouts.every(connection)
+    return RolloutList(
+        rollouts=[summary(kept, progress_of(kept)) for kept in found],
+        as_of=written(parts.clock()),
+    )
+
+
+def shown(parts: Parts, rollout: str) -> RolloutDetail:
+    """Return one rollout.
+
+    Raises:
+        NotFoundError: there is none with this id.
+    """
     with parts.store.read() as connection:
         kept = rollouts.named(connection, rollout)
         words = audit.latest(connection, limit=_WORDS_READ, about=rollout)
@@ -216,7 +237,14 @@ def _exclusion(left: ExclusionShown) -> Cause:
     return Cause(code=left.reason, parameters=left.parameters | message)
 
 
-def _start(parts: Parts, wish: StartWish, actor: str) -> Started:
+def begun(parts: Parts, wish: StartWish, actor: str) -> Started:
+    """Start what is wished for, on the condition that its plan is the one that was seen.
+
+    Raises:
+        PlanError: it can't be planned, changes nothing, or the plan has moved.
+        NotFoundError: there is no such bundle, or no such device.
+        AmbiguousError: several have the name.
+    """
     return parts.executor.start(
         _request(parts, wish), if_plan=wish.if_plan, actor=actor, reason=wish.reason
     )

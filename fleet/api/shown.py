@@ -1,6 +1,6 @@
 """How the API shows health: a device's state in words, and numbers with their quantiles."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -141,10 +141,41 @@ def known(connection: Connection, name: str) -> Known:
 
 def every_known(connection: Connection) -> Sequence[Known]:
     """Return what the store holds of every device, by name."""
-    here = {seen.device: seen for seen in presence.every(connection)}
-    told = {report.document.device: report for report in reported.every(connection)}
-    wanted = {document.target: document for document in desired.every(connection)}
-    feels = {each.document.device: each for each in health.every(connection)}
+    return _together(
+        devices.every(connection),
+        presence.every(connection),
+        reported.every(connection),
+        desired.every(connection),
+        health.every(connection),
+    )
+
+
+def known_after(
+    connection: Connection, name: str, device: str, *, limit: int, prefix: str = ""
+) -> Sequence[Known]:
+    """Return what the store holds of the next devices by name, then id: so many at the most."""
+    found = devices.after(connection, name, device, limit=limit, prefix=prefix)
+    ids = [each.id for each in found]
+    return _together(
+        found,
+        presence.among(connection, ids).values(),
+        reported.among(connection, ids),
+        desired.among(connection, ids),
+        health.among(connection, ids),
+    )
+
+
+def _together(
+    found: Iterable[devices.Device],
+    births: Iterable[presence.Presence],
+    reports: Iterable[reported.HeldReport],
+    documents: Iterable[desired.HeldDesired],
+    feelings: Iterable[health.HeldHealth],
+) -> Sequence[Known]:
+    here = {seen.device: seen for seen in births}
+    told = {report.document.device: report for report in reports}
+    wanted = {document.target: document for document in documents}
+    feels = {each.document.device: each for each in feelings}
     return [
         Known(
             device=device,
@@ -153,7 +184,7 @@ def every_known(connection: Connection) -> Sequence[Known]:
             wanted=_read(wanted.get(device.id)),
             feels=feels.get(device.id),
         )
-        for device in devices.every(connection)
+        for device in found
     ]
 
 

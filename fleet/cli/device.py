@@ -25,14 +25,21 @@ def ls(
     state: Annotated[
         State | None, typer.Option("--state", help="Only those that are in this state.")
     ] = None,
+    selector: Annotated[
+        str, typer.Option("--selector", "-l", help="Only those it matches: room=oven,!spare.")
+    ] = "",
+    field: Annotated[
+        str, typer.Option("--field", help="Only those: site=porto,bundle=digits:1.4.0.")
+    ] = "",
     output: OutputOption = Output.TABLE,
     color: ColorOption = Color.AUTO,
 ) -> None:
-    """List all devices: how they are, what they serve and how fast, when they were last heard."""
+    """List devices: how they are, what they serve and how fast, when they were last heard."""
+    fields = [*([f"state={state}"] if state else []), *([field] if field else [])]
+    asked = {"selector": selector, "field": ",".join(fields)}
     with centre.connect() as api:
-        found = api.get("api", "v1", "devices")
-    if state is not None:
-        found["devices"] = [each for each in found["devices"] if each["state"]["word"] == state]
+        query = {name: text for name, text in asked.items() if text}
+        found = api.get("api", "v1", "devices", query=query)
     if output is Output.JSON:
         print_json("skerry.devices/1", found)
         return

@@ -46,6 +46,12 @@ def every(connection: Connection) -> Sequence[HeldDesired]:
     return [_held(row) for row in connection.execute(select(desired).order_by(desired.c.target))]
 
 
+def among(connection: Connection, ids: Sequence[str]) -> Sequence[HeldDesired]:
+    """Return the newest document of each of these targets."""
+    rows = connection.execute(select(desired).where(desired.c.target.in_(ids)))
+    return [_held(row) for row in rows]
+
+
 def put(connection: Connection, document: HeldDesired) -> None:
     """Make this a target's newest document, at the next position.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, tuple_, update
 
 from fleet.store.errors import AmbiguousError, NotFoundError
 from fleet.store.tables import devices, sites
@@ -51,6 +51,17 @@ def add(connection: Connection, device: Device) -> None:
 def every(connection: Connection) -> Sequence[Device]:
     """Return all devices by name, then id."""
     query = _devices().order_by(devices.c.name, devices.c.id)
+    return [_device(row) for row in connection.execute(query)]
+
+
+def after(
+    connection: Connection, name: str, device: str, *, limit: int, prefix: str = ""
+) -> Sequence[Device]:
+    """Return the next devices by name, then id, after this one; those whose name begins so."""
+    query = _devices().order_by(devices.c.name, devices.c.id).limit(limit)
+    query = query.where(tuple_(devices.c.name, devices.c.id) > tuple_(name, device))
+    if prefix:
+        query = query.where(devices.c.name.startswith(prefix, autoescape=True))
     return [_device(row) for row in connection.execute(query)]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from fleet.store.errors import SchemaTooNewError
 from fleet.store.tables import SCHEMA
@@ -29,6 +29,8 @@ class Store:
         self._engine = engine
         self._writing = engine.execution_options(writing=True)
         self._one_writer = threading.Lock()
+        self._one_watcher = threading.Lock()
+        self._watching: PoolProxiedConnection | None = None
 
     @classmethod
     def open(cls, path: Path) -> "Store":
@@ -65,8 +67,27 @@ class Store:
         with self._engine.begin() as connection:
             yield connection
 
+    def changes(self) -> int:
+        """Return a number that differs when anything was committed since it was last asked.
+
+        By this process or another. One look at one number: cheap enough to ask all the time.
+        """
+        with self._one_watcher:
+            if self._watching is None:
+                # The number belongs to a connection, so that this one is kept apart.
+                self._watching = self._engine.raw_connection()
+            cursor = self._watching.cursor()
+            try:
+                return int(cursor.execute("PRAGMA data_version").fetchone()[0])
+            finally:
+                cursor.close()
+
     def close(self) -> None:
         """Close every connection."""
+        with self._one_watcher:
+            if self._watching is not None:
+                self._watching.close()
+                self._watching = None
         self._engine.dispose()
 
     def _upgrade(self) -> None:

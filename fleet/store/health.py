@@ -80,6 +80,12 @@ def every(connection: Connection) -> Sequence[HeldHealth]:
     return [_held(row) for row in connection.execute(select(health))]
 
 
+def among(connection: Connection, ids: Sequence[str]) -> Sequence[HeldHealth]:
+    """Return the last health document of each of these devices."""
+    rows = connection.execute(select(health).where(health.c.device.in_(ids)))
+    return [_held(row) for row in rows]
+
+
 def _is_newer(connection: Connection, event: v1.Event, last: HeldHealth) -> bool:
     if event.ledger == last.ledger:
         return event.number > last.number

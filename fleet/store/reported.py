@@ -46,5 +46,11 @@ def every(connection: Connection) -> Sequence[HeldReport]:
     return [_held(row) for row in connection.execute(select(reported))]
 
 
+def among(connection: Connection, ids: Sequence[str]) -> Sequence[HeldReport]:
+    """Return the last report of each of these devices."""
+    rows = connection.execute(select(reported).where(reported.c.device.in_(ids)))
+    return [_held(row) for row in rows]
+
+
 def _held(row: Row[*tuple[object, ...]]) -> HeldReport:
     return HeldReport(document=codec.decode(row.document, v1.Reported), received_at=row.received_at)

@@ -1,0 +1,91 @@
+"""Which devices are looked for: one filter for the API, the page and the command. Pure.
+
+A selector reads labels and facts (`fleet.selector`); fields read what is known beside them:
+`state=offline,bundle=digits:1.4.0`. All parts must hold.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from fleet.api.shown import Known
+from fleet.health.states import State, Verdict
+from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.selector import EVERYTHING, Selector, SelectorError
+from fleet.selector import parse as parse_selector
+
+_Find = Callable[[Known, Verdict], Iterator[str]]
+
+
+def _bundles(found: Known, _: Verdict) -> Iterator[str]:
+    for bundle in found.heard.serving():
+        yield bundle.name
+        yield f"{bundle.name}:{bundle.version}"
+        yield bundle.digest
+
+
+def _state(_: Known, judged: Verdict) -> Iterator[str]:
+    yield judged.state
+
+
+def _reason(_: Known, judged: Verdict) -> Iterator[str]:
+    yield judged.finding.reason
+
+
+def _site(found: Known, _: Verdict) -> Iterator[str]:
+    yield found.device.site_name or ""
+
+
+FIELDS: Mapping[str, _Find] = {
+    "state": _state,
+    "reason": _reason,
+    "site": _site,
+    "bundle": _bundles,
+}
+"""What can be asked for by name, and the values of a device that answer to it."""
+
+SELECTOR_WORDS = "Kubernetes syntax over labels and facts; empty: every device."
+FIELD_WORDS = f"NAME=VALUE, with commas between; names are {', '.join(FIELDS)}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Devices that match all of it. Without anything: all."""
+
+    selector: Selector = field(default_factory=Selector)
+    fields: tuple[tuple[str, str], ...] = ()
+
+    def matches(self, found: Known, judged: Verdict) -> bool:
+        """Say whether a device is looked for."""
+        return self.selector.matches(found.heard.target.attributes) and all(
+            value in FIELDS[name](found, judged) for name, value in self.fields
+        )
+
+
+def parse(selector: str, fields: str) -> Search:
+    """Return what is looked for.
+
+    Raises:
+        PlanError: it can't be read; the error says where and what was expected.
+    """
+    everything = selector.strip() == EVERYTHING
+    try:
+        labels = Selector() if everything else parse_selector(selector)
+    except (SelectorError, ValueError) as error:
+        raise PlanError(PlanReason.SELECTOR_MALFORMED, str(error)) from error
+    return Search(selector=labels, fields=tuple(_fields(fields)))
+
+
+def _fields(text: str) -> Iterator[tuple[str, str]]:
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, equals, value = map(str.strip, part.partition("="))
+        if not equals or name not in FIELDS:
+            raise PlanError(
+                PlanReason.SELECTOR_MALFORMED,
+                f"{part[:80]!r} is no field; write NAME=VALUE, with {', '.join(FIELDS)} as NAME",
+            )
+        if name == "state" and value not in set(State):
+            raise PlanError(
+                PlanReason.SELECTOR_MALFORMED,
+                f"{value[:80]!r} is no state; there are {', '.join(State)}",
+            )
+        yield name, value
