@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Try the library that is asked for, or all that are installed."""
-    die_with_the_agent()
+    die_with_the_agent(int(sys.argv[1]))
     wanted: Library | None = json.loads(sys.stdin.buffer.read(1024))["library"]
     found: dict[str, str] = {}
     wrong: ModelError | None = None

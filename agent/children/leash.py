@@ -9,12 +9,16 @@ import signal
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_the_agent() -> None:
-    """Be killed when the agent dies, and dump no core (it would hold keys)."""
-    agent = os.getppid()
+def die_with_the_agent(agent: int) -> None:
+    """Be killed when the agent dies, and dump no core (it would hold keys).
+
+    Args:
+        agent: the agent's process id, as it gave it: only so is a parent that is process 1 told
+            from the one that orphans get. In a container the agent is process 1 itself.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if os.getppid() != agent or agent == 1:
+    if os.getppid() != agent:
         raise SystemExit("the agent is gone")
 
 

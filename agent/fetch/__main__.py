@@ -33,7 +33,7 @@ _SIGNATURES_LIMIT = 16
 
 def main() -> int:
     """Do the job that is on the standard input; return 0 whenever there is a verdict."""
-    die_with_the_agent()
+    die_with_the_agent(int(sys.argv[1]))
     job = FetchJob.from_json(sys.stdin.buffer.read(_JOB_LIMIT_BYTES))
     try:
         fetch(job)
