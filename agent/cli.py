@@ -19,8 +19,6 @@ from typing import Any
 from agent.errors import PersonError
 from agent.wire.reasons import Reason
 
-_HOME = Path("/var/lib/skerry") if os.geteuid() == 0 else Path.home() / ".local/share/skerry"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
@@ -45,11 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=None)
     parser.add_argument("--version", action=_Version, help="say which version this is")
     words = parser.add_subparsers(metavar="COMMAND")
+    home = _default_home()
 
     def word(name: str, text: str) -> argparse.ArgumentParser:
         added = words.add_parser(name, help=text, description=text)
         added.add_argument(
-            "--home", type=Path, default=_HOME, help="the device's folder (default: %(default)s)"
+            "--home", type=Path, default=home, help="the device's folder (default: %(default)s)"
         )
         return added
 
@@ -83,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     release = word("release", "Release a device that is held.")
     release.set_defaults(command=_release)
     return parser
+
+
+def _default_home() -> Path:
+    """Return where this machine's device lives, if nothing else is said."""
+    if given := os.environ.get("SKERRY_HOME"):  # an image sets it once, for every command in it
+        return Path(given)
+    return Path("/var/lib/skerry") if os.geteuid() == 0 else Path.home() / ".local/share/skerry"
 
 
 class _Version(argparse.Action):
