@@ -43,6 +43,10 @@ class Access:
         """Say whether `secret` is the operator token."""
         return hmac.compare_digest(secret.encode(), self._token)
 
+    def key_for(self, purpose: str) -> bytes:
+        """Return a key that only who holds the token can make; a new token makes all others."""
+        return hmac.digest(self._token, purpose.encode(), "sha256")
+
     async def operator(self, request: Request) -> str | None:
         """Return the operator who asks, by Bearer or (stock clients) Basic; None: a stranger."""
         scheme, _, value = request.headers.get("authorization", "").partition(" ")

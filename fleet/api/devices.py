@@ -86,7 +86,9 @@ def routes(parts: Parts) -> APIRouter:
         judged = [(each, verdict(each.heard, now)) for each in found]
         return DeviceList(
             as_of=shown_at(now),
-            devices=[summary(*each, now) for each in judged if wanted.matches(*each)],
+            devices=[
+                summary(*each, now) for each in judged if wanted.matches(each[0].heard, each[1])
+            ],
         )
 
     @router.get("/{device}", operation_id="getDevice", responses=answers(401, 404, 409))

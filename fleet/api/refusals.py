@@ -74,74 +74,81 @@ def refusal(
     status: int, error: str, reason: str, next_step: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """Return a refusal."""
-    said = Refusal(error=error, reason=reason, next=next_step)
-    return JSONResponse(said.model_dump(), status, headers=headers)
+    why = Refusal(error=error, reason=reason, next=next_step)
+    return JSONResponse(why.model_dump(), status, headers=headers)
 
 
 def install(app: FastAPI) -> None:
     """Have every error that a route may raise answered in this shape."""
-    _install_failures(app)
 
-    @app.exception_handler(HTTPException)
-    async def of_http(_: Request, error: HTTPException) -> JSONResponse:
-        reason, next_step = _OF_STATUS.get(error.status_code, ("REFUSED", "see docs/reference"))
-        headers = dict(error.headers or {})
-        return refusal(error.status_code, str(error.detail), reason, next_step, headers)
+    async def answer(_: Request, error: Exception) -> JSONResponse:
+        status, why = said(error)
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else None
+        return JSONResponse(why.model_dump(), status, headers=headers)
 
-    @app.exception_handler(RequestValidationError)
-    async def of_validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the request"
-        return refusal(422, f"{where}: {first['msg']}"[:300], *_OF_STATUS[400])
-
-    @app.exception_handler(WireError)
-    async def of_wire(_: Request, error: WireError) -> JSONResponse:
-        status = 413 if error.reason is Reason.TOO_LARGE else 400
-        return refusal(status, str(error), error.reason, explain(error.reason).next_step)
-
-    @app.exception_handler(JoinRefusedError)
-    async def of_join(_: Request, error: JoinRefusedError) -> JSONResponse:
-        return refusal(_JOINING.get(error.reason, 403), str(error), error.reason, error.next_step)
-
-    @app.exception_handler(PlanError)
-    async def of_plan(_: Request, error: PlanError) -> JSONResponse:
-        status = 409 if error.reason in _CONFLICTS else 422
-        return refusal(status, str(error), error.reason, explain(error.reason).next_step)
-
-    @app.exception_handler(IllegalEventError)
-    async def of_word(_: Request, error: IllegalEventError) -> JSONResponse:
-        said, _command = _WORDS.get(RolloutHappening(error.happening), (str(error.happening), ""))
-        state = RolloutState(error.state)
-        possible = [_WORDS[word][1] for word in ROLLOUT[state] if word in _WORDS]
-        start = "nothing can be said of it any more; start another one: skerry rollout start"
-        next_step = f"possible now: {', or '.join(possible)}" if possible else start
-        return refusal(409, f"{error.subject} is {state}: it can't be {said}", _ILLEGAL, next_step)
-
-    @app.exception_handler(NotFoundError)
-    async def of_missing(_: Request, error: NotFoundError) -> JSONResponse:
-        return refusal(404, str(error), "NOT_FOUND", f"list what there is: skerry {error.kind} ls")
-
-    @app.exception_handler(AmbiguousError)
-    async def of_ambiguous(_: Request, error: AmbiguousError) -> JSONResponse:
-        return refusal(409, str(error), "AMBIGUOUS", "name one of them by its id")
-
-    @app.exception_handler(ConflictError)
-    async def of_conflict(_: Request, error: ConflictError) -> JSONResponse:
-        return refusal(409, str(error), "CONFLICT", "use another name, or leave it as it is")
+    for kind in TOLD:
+        app.add_exception_handler(kind, answer)
 
 
-def _install_failures(app: FastAPI) -> None:
-    """Answer what is nobody's request's fault."""
+def said(error: Exception) -> tuple[int, Refusal]:
+    """Return what an error is to who asked: a status, and what happened, why, what to do next."""
+    status, (what, reason, next_step) = _said(error)
+    return status, Refusal(error=what, reason=reason, next=next_step)
 
-    @app.exception_handler(OperationalError)
-    async def of_store(_: Request, _error: OperationalError) -> JSONResponse:
-        return refusal(
-            503,
-            "the store can't do it now",
-            "STORE_BUSY",
-            "try again; if it stays so, look at the centre's disk",
-        )
 
-    @app.exception_handler(Exception)
-    async def of_defect(_: Request, _error: Exception) -> JSONResponse:
-        return refusal(500, "a defect in the centre", "INTERNAL", "look at the centre's log")
+def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, PLR0911  # one case a kind
+    match error:
+        case HTTPException():
+            words = _OF_STATUS.get(error.status_code, ("REFUSED", "see docs/reference"))
+            return error.status_code, (str(error.detail), *words)
+        case RequestValidationError():
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the request"
+            return 422, (f"{where}: {first['msg']}"[:300], *_OF_STATUS[400])
+        case WireError():
+            status = 413 if error.reason is Reason.TOO_LARGE else 400
+            return status, (str(error), error.reason, explain(error.reason).next_step)
+        case JoinRefusedError():
+            status = _JOINING.get(error.reason, 403)
+            return status, (str(error), error.reason, error.next_step)
+        case PlanError():
+            status = 409 if error.reason in _CONFLICTS else 422
+            return status, (str(error), error.reason, explain(error.reason).next_step)
+        case IllegalEventError():
+            return 409, _illegal(error)
+        case NotFoundError():
+            return 404, (str(error), "NOT_FOUND", f"list what there is: skerry {error.kind} ls")
+        case AmbiguousError():
+            return 409, (str(error), "AMBIGUOUS", "name one of them by its id")
+        case ConflictError():
+            return 409, (str(error), "CONFLICT", "use another name, or leave it as it is")
+        case OperationalError():
+            next_step = "try again; if it stays so, look at the centre's disk"
+            return 503, ("the store can't do it now", "STORE_BUSY", next_step)
+        case _:
+            return 500, ("a defect in the centre", "INTERNAL", "look at the centre's log")
+
+
+def _illegal(error: IllegalEventError) -> tuple[str, str, str]:
+    word, _command = _WORDS.get(RolloutHappening(error.happening), (str(error.happening), ""))
+    state = RolloutState(error.state)
+    possible = [_WORDS[each][1] for each in ROLLOUT[state] if each in _WORDS]
+    start = "nothing can be said of it any more; start another one: skerry rollout start"
+    next_step = f"possible now: {', or '.join(possible)}" if possible else start
+    return f"{error.subject} is {state}: it can't be {word}", _ILLEGAL, next_step
+
+
+TOLD: tuple[type[Exception], ...] = (
+    HTTPException,
+    RequestValidationError,
+    WireError,
+    JoinRefusedError,
+    PlanError,
+    IllegalEventError,
+    NotFoundError,
+    AmbiguousError,
+    ConflictError,
+    OperationalError,
+    Exception,
+)
+"""The errors that are answered; the last is a defect, and nobody's request's fault."""

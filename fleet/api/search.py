@@ -7,32 +7,32 @@ A selector reads labels and facts (`fleet.selector`); fields read what is known 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fleet.api.shown import Known
+from fleet.health.heard import Heard
 from fleet.health.states import State, Verdict
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.selector import EVERYTHING, Selector, SelectorError
 from fleet.selector import parse as parse_selector
 
-_Find = Callable[[Known, Verdict], Iterator[str]]
+_Find = Callable[[Heard, Verdict], Iterator[str]]
 
 
-def _bundles(found: Known, _: Verdict) -> Iterator[str]:
-    for bundle in found.heard.serving():
+def _bundles(heard: Heard, _: Verdict) -> Iterator[str]:
+    for bundle in heard.serving():
         yield bundle.name
         yield f"{bundle.name}:{bundle.version}"
         yield bundle.digest
 
 
-def _state(_: Known, judged: Verdict) -> Iterator[str]:
+def _state(_: Heard, judged: Verdict) -> Iterator[str]:
     yield judged.state
 
 
-def _reason(_: Known, judged: Verdict) -> Iterator[str]:
+def _reason(_: Heard, judged: Verdict) -> Iterator[str]:
     yield judged.finding.reason
 
 
-def _site(found: Known, _: Verdict) -> Iterator[str]:
-    yield found.device.site_name or ""
+def _site(heard: Heard, _: Verdict) -> Iterator[str]:
+    yield heard.target.site or ""
 
 
 FIELDS: Mapping[str, _Find] = {
@@ -54,10 +54,10 @@ class Search:
     selector: Selector = field(default_factory=Selector)
     fields: tuple[tuple[str, str], ...] = ()
 
-    def matches(self, found: Known, judged: Verdict) -> bool:
+    def matches(self, heard: Heard, judged: Verdict) -> bool:
         """Say whether a device is looked for."""
-        return self.selector.matches(found.heard.target.attributes) and all(
-            value in FIELDS[name](found, judged) for name, value in self.fields
+        return self.selector.matches(heard.target.attributes) and all(
+            value in FIELDS[name](heard, judged) for name, value in self.fields
         )
 
 

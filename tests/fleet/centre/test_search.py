@@ -33,7 +33,7 @@ def test_all_parts_must_hold(store: Store, selector: str, field: str, expected: 
     with store.read() as connection:
         found = every_known(connection)
 
-    assert expected == sum(wanted.matches(each, verdict(each.heard, NOW)) for each in found)
+    assert expected == sum(wanted.matches(each.heard, verdict(each.heard, NOW)) for each in found)
 
 
 @pytest.mark.parametrize(
