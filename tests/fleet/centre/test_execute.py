@@ -500,6 +500,18 @@ def test_a_start_overtakes_what_is_under_way(executor: Executor, store: Store) -
     assert {ONE} == wants(store)
 
 
+def test_a_start_between_two_passes_takes_nobody_for_one_who_was_not_asked(
+    executor: Executor, store: Store
+) -> None:
+    """Whoever has the older one's document is on the way with it, until the newer one asks."""
+    older = start(executor, careful("1.0.0"))
+    executor._pass(older)
+    assert {"planned"} == set(targets(store, older).values())
+    start(executor, careful("1.1.0"))
+
+    assert {ONE: "asked", TWO: "superseded"} == targets(store, older)
+
+
 def test_a_pass_writes_no_more_than_one_transaction_may_hold(
     executor: Executor, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """A rollout moves by reports about its own revision, and by nothing else."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,11 +9,13 @@ from hypothesis import strategies as st
 
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from agent.wire.v1 import Order
+from agent.wire.v1 import Hold, Order, Reported
 from fleet.inventory import Inventory
 from fleet.rollouts.asking import due
 from fleet.rollouts.fold import fold
 from fleet.rollouts.look import seen
+from fleet.rollouts.plan import plan
+from fleet.rollouts.policy import CAREFUL
 from fleet.rollouts.progress import Rollout, RolloutEvent, begin
 from fleet.rollouts.states import RolloutHappening, RolloutState, TargetState
 from tests.fleet.deciding.paper import NOW, Paper, look, states
@@ -221,3 +224,27 @@ def test_the_order_of_the_document_plays_no_part(paper: Paper, generation: int) 
 
     assert rollout.state is RolloutState.DONE
     assert Order(epoch=0, generation=generation) == desired.order
+
+
+@pytest.mark.parametrize("changes", [{"online": False}, {"held": True}], ids=["away", "held"])
+def test_who_went_before_its_deadline_was_seen_to_pass_is_not_late(
+    paper: Paper, changes: dict[str, bool]
+) -> None:
+    """One look sees both that it is gone and that its time is over: being gone comes first."""
+    request = paper.request(policy="careful")
+    inventory = paper.inventory(*paper.targets(1))
+    planned = plan(request, CAREFUL, inventory, paper.cards(request.bundle), NOW)
+    rollout, inventory = paper.started(inventory, planned)
+    rollout = look(rollout, inventory)
+    late = NOW + timedelta(hours=1)
+    assert states(look(rollout, inventory, late)) == {"d-1": "timed-out"}
+    if "held" in changes:
+        hold = Hold(reason="repairs", since="2026-03-01T09:00:00Z")
+        report = Reported(fleet=paper.fleet, device="d-1", session=1, hold=hold)
+        gone = paper.change(inventory, "d-1", reported=report)
+    else:
+        gone = paper.change(inventory, "d-1", **changes)
+
+    assert states(look(rollout, gone, late)) == {"d-1": "asked"}
+    back = look(look(rollout, gone, late), inventory, late)
+    assert states(look(back, inventory, late + timedelta(minutes=59))) == {"d-1": "asked"}

@@ -458,14 +458,34 @@ def test_what_a_newer_rollout_goes_back_to_is_what_the_older_one_left() -> None:
     world = on("1.0.0", [LITERT] * 5)
     older = world.start("2.0.0")
     world.runs()
-    world.bad("3.0.0", how=Conduct.CRASH)
     newer = world.start("3.0.0")
     world.advance()
     world.say(older, RolloutHappening.RETURN_ASKED)
+    world.runs(240.0)
+    assert serving(world) == ["3.0.0", "3.0.0", "3.0.0", "1.0.0", "1.0.0"]
+    world.say(newer, RolloutHappening.RETURN_ASKED)
     world.runs()
 
     assert state_of(world, newer) is RolloutState.ROLLED_BACK
     assert serving(world) == ["2.0.0", "1.0.0", "1.0.0", "1.0.0", "1.0.0"]
+
+
+def test_what_waits_for_who_is_away_is_not_the_one_that_was_bad() -> None:
+    """It was asked, and went; the rest is taken back, and it finds the way back when it returns."""
+    world = on("1.0.0", [LITERT, TFLITE])
+    world.bad("2.0.0", TFLITE)
+    name = world.start("2.0.0")
+    world.advance()
+    world.goes(1)
+    world.runs(600.0)
+    assert state_of(world, name) is RolloutState.ROLLED_BACK
+    assert world.desired["d-1"].deployments[0].bundle.version == "1.0.0"
+    world.returns(1)
+    world.runs(600.0)
+
+    assert serving(world) == ["1.0.0"] * 2
+    assert "2.0.0" not in world.device(1).took
+    assert {"returned"} == set(states(world.rollouts[name]).values())
 
 
 def test_a_rollback_reaches_who_came_back_to_it_by_another_rollback() -> None:
