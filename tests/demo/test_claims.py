@@ -69,7 +69,7 @@ class Demo:
     def until(self, look: Callable[[], Found | None]) -> Found:
         deadline = time.monotonic() + LIMIT_S  # noqa: TID251  # other processes, real time
         while not (found := look()):
-            assert self.process.poll() is None, self.lines
+            assert self.process.poll() is None, "\n".join(self.lines)
             assert time.monotonic() < deadline, self.lines  # noqa: TID251  # as above
             time.sleep(0.03)  # noqa: TID251  # as above
         return found

@@ -31,6 +31,7 @@ The same file answers a last bit differently on another architecture; three of
 _PROBES = 24
 _ENOUGH = 10  # answers of each device before and after what is shown
 _SOAK_S = 1
+_ROLLOUT_S = 60.0
 _ENDED = ("done", "rolled-back", "failed", "aborted", "superseded", "paused")
 _ACTIVE = ("probation", "committed", "rolling-back", "rolled-back")
 """Phases of a revision that serves, or has served."""
@@ -180,10 +181,24 @@ async def _roll(stage: Stage, claim: str, version: str, *words: str) -> dict[str
         return last if last["state"] in _ENDED else None
 
     try:
-        return await until(stage, claim, ended, "the rollout did not end")
+        return await until(stage, claim, ended, "the rollout did not end", limit_s=_ROLLOUT_S)
     except ClaimError as error:
-        why = "; ".join(each["sentence"] for each in last.get("because", ()))
-        raise ClaimError(claim, f"{error}\n{why}".strip()) from error
+        why = [each["sentence"] for each in last.get("because", ())]
+        raise ClaimError(claim, "\n".join([str(error), *why, *await _told(stage)])) from error
+
+
+async def _told(stage: Stage) -> list[str]:
+    """Return what devices say is wrong, as far as anybody can be asked."""
+    try:
+        devices = (await stage.look("", "devices"))["devices"]
+    except ClaimError:
+        return []
+    return [
+        f"{device['name']}: {each['last_error']['reason']}: {each['last_error']['message']}"
+        for device in devices
+        for each in device["deployments"]
+        if each["last_error"]
+    ]
 
 
 async def _measure(stage: Stage, claim: str, version: str) -> str:
