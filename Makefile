@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test test-all docs lock system-deps parts
+.PHONY: help setup demo check test test-all arm64 docs lock system-deps arm64-deps parts
 
 # The first Python here that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
@@ -18,11 +18,11 @@ PYTEST_FLAGS ?=
 # Setting up runs once for each content of the locks.
 MAIN := .venv/ready-$(shell cat requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 TFLITE := .venv-tflite/ready-$(shell cat requirements/tflite.txt pyproject.toml | cksum | cut -d' ' -f1)
-COMPILE := .venv/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
 help:  ## say what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 setup: $(MAIN) $(TFLITE)  ## make .venv, and .venv-tflite where Python 3.11 is found
 
@@ -38,15 +38,21 @@ check: $(MAIN)  ## the static part of the gate, in seconds
 test: setup check parts  ## the gate, and every test not marked slow or lab
 	.venv/bin/python -P -m pytest -m "not slow and not lab" $(PYTEST_FLAGS)
 
-test-all: setup check parts  ## the gate and every test: what CI runs
-	.venv/bin/python -P -m pytest $(PYTEST_FLAGS)
+test-all: setup check parts  ## the gate and every test but those of ARM64: what CI runs
+	.venv/bin/python -P -m pytest -m "not arm64" $(PYTEST_FLAGS)
+
+arm64: $(MAIN)  ## build the agent's image and run it, on emulated ARM64 (as root; 10 minutes the first time)
+	.venv/bin/python -P -m pytest -m arm64 tests/arm64 $(PYTEST_FLAGS)
 
 docs: $(MAIN)  ## write docs/reference from the code
 	.venv/bin/python -m tests.reference
 
 lock: $(MAIN)  ## lock the newest dependencies that pyproject.toml allows (LOCK_FLAGS=--upgrade)
-	$(COMPILE) $(LOCK_FLAGS) --extra dev --output-file requirements/dev.txt
-	$(COMPILE) $(LOCK_FLAGS) --extra agent --extra tflite --extra editable --output-file requirements/tflite.txt
+	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --extra dev --output-file requirements/dev.txt
+	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --extra agent --extra tflite --extra editable --output-file requirements/tflite.txt
+	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --extra agent --extra litert --output-file requirements/agent.txt
+	.venv/bin/python -c 'import pathlib, tomllib; print(*tomllib.loads(pathlib.Path("pyproject.toml").read_text())["build-system"]["requires"], sep="\n")' \
+	| $(COMPILE) $(LOCK_FLAGS) - --output-file requirements/wheel.txt
 
 system-deps:  ## install what pip can't: mosquitto, skopeo (Debian and its kin, as root)
 	@export PATH=$$PATH:/usr/sbin:/usr/local/sbin; \
@@ -56,6 +62,11 @@ system-deps:  ## install what pip can't: mosquitto, skopeo (Debian and its kin, 
 	if [ "$$(id -u)" != 0 ]; then echo "this needs root: sudo make system-deps" >&2; exit 1; fi; \
 	apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
 	apt-get -qq install --yes --no-install-recommends mosquitto skopeo
+
+arm64-deps:  ## install what `make arm64` needs (Debian and its kin, as root)
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	apt-get -qq install --yes --no-install-recommends \
+	binfmt-support debootstrap mosquitto podman qemu-user-static runc
 
 # What is missing on a person's machine is said in one line; its tests skip, or fail where CI=true.
 parts:
