@@ -1,7 +1,7 @@
 """Carry plans out: look, decide, write what is due, look again. Blocking, with an async rim.
 
 Rules:
-- Everything that decides is pure (`fleet.rollouts.plan`, `fleet.rollouts.rollout`); this reads the
+- Everything that decides is pure (`fleet.rollouts`); this reads the
   store, signs, and writes each target's next document with its audit entry and
   the rollout's new state in one transaction. A crash between two leaves work for
   the next pass, never half of something.

@@ -1,7 +1,7 @@
 """Events fold a rollout into a new one, and all that follows from them. Pure.
 
 The rim looks and acts; this decides. One pass: `fleet.rollouts.look.seen` tells what
-the inventory implies, `fold` applies it, `fleet.rollouts.look.due` says whose documents
+the inventory implies, `fold` applies it, `fleet.rollouts.asking.due` says whose documents
 are to be written now. A pass that is cut off anywhere is repaired by the next:
 whether a target was asked is read from the store, not remembered.
 

@@ -5,7 +5,7 @@ Rules:
 - Within a wave reachable targets come first, so that the gate has its sample early.
 - The canaries of a class are reachable ones. A class that has none is in no
   canary wave: the plan names it, and it gets its own first target later
-  (`fleet.rollouts.look`).
+  (`fleet.rollouts.asking`).
 - A wave that nobody is left for is dropped: a fleet of one has one wave.
 """
 
