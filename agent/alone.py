@@ -1,4 +1,8 @@
-"""One agent a home: the lock that the running one holds, with its process id in it. Blocking."""
+"""One agent a home: the lock that the running one holds, with its process id in it. Blocking.
+
+A process id means something only in its own namespace: seen from the host, the agent of a
+container that says it is process 1 is not. So the namespace stands beside it.
+"""
 
 import fcntl
 import os
@@ -9,7 +13,8 @@ from pathlib import Path
 
 from agent.errors import PersonError
 
-_PID_LIMIT_BYTES = 32
+_SAID_LIMIT_BYTES = 64
+_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 @contextmanager
@@ -31,7 +36,7 @@ def alone(lock: Path) -> Iterator[None]:
             )
         # Who reads this looks at the lock first: it needs no more care than the lock itself.
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()} {_namespace()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -56,9 +61,12 @@ def running(lock: Path) -> bool:
 
 
 def running_pid(lock: Path) -> int | None:
-    """Return the process id of the agent that runs with a home; None: none does, or an old one."""
-    said = _look(lock)
-    return int(said) if said and said.isdigit() else None
+    """Return the process id of the agent that runs with a home.
+
+    None: none does, an old one, or one in another container, which we have no name for.
+    """
+    pid, _, namespace = (_look(lock) or "").partition(" ")
+    return int(pid) if pid.isdigit() and namespace == _namespace() else None
 
 
 def _look(lock: Path) -> str | None:
@@ -68,9 +76,16 @@ def _look(lock: Path) -> str | None:
     except FileNotFoundError:
         return None
     with file:
-        said = file.read(_PID_LIMIT_BYTES).decode(errors="replace").strip()
+        said = file.read(_SAID_LIMIT_BYTES).decode(errors="replace").strip()
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return said
     return None
+
+
+def _namespace() -> str:
+    try:
+        return str(_NAMESPACE.readlink())
+    except OSError:  # no /proc: then there are no containers that matter, either
+        return ""

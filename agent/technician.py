@@ -116,7 +116,7 @@ def _heard(home: Home, wanted: Hold | None) -> bool:
         "the running agent has not said that it knows",
         Reason.TIMED_OUT,
         f"nothing was recorded for {_PATIENCE_S:g} s; {home.hold} is as you wanted it",
-        "look at the agent's log; when it is started again it looks by itself",
+        "if it runs in a container, do it there (docker exec); else look at its log, or restart it",
         code=1,
     )
 

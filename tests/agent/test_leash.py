@@ -4,8 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from agent.alone import alone, running_pid
 
 LEASHED = """
 import sys
@@ -48,3 +51,17 @@ def test_an_agent_that_is_process_1_has_children_that_work() -> None:
     ended = python(PROBE, under=("unshare", "--pid", "--fork", "--kill-child"))
 
     assert "litert\n" == ended.stdout, ended.stderr
+
+
+def test_an_agent_of_another_container_has_no_number_here(tmp_path: Path) -> None:
+    """Its process 1 is not ours: whoever wants to tell it something must not signal that."""
+    lock = tmp_path / "lock"
+    with alone(lock):
+        here = running_pid(lock)
+        lock.write_text("1 pid:[1]\n")
+        elsewhere = running_pid(lock)
+        lock.write_text("77\n")
+        older = running_pid(lock)
+
+    assert os.getpid() == here
+    assert None is elsewhere is older

@@ -296,4 +296,4 @@ def _holds(centre: Centre) -> list[v1.Event]:
 
 def _has_said_who_it_is(agent: Agent, pid: int) -> bool:
     lock = agent.home / "lock"
-    return lock.exists() and lock.read_text().strip() == str(pid)
+    return lock.exists() and lock.read_text().split()[:1] == [str(pid)]
