@@ -266,9 +266,9 @@ def test_the_better_version_came_in_waves(shown: Shown) -> None:
 
 
 def test_only_a_canary_ever_served_the_bad_model(shown: Shown) -> None:
-    """By the devices' own events in the store: one of each class tried it, one served it a while.
+    """By the devices' own events in the store: one of each class was asked, and nobody else.
 
-    The one that refused it never did, nobody else was asked, and all returned.
+    The one that refused it never served it; the other one did for a while, if at all.
     """
     rollout = shown.rollouts()["3.0.0"]
     names = {device["id"]: name for name, device in shown.devices().items()}
@@ -290,11 +290,12 @@ def test_only_a_canary_ever_served_the_bad_model(shown: Shown) -> None:
     assert ("rolled-back", "CANARY_FAILED") == (rollout["state"], rollout["cause"]["code"])
     assert "GOLDEN_MISMATCH" == rollout["cause"]["parameters"]["cause"]
     assert canaries == set(met)
-    assert refused == canaries - served
-    assert 1 == len(refused) == len(served)
+    assert served <= canaries - refused
+    assert 1 == len(refused) == len(canaries) - 1
     assert set(names.values()) - canaries == spared
     assert f"{refused.pop()} (tflite" in shown.steps["bad model"]
-    assert f"only {served.pop()} ever served it" in shown.steps["bad model"]
+    who = f"only {', '.join(served)}" if served else "nobody"  # the gate may be faster
+    assert f"{who} ever served it" in shown.steps["bad model"]
 
 
 def test_the_outbox_arrived_whole(shown: Shown) -> None:
@@ -323,7 +324,7 @@ def test_its_screens_say_how_each_device_is(shown: Shown) -> None:
     """Each device has a row with its version, runtime and quantiles; the centre says the same."""
     text = "\n".join(shown.lines)
     for name, device in shown.devices().items():
-        (row,) = [line for line in shown.lines if name in line.split()]
+        (row,) = [line for line in shown.lines if line.split()[2:3] == [name]]
         (digits,) = device["deployments"]
 
         assert "2.0.0" in row
