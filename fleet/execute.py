@@ -52,6 +52,7 @@ _CHANGES = 3  # told of a plan that moved; the rest are counted
 _PERIOD_S = 5.0
 _SOONEST_S = 0.05
 _PAUSE_S = 0.1
+_UNCONNECTED_S = 0.5
 _ROLLOUT = TypeAdapter(Rollout)
 
 log = structlog.get_logger("fleet.execute")
@@ -75,7 +76,11 @@ class Started:
 
 
 class Executor:
-    """Plans and carries out a fleet's rollouts; calls `changed` when there is more to publish."""
+    """Plans and carries out a fleet's rollouts.
+
+    `changed` is called when there is more to publish; `connected` says whether
+    devices can be heard at all.
+    """
 
     def __init__(
         self,
@@ -85,12 +90,14 @@ class Executor:
         key: SigningKey,
         clock: Callable[[], datetime],
         changed: Callable[[], None],
+        connected: Callable[[], bool],
     ) -> None:
         self._fleet = fleet
         self._store = store
         self._key = key
         self._clock = clock
         self._changed = changed
+        self._connected = connected
         self._plans: dict[str, Plan] = {}
         self._plans_lock = threading.Lock()
         self._followed: set[str] = set()  # the rollouts this process has looked at before
@@ -101,12 +108,20 @@ class Executor:
         self._woken.set()
 
     async def run(self) -> None:
-        """Pass after each wake-up and after each period, until cancelled."""
+        """Pass after each wake-up and after each period, until cancelled.
+
+        Without its broker the centre hears nobody, and nobody can be late: it looks
+        again when it is connected, as one that was away itself.
+        """
         while True:
             self._woken.clear()
             wait_s = _PERIOD_S
             try:
-                wait_s = await asyncio.to_thread(self.advance)
+                if self._connected():
+                    wait_s = await asyncio.to_thread(self.advance)
+                else:
+                    wait_s = _UNCONNECTED_S
+                    self._followed.clear()
             except OperationalError as error:
                 # Locked, or the disk is full: nothing was written, and the next pass is the retry.
                 log.warning("the store can't be written now", why=str(error.orig))

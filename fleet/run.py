@@ -1,4 +1,4 @@
-"""The centre, composed: trust, store, broker, link, registry, API. Knows every class it needs.
+"""The centre, composed: trust, store, broker, link, registry, API, page. Knows every class it needs.
 
 Starts in the order in which things need each other, says where they are, and
 ends gracefully on SIGTERM and SIGINT: requests finish, the broker is stopped
@@ -32,6 +32,8 @@ from fleet.identity.errors import TrustMissingError
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
 from fleet.link.link import Link
+from fleet.page.front import with_page
+from fleet.page.pulse import Pulse
 from fleet.ports import Broker, BrokerError
 from fleet.store.doors import StoreInbox, StoreOutgoing
 from fleet.store.engine import Store
@@ -172,7 +174,14 @@ class _Centre:
 
         key = SigningKey.load(self._home.desired_key)
         store = self._store
-        executor = Executor(fleet=fleet, store=store, key=key, clock=clock.now, changed=changed)
+        executor = Executor(
+            fleet=fleet,
+            store=store,
+            key=key,
+            clock=clock.now,
+            changed=changed,
+            connected=lambda: link.connected,
+        )
         tuner = Tuner(fleet=fleet, store=store, key=key, clock=clock.now, changed=changed)
         link = Link(
             fleet=fleet,
@@ -183,7 +192,9 @@ class _Centre:
             shared=self._broker.shares,
         )
         where = self._where(sockets)
-        app = create(self._parts(executor, tuner, where, lambda: link.connected))
+        parts = self._parts(executor, tuner, where, lambda: link.connected)
+        pulse = Pulse(store)
+        app = with_page(create(parts), parts, pulse)
         listeners = [Listener(bounded(app), server_context(self._home))]
         listeners += [Listener(bounded(app)) for _ in sockets[1:]]
         async with asyncio.TaskGroup() as tasks:
@@ -195,6 +206,7 @@ class _Centre:
                 tasks.create_task(self._broker.watch(), name="broker"),
                 tasks.create_task(link.run(), name="link"),
                 tasks.create_task(executor.run(), name="executor"),
+                tasks.create_task(pulse.run(), name="pulse"),
             ]
             for listener in listeners:
                 await listener.ready.wait()
@@ -205,6 +217,7 @@ class _Centre:
                 await stop.wait()
             finally:
                 self._home.running.unlink(missing_ok=True)
+            await pulse.close()
             for listener in listeners:
                 listener.should_exit = True
             await asyncio.wait(serving)

@@ -45,6 +45,7 @@ def render() -> str:
                         key=key,
                         clock=clock.now,
                         changed=lambda: None,
+                        connected=lambda: True,
                     ),
                     tuner=Tuner(
                         fleet="reference",

@@ -18,6 +18,8 @@ from fleet.execute import Executor
 from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
+from fleet.page.front import with_page
+from fleet.page.pulse import Pulse
 from fleet.store.engine import Store
 from fleet.tuning import Tuner
 from models.keys import SigningKey, load_public
@@ -53,6 +55,8 @@ async def serving(
     store: Store,
     clock: Callable[[], dt.datetime] = lambda: NOW,
     connected: Callable[[], bool] = lambda: True,
+    *,
+    pages: bool = False,
 ) -> AsyncIterator[Served]:
     """Serve a home's store until the block ends; `clock` and the broker are the centre's."""
     executor = Executor(
@@ -61,28 +65,29 @@ async def serving(
         key=SigningKey.load(home.desired_key),
         clock=clock,
         changed=lambda: None,
+        connected=connected,
     )
-    app = create(
-        Parts(
-            access=Access(TOKEN),
-            authority=authority,
+    parts = Parts(
+        access=Access(TOKEN),
+        authority=authority,
+        store=store,
+        content=Content(
+            layout=Layout.create(home.registry), keys=[load_public(home.bundle_public)]
+        ),
+        executor=executor,
+        tuner=Tuner(
+            fleet=authority.fleet,
             store=store,
-            content=Content(
-                layout=Layout.create(home.registry), keys=[load_public(home.bundle_public)]
-            ),
-            executor=executor,
-            tuner=Tuner(
-                fleet=authority.fleet,
-                store=store,
-                key=SigningKey.load(home.desired_key),
-                clock=clock,
-                changed=lambda: None,
-            ),
-            reachable=Reachable(broker_url="mqtts://c:8883", registry_url="https://c:8443"),
+            key=SigningKey.load(home.desired_key),
             clock=clock,
-            connected=connected,
-        )
+            changed=lambda: None,
+        ),
+        reachable=Reachable(broker_url="mqtts://c:8883", registry_url="https://c:8443"),
+        clock=clock,
+        connected=connected,
     )
+    pulse = Pulse(store)
+    app = with_page(create(parts), parts, pulse) if pages else create(parts)
     with bind("127.0.0.1", 0) as tls, bind("127.0.0.1", 0) as plain:
         listeners = [
             (Listener(bounded(app), server_context(home)), tls),
@@ -91,7 +96,10 @@ async def serving(
         async with asyncio.TaskGroup() as tasks:
             for number, (each, bound) in enumerate(listeners):
                 tasks.create_task(each.serve(sockets=[bound]), name=f"listener {number}")
-            working = tasks.create_task(executor.run(), name="executor")
+            working = [
+                tasks.create_task(executor.run(), name="executor"),
+                tasks.create_task(pulse.run(), name="pulse"),
+            ]
             for each, _ in listeners:
                 await each.ready.wait()
             yield Served(
@@ -102,6 +110,8 @@ async def serving(
                 store=store,
                 executor=executor,
             )
-            working.cancel()
+            await pulse.close()
+            for task in working:
+                task.cancel()
             for each, _ in listeners:
                 each.should_exit = True

@@ -1,5 +1,6 @@
 """Rollouts are carried out from what the store holds: signed, in order, once, after a crash too."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +74,11 @@ def executor(store: Store, home: Home, woken: list[str], clock: Clock) -> Execut
 
 
 def new_executor(
-    store: Store, home: Home, clock: Clock, changed: Callable[[], None] = lambda: None
+    store: Store,
+    home: Home,
+    clock: Clock,
+    changed: Callable[[], None] = lambda: None,
+    connected: Callable[[], bool] = lambda: True,
 ) -> Executor:
     """Return what a new process has: the store, and nothing else."""
     return Executor(
@@ -82,6 +87,7 @@ def new_executor(
         key=SigningKey.load(home.desired_key),
         clock=clock,
         changed=changed,
+        connected=connected,
     )
 
 
@@ -294,6 +300,31 @@ def test_nobody_is_late_because_the_centre_was_away(
 
     assert RolloutState.ROLLING_BACK == state_of(store, rollout)
     assert () == wanted(store, ONE).deployments
+
+
+async def test_nobody_is_late_because_the_broker_was_away(
+    executor: Executor, store: Store, home: Home, clock: Clock
+) -> None:
+    """A night without a broker: the centre hears nobody, decides nothing, and turns nobody back."""
+    rollout = start(executor, careful())
+    heard = False
+    executor = new_executor(store, home, clock, connected=lambda: heard)
+    executor.advance()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(executor.run(), name="executor")
+        await asyncio.sleep(0.1)
+        clock.now += timedelta(hours=9)
+        executor.wake()
+        await asyncio.sleep(0.7)
+        assert {ONE: "asked", TWO: "planned"} == targets(store, rollout)
+        heard = True
+        await asyncio.sleep(1.0)
+        running.cancel()
+    assert {ONE: "asked", TWO: "planned"} == targets(store, rollout)
+    clock.now += timedelta(hours=1)
+    executor.advance()
+
+    assert RolloutState.ROLLING_BACK == state_of(store, rollout)
 
 
 def test_a_device_that_is_away_is_set_aside_and_told_when_it_returns(
