@@ -80,7 +80,6 @@ async def cable(stage: Stage) -> str:
     """Kill centre and broker for a while, and a device twice; compare the two books at the end."""
     loop = asyncio.get_running_loop()
     agent = stage.agents[0]
-    stage.load.take()
     cut = loop.time()
     await stage.crew.kill("centre")
     page = await _read(agent)

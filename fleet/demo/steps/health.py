@@ -3,6 +3,7 @@
 from typing import Any
 
 from fleet.demo.stage import Stage
+from fleet.demo.steps.rolling import check_answers
 from fleet.demo.steps.setting import GOOD
 from fleet.demo.wait import until
 
@@ -11,10 +12,14 @@ _LIMIT_S = 20.0
 
 
 async def health(stage: Stage) -> str:
-    """Wait until each device was heard once more: it is ok, serves, and says how fast."""
+    """Wait until each device was heard once more: it is ok, serves, and says how fast.
+
+    Nobody was refused to the end.
+    """
     before = {each["name"]: each["heard_at"] for each in await _devices(stage)}
 
     async def well() -> list[dict[str, Any]] | None:
+        stage.check_load(_CLAIM)
         devices = await _devices(stage)
         fine = [_is_fine(each) and each["heard_at"] > before[each["name"]] for each in devices]
         return devices if all(fine) else None
@@ -22,6 +27,8 @@ async def health(stage: Stage) -> str:
     stage.devices = await until(
         stage, _CLAIM, well, f"not every device is heard, ok and on {GOOD}", limit_s=_LIMIT_S
     )
+    heard = stage.load.take()
+    check_answers(stage, _CLAIM, heard, {name: (GOOD,) for name in heard})
     asked = sum(each["numbers"]["requests"] for each in stage.devices)
     slowest = max(each["numbers"]["p99_s"] for each in stage.devices)
     return (
