@@ -1,4 +1,4 @@
-"""The centre, composed: trust, store, broker, link, registry, API, page. Knows every class it needs.
+"""The centre, composed: trust, store, broker, link, registry, API, page. Knows all it needs.
 
 Starts in the order in which things need each other, says where they are, and
 ends gracefully on SIGTERM and SIGINT: requests finish, the broker is stopped

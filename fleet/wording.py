@@ -163,6 +163,14 @@ def others(wave: Mapping[str, Any]) -> list[str]:
     return told
 
 
+def counts(rollout: Mapping[str, Any]) -> str:
+    """Return how many targets are in each state, and how many are away."""
+    counted = [f"{count(each)} {state}" for state, each in rollout["counts"].items()]
+    if rollout["set_aside"]:
+        counted.append(f"{count(len(rollout['set_aside']))} away")
+    return ", ".join(counted)
+
+
 def consequence(word: str, found: Mapping[str, Any]) -> tuple[str, int]:
     """Say what a person's word would do to a rollout, and to how many devices."""
     planned = found["counts"].get("planned", 0)

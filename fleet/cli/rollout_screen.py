@@ -91,7 +91,7 @@ def list_lines(found: Mapping[str, Any], screen: Screen) -> list[str]:
             screen.state(MARKS[rollout["state"]], rollout["state"]),
             change(rollout["bundle"], rollout["replaces"]),
             "" if rollout["wave"] is None else f"{rollout['wave']} of {rollout['wave_count']}",
-            counts(rollout),
+            wording.counts(rollout),
             age(rollout["created_at"], found["as_of"]),
         ]
         for rollout in found["rollouts"]
@@ -162,14 +162,6 @@ def why_lines(said: Mapping[str, Any], screen: Screen) -> list[str]:
 def mark_of(target: Mapping[str, Any]) -> Mark:
     """Return a target's mark: that it is set aside says more than where it was."""
     return ASIDE_MARKS.get(target["set_aside"] or "", MARKS[target["state"]])
-
-
-def counts(rollout: Mapping[str, Any]) -> str:
-    """Return how many targets are in each state, and how many are away."""
-    counted = [f"{count(each)} {state}" for state, each in rollout["counts"].items()]
-    if rollout["set_aside"]:
-        counted.append(f"{count(len(rollout['set_aside']))} away")
-    return ", ".join(counted)
 
 
 def command_lines(label: str, words: Sequence[str], screen: Screen) -> list[str]:

@@ -88,7 +88,8 @@ def _tell(where: Where, output: Output) -> None:
         line = where.to_json()
     else:
         plain = "" if where.plain_url is None else f"   plain {where.plain_url}"
-        line = f"fleet {where.fleet}   centre {where.url}{plain}   broker {where.broker_url}"
+        page = f"   page {where.plain_url or where.url}/"
+        line = f"fleet {where.fleet}   centre {where.url}{plain}{page}   broker {where.broker_url}"
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

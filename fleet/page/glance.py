@@ -1,0 +1,88 @@
+"""The whole fleet at one look, shared by everybody who looks at the same time.
+
+A look reads every device. So it is kept while nothing moves, and those who ask while one is
+being taken wait for one that began after they asked: however many look, the store is read by one.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fleet.api.fleet import Look, look
+from fleet.api.parts import Parts
+from fleet.health.states import State
+
+KEPT_S = 5
+"""For how long a look is kept where nothing was committed: only time has changed something."""
+
+CELLS_LIMIT = 200
+"""Up to so many devices each has a cell; above, groups have bars."""
+
+_ORDER = tuple(State)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One device in the map of the fleet."""
+
+    id: str
+    name: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The devices of one site; `cells` is empty where there are too many to draw each."""
+
+    site: str | None
+    counts: Mapping[str, int]
+    cells: Sequence[Cell] = field(default=())
+
+    @property
+    def devices(self) -> int:
+        """How many there are."""
+        return sum(self.counts.values())
+
+
+class Glance:
+    """Keeps the last look."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._lock = threading.Lock()
+        self._begun = 0
+        self._key: tuple[int, int, bool] | None = None
+        self._kept: Look | None = None
+
+    def look(self) -> Look:
+        """Return a look that began after this was asked, or is as good as one. Blocking."""
+        asked = self._begun
+        with self._lock:
+            moment = int(self._parts.clock().timestamp()) // KEPT_S
+            key = (self._parts.store.changes(), moment, self._parts.connected())
+            fresh = self._begun > asked or key == self._key
+            if self._kept is None or not fresh:
+                self._begun += 1
+                self._key, self._kept = key, look(self._parts)
+            return self._kept
+
+
+def groups(seen: Look) -> list[Group]:
+    """Return the devices by site, the worst first: most failing, then most degraded, then away."""
+    cells: dict[str | None, list[Cell]] = {}
+    for heard, verdict in seen.judged:
+        target = heard.target
+        cell = Cell(id=target.device, name=target.name, state=verdict.state)
+        cells.setdefault(target.site, []).append(cell)
+    drawn = len(seen.judged) <= CELLS_LIMIT
+    found = [
+        Group(site=site, counts=Counter(cell.state for cell in here), cells=here if drawn else ())
+        for site, here in cells.items()
+    ]
+    return sorted(found, key=_trouble)
+
+
+def _trouble(group: Group) -> tuple[object, ...]:
+    worst = (State.FAILING, State.DEGRADED, State.OFFLINE, State.UNKNOWN)
+    return (*(-group.counts.get(state, 0) for state in worst), group.site or "")

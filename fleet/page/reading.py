@@ -1,0 +1,314 @@
+"""The pages that only show: fleet, devices, bundles, rollouts. Each is a function of a request."""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fleet.api import bundles, devices, rollouts
+from fleet.api.devices import DeviceSummary
+from fleet.api.parts import Parts
+from fleet.api.search import Search, parse
+from fleet.api.shown import known_after, shown_at
+from fleet.health.states import verdict
+from fleet.marks import ASIDE_MARKS, MARKS, Mark
+from fleet.page.glance import Glance, groups
+from fleet.page.rendering import Renderer
+from fleet.rollouts.errors import PlanError
+from fleet.rollouts.states import ENDED, ROLLOUT, RolloutHappening, RolloutState
+from fleet.store import audit
+from fleet.wording import consequence
+
+PAGE_LIMIT = 200
+"""Rows of a page at the most."""
+
+_PAGE = 100
+_CHUNK = 500
+_CHANGES_SHOWN = 10
+_ROLLOUTS_SHOWN = 100
+
+WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
+    "pause": (RolloutHappening.PAUSED, False),
+    "resume": (RolloutHappening.RESUMED, False),
+    "abort": (RolloutHappening.ABORTED, True),
+    "rollback": (RolloutHappening.RETURN_ASKED, True),
+}
+"""What a person may say of a rollout, and whether it needs a reason."""
+
+_TARGET_ORDER = (Mark.FAILING, Mark.ROLLED_BACK, Mark.UPDATING, Mark.PAUSED, Mark.WAITING)
+"""Those that need a person first; what is well comes last."""
+
+
+class Reading:
+    """What the pages that show are made of."""
+
+    def __init__(self, parts: Parts, renderer: Renderer, glance: Glance) -> None:
+        self._parts = parts
+        self._render = renderer
+        self._glance = glance
+
+    def routes(self) -> list[Route]:
+        """Return where the pages are."""
+        return [
+            Route("/", self.overview),
+            Route("/devices", self.devices),
+            Route("/devices/{device}", self.device),
+            Route("/bundles", self.bundles),
+            Route("/bundles/{bundle}", self.bundle),
+            Route("/rollouts", self.rollouts),
+            Route("/rollouts/{rollout}", self.rollout),
+        ]
+
+    def overview(self, request: Request) -> Response:
+        """Is anything wrong now? Where? Is something moving? Is what I see current?"""
+        seen = self._glance.look()
+        with self._parts.store.read() as connection:
+            changes = audit.latest(connection, limit=_CHANGES_SHOWN)
+        return self._render.page(
+            request,
+            "overview.html",
+            found=seen.shown.model_dump(mode="json"),
+            as_of=seen.shown.as_of,
+            groups=groups(seen),
+            changes=changes,
+        )
+
+    def devices(self, request: Request) -> Response:
+        """Which ones match? What do they run? Who has been silent longest?"""
+        asked = {name: request.query_params.get(name, "") for name in ("selector", "field", "q")}
+        given = request.query_params.get("limit", "")
+        limit = (
+            min(max(int(given), 1), PAGE_LIMIT) if given.isascii() and given.isdigit() else _PAGE
+        )
+        seen = self._glance.look()
+        rows: list[DeviceSummary] = []
+        after, wrong = "", None
+        try:
+            wanted = parse(asked["selector"], asked["field"])
+        except PlanError as error:
+            wanted, wrong = None, error
+        if wanted is not None:
+            start = _place(request.query_params.get("after", ""))
+            rows = self._matching(wanted, asked["q"], start, limit + 1)
+            if len(rows) > limit:
+                rows = rows[:limit]
+                after = _cursor(rows[-1].name, rows[-1].id)
+        return self._render.page(
+            request,
+            "devices.html",
+            status=200 if wrong is None else 422,
+            rows=[each.model_dump(mode="json") for each in rows],
+            as_of=shown_at(self._parts.clock()),
+            states=seen.shown.states,
+            devices=seen.shown.devices,
+            asked=asked,
+            limit="" if limit == _PAGE else limit,
+            after=after,
+            began=bool(request.query_params.get("after")),
+            wrong=wrong,
+            without=[] if rows or wanted is None else list(self._without(wanted, asked)),
+        )
+
+    def _matching(
+        self, wanted: Search, prefix: str, start: tuple[str, str], limit: int
+    ) -> list[DeviceSummary]:
+        """Return the next devices that match, read a chunk at a time: never all at once."""
+        rows: list[DeviceSummary] = []
+        chunk = limit if wanted == Search() else _CHUNK
+        while True:
+            with self._parts.store.read() as connection:
+                found = known_after(connection, *start, limit=chunk, prefix=prefix)
+            now = self._parts.clock()
+            for each in found:
+                judged = verdict(each.heard, now)
+                if wanted.matches(each.heard, judged):
+                    rows.append(devices.summary(each, judged, now))
+                if len(rows) == limit:
+                    return rows
+            if len(found) < chunk:
+                return rows
+            start = (found[-1].device.name, found[-1].device.id)
+
+    def _without(
+        self, wanted: Search, asked: Mapping[str, str]
+    ) -> Iterator[tuple[str, int, dict[str, str]]]:
+        """Say of each part of a filter how many would match without it."""
+        judged = self._glance.look().judged
+
+        def count(search: Search, prefix: str) -> int:
+            return sum(
+                heard.target.name.startswith(prefix) and search.matches(heard, told)
+                for heard, told in judged
+            )
+
+        requirements = wanted.selector.requirements
+        for number, part in enumerate(requirements):
+            kept = requirements[:number] + requirements[number + 1 :]
+            selector = replace(wanted.selector, requirements=kept)
+            query = {**asked, "selector": str(selector)}
+            yield str(part), count(replace(wanted, selector=selector), asked["q"]), query
+        for number, (name, value) in enumerate(wanted.fields):
+            fields = wanted.fields[:number] + wanted.fields[number + 1 :]
+            query = {**asked, "field": ",".join(f"{each}={text}" for each, text in fields)}
+            yield f"{name}={value}", count(replace(wanted, fields=fields), asked["q"]), query
+        if asked["q"]:
+            yield f"the name {asked['q']}…", count(wanted, ""), {**asked, "q": ""}
+
+    def device(self, request: Request) -> Response:
+        """Is it serving? Why this state? What should it run, what does it run?"""
+        found = devices.detail(self._parts, request.path_params["device"])
+        with self._parts.store.read() as connection:
+            changes = audit.latest(connection, limit=_CHANGES_SHOWN, about=found.id)
+        return self._render.page(
+            request,
+            "device.html",
+            found=found.model_dump(mode="json"),
+            as_of=found.as_of,
+            changes=changes,
+        )
+
+    def bundles(self, request: Request) -> Response:
+        """What exists, and what is in use?"""
+        seen = self._glance.look()
+        return self._render.page(
+            request,
+            "bundles.html",
+            found=bundles.listed(self._parts).model_dump(mode="json")["bundles"],
+            serving={each.digest: each for each in seen.shown.serving},
+            devices=seen.shown.devices,
+            as_of=seen.shown.as_of,
+        )
+
+    def bundle(self, request: Request) -> Response:
+        """May I trust it? What goes in and out? How good, on which hardware? Who runs it?"""
+        found = bundles.shown(self._parts, request.path_params["bundle"])
+        seen = self._glance.look()
+        used = [
+            each
+            for each in rollouts.listed(self._parts).rollouts
+            if each.bundle is not None and each.bundle.digest == found.digest
+        ]
+        return self._render.page(
+            request,
+            "bundle.html",
+            found=found.model_dump(mode="json"),
+            as_of=seen.shown.as_of,
+            serves=next((e for e in seen.shown.serving if e.digest == found.digest), None),
+            numbers=[e for e in seen.shown.numbers if e.digest == found.digest and e.requests],
+            used=[each.model_dump(mode="json") for each in used[:_CHANGES_SHOWN]],
+        )
+
+    def rollouts(self, request: Request) -> Response:
+        """What moves, what waits for me, how did the last ones end?"""
+        listed = rollouts.listed(self._parts)
+        every = [each.model_dump(mode="json") for each in listed.rollouts[:_ROLLOUTS_SHOWN]]
+        return self._render.page(
+            request,
+            "rollouts.html",
+            waiting=[each for each in every if each["state"] == RolloutState.PAUSED],
+            moving=[
+                each
+                for each in every
+                if each["state"] not in ENDED and each["state"] != RolloutState.PAUSED
+            ],
+            ended=[each for each in every if each["state"] in ENDED],
+            left=len(listed.rollouts) - len(every),
+            as_of=listed.as_of,
+        )
+
+    def rollout(self, request: Request) -> Response:
+        """Where is it? Is it good? What happens next? Can I stop it safely?"""
+        return self.rollout_page(request, request.path_params["rollout"])
+
+    def rollout_page(
+        self, request: Request, rollout: str, wrong: Mapping[str, str] | None = None
+    ) -> Response:
+        """Return a rollout's page; `wrong` says what of a form could not be done."""
+        found = rollouts.shown(self._parts, rollout).model_dump(mode="json")
+        with self._parts.store.read() as connection:
+            words = audit.latest(connection, limit=_CHANGES_SHOWN, about=rollout)
+        wave, outcome = (request.query_params.get(name, "") for name in ("wave", "outcome"))
+        given = request.query_params.get("from", "")
+        start = int(given[:9]) if given.isascii() and given.isdigit() else 0
+        rows = sorted(
+            (
+                each
+                for each in found["targets"]
+                if wave in ("", str(each["wave"])) and outcome in ("", outcome_of(each))
+            ),
+            key=lambda each: (_rank(each), each["wave"], each["name"]),
+        )
+        state = RolloutState(found["state"])
+        possible = [word for word, (happening, _) in WORDS.items() if happening in ROLLOUT[state]]
+        return self._render.page(
+            request,
+            "rollout.html",
+            status=200 if wrong is None else int(wrong["status"]),
+            found=found,
+            as_of=found["as_of"],
+            words=words,
+            bars={
+                each["number"]: _bar(found["targets"], each["number"]) for each in found["waves"]
+            },
+            bar=_bar(found["targets"], None),
+            backwards=state in (RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK),
+            rows=rows[start : start + _PAGE],
+            matching=len(rows),
+            start=start,
+            page=_PAGE,
+            wave=wave,
+            outcome=outcome,
+            possible=[(word, WORDS[word][1], *consequence(word, found)) for word in possible],
+            wrong=wrong,
+        )
+
+
+def mark_of(target: Mapping[str, Any]) -> Mark:
+    """Return a target's mark: that it is set aside says more than where it was."""
+    return ASIDE_MARKS.get(target["set_aside"] or "", MARKS[target["state"]])
+
+
+def _rank(target: Mapping[str, Any]) -> int:
+    mark = mark_of(target)
+    return _TARGET_ORDER.index(mark) if mark in _TARGET_ORDER else len(_TARGET_ORDER)
+
+
+def outcome_of(target: Mapping[str, Any]) -> str:
+    """Return in a word how a target is: away, where that says more than where it was."""
+    return str(target["set_aside"] or target["state"])
+
+
+def _bar(targets: Sequence[Mapping[str, Any]], wave: int | None) -> list[dict[str, Any]]:
+    """Count targets by how they are; who is set aside stands apart."""
+    counts: dict[str, dict[str, Any]] = {}
+    for target in targets:
+        if wave in (None, target["wave"]):
+            word = outcome_of(target)
+            new = {
+                "label": word,
+                "mark": mark_of(target),
+                "number": 0,
+                "aside": target["set_aside"] is not None,
+            }
+            counts.setdefault(word, new)["number"] += 1
+    return list(counts.values())
+
+
+def _cursor(name: str, device: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([name, device]).encode()).decode().rstrip("=")
+
+
+def _place(cursor: str) -> tuple[str, str]:
+    """Return where a page begins; a cursor that is none begins at the beginning."""
+    try:
+        raw = base64.urlsafe_b64decode(cursor[:1000] + "=" * (-len(cursor[:1000]) % 4))
+        name, device = json.loads(raw)
+    except (binascii.Error, ValueError, TypeError):
+        return "", ""
+    return str(name), str(device)
