@@ -75,6 +75,7 @@ class Stage:
         self._until = until
         self._api: Centre | None = None
         self._load: Load | None = None
+        self._held_back: tuple[list[bytes], list[int]] | None = None
 
     @property
     def centre_home(self) -> Path:
@@ -133,6 +134,8 @@ class Stage:
 
     def held_back(self) -> tuple[list[bytes], list[int]]:
         """Return the held-back rows as the models take them, and the right answers."""
-        content = json.loads((self.models / "rows.json").read_text())
-        rows = [struct.pack(f"<{len(row)}f", *row) for row in content["rows"]]
-        return rows, content["answers"]
+        if self._held_back is None:
+            content = json.loads((self.models / "rows.json").read_text())
+            rows = [struct.pack(f"<{len(row)}f", *row) for row in content["rows"]]
+            self._held_back = rows, content["answers"]
+        return self._held_back
