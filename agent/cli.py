@@ -64,9 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     join.set_defaults(command=_join)
 
     run = word("run", "Run the agent in the foreground.")
-    run.add_argument(
-        "--listen", default="127.0.0.1:8471", metavar="HOST:PORT", help="(default: %(default)s)"
-    )
+    _listen(run)
     run.add_argument("--library", choices=("litert", "tflite"), help="the model runtime to use")
     run.add_argument("--socket", type=Path, metavar="PATH", help="listen on a unix socket too")
     run.set_defaults(command=_run)
@@ -75,6 +73,16 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("-o", dest="output", choices=("table", "json"), default="table")
     status.set_defaults(command=_status)
 
+    logs = word("logs", "Print this device's log, oldest first: one JSON object a line.")
+    logs.add_argument("--follow", action="store_true", help="go on with what comes")
+    logs.set_defaults(command=_logs)
+
+    doctor = word("doctor", "Look for what is wrong with this device, and say what to do.")
+    _listen(doctor)
+    doctor.add_argument("--library", choices=("litert", "tflite"), help="the model runtime to try")
+    doctor.add_argument("-o", dest="output", choices=("table", "json"), default="table")
+    doctor.set_defaults(command=_doctor)
+
     hold = word("hold", "Hold this device as it is: nothing new is begun until it is released.")
     hold.add_argument("--reason", required=True, help="why, for whoever sees it held")
     hold.set_defaults(command=_hold)
@@ -82,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     release = word("release", "Release a device that is held.")
     release.set_defaults(command=_release)
     return parser
+
+
+def _listen(word: argparse.ArgumentParser) -> None:
+    word.add_argument(
+        "--listen", default="127.0.0.1:8471", metavar="HOST:PORT", help="(default: %(default)s)"
+    )
 
 
 def _default_home() -> Path:
@@ -139,52 +153,24 @@ def _join(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     import asyncio
 
+    from agent import log
+    from agent.home import Home
     from agent.run import RunSettings, run
 
-    host, colon, port = arguments.listen.rpartition(":")
-    digits = port.isascii() and port.isdigit()
-    above = digits and int(port) > 65535  # noqa: PLR2004  # a port number
-    if not colon or not digits or above:
-        raise PersonError(
-            "the agent can't start",
-            Reason.MALFORMED,
-            f"--listen is {arguments.listen!r}" + (": the port is above 65535" if above else ""),
-            "write it as HOST:PORT, like 127.0.0.1:8471",
-            code=2,
-        )
-    configure_log()
+    host, port = _address(arguments.listen)
+    log.configure(sys.stderr, log.Ring(Home(arguments.home.absolute()).log))
     asyncio.run(
         run(
             RunSettings(
                 home=arguments.home.absolute(),
-                host=host.strip("[]"),
-                port=int(port),
+                host=host,
+                port=port,
                 library=arguments.library,
                 socket=arguments.socket.absolute() if arguments.socket else None,
             )
         )
     )
     return 0
-
-
-def configure_log() -> None:
-    """Log lines of JSON to standard error."""
-    import logging
-
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -194,6 +180,60 @@ def _status(arguments: argparse.Namespace) -> int:
     found = look(Home(arguments.home.absolute()))
     sys.stdout.write(as_json(found) if arguments.output == "json" else as_text(found))
     return 0
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    from agent import log
+    from agent.home import Home
+
+    folder = Home(arguments.home.absolute()).log
+    try:
+        for line in log.read(folder, follow=arguments.follow):
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except FileNotFoundError:
+        raise PersonError(
+            "there is no log",
+            Reason.NOT_FOUND,
+            f"no agent has written into {folder} yet",
+            "name the device's folder with --home DIR, or start it: skerry-agent run",
+            code=3,
+        ) from None
+    except OSError as error:
+        raise PersonError(
+            "the log can't be read",
+            "NOT_ALLOWED",
+            str(error),
+            "do it as the user that runs the agent",
+            code=4,
+        ) from error
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from agent import doctor
+    from agent.clock import clock
+    from agent.home import Home
+
+    host, port = _address(arguments.listen)
+    patient = doctor.Patient(
+        home=Home(arguments.home.absolute()),
+        host=host,
+        port=port,
+        library=arguments.library,
+        now=clock(),
+    )
+    found = []
+    for finding in doctor.examine(patient):
+        found.append(finding)
+        if arguments.output == "table":
+            sys.stdout.write(finding.as_text())
+            sys.stdout.flush()
+    if arguments.output == "json":
+        sys.stdout.write(doctor.as_json(found))
+    return 1 if any(each.verdict == "wrong" for each in found) else 0
 
 
 def _hold(arguments: argparse.Namespace) -> int:
@@ -218,6 +258,21 @@ def _release(arguments: argparse.Namespace) -> int:
 
 
 _LATER = "no agent runs here: it looks when it is started\n"
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    digits = port.isascii() and port.isdigit()
+    above = digits and int(port) > 65535  # noqa: PLR2004  # a port number
+    if not colon or not digits or above:
+        raise PersonError(
+            "this address can't be used",
+            Reason.MALFORMED,
+            f"--listen is {listen!r}" + (": the port is above 65535" if above else ""),
+            "write it as HOST:PORT, like 127.0.0.1:8471",
+            code=2,
+        )
+    return host.strip("[]"), int(port)
 
 
 def _token(given: str | None) -> str:

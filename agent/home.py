@@ -34,3 +34,8 @@ class Home:
     def hold(self) -> Path:
         """There while a technician holds this device: why, and since when."""
         return self.path / "hold.json"
+
+    @property
+    def log(self) -> Path:
+        """The ring of log files."""
+        return self.path / "log"

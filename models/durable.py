@@ -2,7 +2,7 @@
 
 Temp beside the target, write, fsync, rename, fsync the directory: whoever reads
 finds the old content or the new, never neither. Nothing else in Skerry opens a
-file for writing, except the database engine.
+file for writing, except the database engine, and what may be lost: logs and locks.
 """
 
 import os

@@ -11,9 +11,11 @@ from tests.architecture import drawing
 ROOT = Path(__file__).parent.parent.parent
 
 WRITES_ALLOWED = {
+    "agent/alone.py": "the lock that keeps a second agent off one home, and who holds it",
+    "agent/cli.py": "the null device, when a reader of the output went away",
     "agent/fetch/registry.py": "appends to a partial download, which `durable.adopt` then takes in",
     "agent/join.py": "a whole identity is put in its place; its files were written durably before",
-    "agent/run.py": "the lock that keeps a second agent off one home; it has no content",
+    "agent/log.py": "the log: synced it would wear out flash, so a power cut may take its end",
     "fleet/cli/__init__.py": "the null device, when a reader of the output went away",
     "fleet/demo/crew.py": "logs of the demo's processes",
     "fleet/registry/publish.py": "a partial upload, which `durable.adopt` then takes in",
