@@ -1,0 +1,218 @@
+"""Who may see the pages, what they may send, and what goes out with every answer."""
+
+import datetime as dt
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from fleet.identity.authority import Authority
+from fleet.identity.places import Home
+from fleet.page.session import inside
+from fleet.store import audit
+from fleet.store.engine import Store
+from tests.fleet.centre.served import OPERATOR, TOKEN, Served, serving
+from tests.fleet.deciding.paper import NOW
+from tests.page.scene import fill
+
+PAGES = [
+    "/",
+    "/devices",
+    "/devices/d-7",
+    "/bundles",
+    "/bundles/digits:1.5.0",
+    "/rollouts",
+    "/rollouts/new",
+    "/rollouts/r-41",
+]
+
+
+class Clock:
+    """The centre's clock, moved by hand."""
+
+    now = NOW
+
+    def __call__(self) -> dt.datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def served(home: Home, store: Store, clock: Clock) -> AsyncIterator[Served]:
+    fill(store)
+    authority = Authority.load(home.path)
+    async with serving(home, authority, store, clock, pages=True) as centre:
+        yield centre
+
+
+@pytest.fixture
+async def stranger(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=served.plain, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def operator(stranger: httpx.AsyncClient, served: Served) -> httpx.AsyncClient:
+    answer = await stranger.post("/sign-in", data={"token": TOKEN}, headers=origin(served))
+    assert 303 == answer.status_code
+    return stranger
+
+
+def origin(served: Served) -> dict[str, str]:
+    return {"Origin": served.plain}
+
+
+async def test_a_stranger_sees_the_sign_in_page_alone(stranger: httpx.AsyncClient) -> None:
+    """And is brought back to where they wanted to go; live parts and the stream say 401."""
+    for page in PAGES:
+        answer = await stranger.get(page)
+        assert (303, f"/sign-in?next={page.replace('/', '%2F').replace(':', '%3A')}") == (
+            answer.status_code,
+            answer.headers["location"],
+        )
+    live = await stranger.get("/", headers={"skerry-live": "1"})
+    stream = await stranger.get("/stream")
+    token = await stranger.get("/", headers=OPERATOR)
+
+    assert (401, 401, 303) == (live.status_code, stream.status_code, token.status_code)
+
+
+async def test_a_wrong_token_opens_nothing(stranger: httpx.AsyncClient, served: Served) -> None:
+    """No cookie is given, and the page says what to do."""
+    answer = await stranger.post("/sign-in", data={"token": "x" * 43}, headers=origin(served))
+
+    assert (401, None) == (answer.status_code, answer.headers.get("set-cookie"))
+    assert "TOKEN_UNKNOWN" in answer.text
+    assert "x" * 43 not in answer.text
+
+
+async def test_the_cookie_is_for_this_browser_and_this_site(
+    stranger: httpx.AsyncClient, served: Served
+) -> None:
+    """No script reads it, no other site sends it, and over TLS only TLS carries it."""
+    form = {"token": TOKEN, "next": "/devices?field=state=ok"}
+    plain = await stranger.post("/sign-in", data=form, headers=origin(served))
+    async with served.client() as client:
+        tls = await client.post("/sign-in", data=form, headers={"Origin": served.url})
+
+    for answer in (plain, tls):
+        cookie = answer.headers["set-cookie"]
+        assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
+        assert TOKEN not in cookie
+        assert "/devices?field=state=ok" == answer.headers["location"]
+    assert "Secure" not in plain.headers["set-cookie"]
+    assert tls.headers["set-cookie"].endswith("Secure")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{}, {"Origin": "null"}, {"Origin": "https://evil.example"}, {"Origin": "http://127.0.0.1"}],
+)
+async def test_a_form_of_another_site_changes_nothing(
+    operator: httpx.AsyncClient, store: Store, sent: dict[str, str]
+) -> None:
+    """Even with the cookie: the origin must be ours, whole."""
+    with store.read() as connection:
+        before = audit.latest(connection, limit=50)
+    for path in ("/rollouts/r-41/pause", "/rollouts/new", "/sign-out", "/sign-in"):
+        answer = await operator.post(path, data={"reason": "x", "token": TOKEN}, headers=sent)
+        assert 403 == answer.status_code
+    with store.read() as connection:
+        after = audit.latest(connection, limit=50)
+
+    assert before == after
+    assert 200 == (await operator.get("/")).status_code
+
+
+async def test_a_session_ends_by_a_word_and_by_itself(
+    operator: httpx.AsyncClient, served: Served, clock: Clock
+) -> None:
+    """Signed out, a copy of the cookie is worth nothing; after a day's work neither."""
+    (copy,) = [f"{each.name}={each.value}" for each in operator.cookies.jar]
+    await operator.post("/sign-out", headers=origin(served))
+    async with httpx.AsyncClient(base_url=served.plain, trust_env=False) as thief:
+        stolen = await thief.get("/", headers={"Cookie": copy})
+        forged = await thief.get("/", headers={"Cookie": copy[:-1] + "0"})
+        again = await thief.post("/sign-in", data={"token": TOKEN}, headers=origin(served))
+        clock.now = NOW + dt.timedelta(hours=13)
+        old = await thief.get("/")
+
+    assert [303, 303, 303, 303] == [answer.status_code for answer in (stolen, forged, again, old)]
+    assert "/sign-in?next=%2F" == old.headers["location"]
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/sign-in", "/nowhere", "/devices/nobody"])
+async def test_every_answer_has_the_strict_headers(operator: httpx.AsyncClient, path: str) -> None:
+    """Nothing from elsewhere, nothing inline, in no frame, in no cache."""
+    answer = await operator.get(path)
+
+    assert (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ) == answer.headers["content-security-policy"]
+    assert ("nosniff", "same-origin", "no-store") == tuple(
+        answer.headers[name]
+        for name in ("x-content-type-options", "referrer-policy", "cache-control")
+    )
+    assert " style=" not in answer.text
+    assert "<script>" not in answer.text
+
+
+async def test_errors_are_pages_and_the_api_keeps_its_own(operator: httpx.AsyncClient) -> None:
+    """What happened, the code, the next step; JSON for who asks the API."""
+    nobody = await operator.get("/devices/nobody")
+    nowhere = await operator.get("/nowhere")
+    api = await operator.get("/api/v1/nowhere")
+
+    assert (404, 404, 404) == (nobody.status_code, nowhere.status_code, api.status_code)
+    assert "no device &#39;nobody&#39;" in nobody.text
+    assert "skerry device ls" in nobody.text
+    assert "there is no page /nowhere" in nowhere.text
+    assert "NOT_FOUND" == api.json()["reason"]
+    assert 401 == (await operator.get("/api/v1/fleet")).status_code  # a cookie opens no API
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/devices?x=1", "/devices?x=1"),
+        ("//evil.example", "/"),
+        ("/\\evil.example", "/"),
+        ("https://evil.example", "/"),
+        ("javascript:alert(1)", "/"),
+        ("/a\r\nSet-Cookie: x", "/"),
+        ("", "/"),
+    ],
+)
+def test_nobody_is_sent_elsewhere(path: str, expected: str) -> None:
+    """After signing in, a browser stays on this centre."""
+    assert expected == inside(path)
+
+
+async def test_what_devices_say_is_only_text(operator: httpx.AsyncClient, store: Store) -> None:
+    """A name that is a script is shown as it is written."""
+    with store.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE devices SET name = '<script>alert(1)</script>' WHERE id = 'd-1'"
+        )
+    for path in ("/", "/devices", "/devices/d-1"):
+        answer = await operator.get(path)
+        assert "<script>alert" not in answer.text
+        assert "&lt;script&gt;alert" in answer.text
+
+
+def test_no_file_of_the_page_names_another_place() -> None:
+    """Templates, styles and scripts ask for nothing that isn't beside them."""
+    room = Path(__file__).parents[2] / "fleet" / "page"
+    files = [*room.glob("static/*"), *room.glob("templates/*")]
+    text = "\n".join(path.read_text() for path in files).replace("http://www.w3.org/2000/svg", "")
+
+    assert "//" not in "".join(
+        line for line in text.splitlines() if "http" in line and "CENTRE" not in line
+    )
+    assert 10_000 > (room / "static" / "skerry.js").stat().st_size
