@@ -1,15 +1,22 @@
 """A centre with its pages on a real store, and a real browser that reaches nothing but it."""
 
-import asyncio
 import datetime as dt
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    Request,
+    async_playwright,
+)
 
 from fleet.identity import authority as identity
 from fleet.identity.authority import Authority
@@ -19,7 +26,7 @@ from tests.fleet.centre.served import TOKEN, Served, serving
 from tests.fleet.deciding.paper import NOW
 
 FLEET = "north-sea"
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium") or ""
 
 
 @dataclass(kw_only=True)
@@ -84,6 +91,20 @@ class Visit:
             self.said.append(message.text)  # type: ignore[attr-defined]
 
 
+@asynccontextmanager
+async def browser_of(playwright: Playwright) -> AsyncIterator[Browser]:
+    """Start the system's Chromium; it can resolve no name."""
+    browser = await playwright.chromium.launch(
+        executable_path=CHROMIUM,
+        args=["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+        chromium_sandbox=os.geteuid() != 0,  # as root it starts only without
+    )
+    try:
+        yield browser
+    finally:
+        await browser.close()
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     today = dt.datetime.now(dt.UTC)  # noqa: TID251  # TLS reads the clock
@@ -106,11 +127,5 @@ async def visit(home: Home, store: Store) -> AsyncIterator[Visit]:
             serving(home, Authority.load(home.path), store, lambda: NOW, pages=True)
         )
         playwright = await until.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
-            chromium_sandbox=os.geteuid() != 0,  # as root it starts only without
-        )
+        browser = await until.enter_async_context(browser_of(playwright))
         yield Visit(served=served, browser=browser)
-        await browser.close()
-        await asyncio.sleep(0)
