@@ -41,7 +41,7 @@ test: setup check parts  ## the gate, and every test not marked slow or lab
 test-all: setup check parts  ## the gate and every test but those of ARM64: what CI runs
 	.venv/bin/python -P -m pytest -m "not arm64" $(PYTEST_FLAGS)
 
-arm64: $(MAIN)  ## build the agent's image and run it, on emulated ARM64 (as root; 10 minutes the first time)
+arm64: $(MAIN)  ## build the agent's image and run it, on emulated ARM64 (as root; 8 minutes the first time)
 	.venv/bin/python -P -m pytest -m arm64 tests/arm64 $(PYTEST_FLAGS)
 
 docs: $(MAIN)  ## write docs/reference from the code

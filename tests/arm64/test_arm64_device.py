@@ -225,6 +225,8 @@ def test_an_arm64_device_joins_a_centre_and_answers_as_its_card_allows(
         assert apart.mean() <= tolerance.mean
     status = json.loads(arm.inside("skerry-agent", "status", "-o", "json"))
     assert {ware.name for ware in wares} == {each["name"] for each in status["deployments"]}
+    said += arm.inside("skerry-agent", "doctor").splitlines()  # it exits with 1 at any finding
+    assert '"serving"' in arm.inside("skerry-agent", "logs")
     said.append(
         f"import of the supervisor, emulated: {arm.inside('python', '-c', IMPORTS)}".strip()
     )
