@@ -99,7 +99,8 @@ def test_killed_while_fetching(
 
     registry.wrong = hangs
     centre.say(Kind.DESIRED, home.envelope(2, deployed(second, 2)))
-    until(lambda: len(stuck) >= 1)
+    ingest = home.path / "store" / "ingest"
+    until(lambda: 65536 in {part.stat().st_size for part in ingest.glob("*.part")})
     agent.kill()
     registry.wrong = unavailable
     agent.start()
