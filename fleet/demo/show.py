@@ -12,6 +12,7 @@ from fleet.demo.crew import ClaimError, Crew
 from fleet.demo.stage import Options, Stage
 from fleet.demo.steps import STEPS, Step
 from fleet.demo.steps.setting import GOOD
+from fleet.identity.places import Home
 
 
 async def show(options: Options, *, once: bool) -> int:
@@ -106,7 +107,8 @@ def _on_signals(stopped: asyncio.Event, steps: asyncio.Task[None]) -> None:
 def _invite(stage: Stage) -> None:
     """Say where to look now."""
     skerry = Path(sys.executable).with_name("skerry")
-    screen.say(f"Look   {stage.centre['plain_url']}/openapi.json")
+    token = Home(stage.centre_home).operator_token.read_text(encoding="ascii").strip()
+    screen.say(f"Look   {stage.centre['plain_url']}/#t={token}")  # what follows `#` is never sent
     screen.say(f"Infer  curl http://127.0.0.1:{stage.agents[0].port}/v2/models/digits")
     screen.say(f"Next   SKERRY_HOME={stage.centre_home} {skerry} fleet status")
     screen.say("Stop   Ctrl-C")

@@ -3,19 +3,24 @@
 import asyncio
 import statistics
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 from playwright.async_api import async_playwright
 
 from agent.wire import codec, v1
 from agent.wire.topics import Kind, Topic
 from fleet.clock import written
+from fleet.identity.authority import Authority
+from fleet.identity.places import Home
 from fleet.page.pulse import Pulse
 from fleet.store import devices
 from fleet.store.engine import Store
 from tests.e2e.scene import Centre
 from tests.fleet.centre import parties
+from tests.fleet.centre.served import TOKEN, serving
 from tests.fleet.deciding.paper import NOW
 from tests.page.conftest import FLEET, Visit, browser_of
 from tests.page.scene import fill
@@ -156,6 +161,27 @@ async def test_paused_it_stands_still(visit: Visit, store: Store) -> None:
         await page.wait_for_selector("h2 .s-offline")
 
     assert 1 == still
+
+
+async def test_the_centre_ends_while_somebody_looks(home: Home, store: Store) -> None:
+    """An open stream keeps no centre from ending: it is told, and does not wait to be cut."""
+    async with AsyncExitStack() as until, httpx.AsyncClient(trust_env=False) as client:
+        authority = Authority.load(home.path)
+        served = await until.enter_async_context(serving(home, authority, store, pages=True))
+        sent = {"Origin": served.plain}
+        await client.post(f"{served.plain}/sign-in", data={"token": TOKEN}, headers=sent)
+        async with client.stream("GET", f"{served.plain}/stream") as answer:
+            lines = answer.aiter_lines()
+            heard = [await anext(lines) for _ in range(3)]
+            began = asyncio.get_running_loop().time()
+            await until.aclose()
+            took = asyncio.get_running_loop().time() - began
+            rest = [line async for line in lines]
+
+    assert heard[2].startswith("id: ")
+    assert "text/event-stream; charset=utf-8" == answer.headers["content-type"]
+    assert 3 > took
+    assert len(rest) < 9
 
 
 async def test_a_beat_says_that_something_moved(store: Store) -> None:
