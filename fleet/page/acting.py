@@ -20,7 +20,7 @@ from fleet.api.refusals import said
 from fleet.page import forms
 from fleet.page.reading import WORDS, Reading
 from fleet.page.rendering import Renderer, shell
-from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.rollouts.errors import PlanError
 from fleet.rollouts.fold import IllegalEventError
 from fleet.rollouts.policy import BUILT_IN, CAREFUL
 from fleet.store.errors import AmbiguousError, NotFoundError
@@ -30,6 +30,7 @@ MANY = 100
 """Above so many devices a click is too easily made: the number itself is asked for."""
 
 _REASON_LIMIT = 1000
+_NOT_PLANNED = (PlanError, NotFoundError, AmbiguousError, ValidationError)
 _ASKED = ("bundle", "deployment", "selector", "devices", "policy", "soak_s")
 
 
@@ -67,7 +68,7 @@ class Acting:
                     self._parts, rollouts.RolloutWish.model_validate(_wish(asked))
                 )
                 made = shown.model_dump(mode="json")
-            except (PlanError, NotFoundError, AmbiguousError, ValidationError) as error:
+            except _NOT_PLANNED as error:
                 wrong = wrong or _refused(error)
         return self._render.page(
             request,
@@ -111,9 +112,7 @@ class Acting:
                 }
             )
             started = rollouts.begun(self._parts, wish, OPERATOR)
-        except PlanError as error:
-            if error.reason is not PlanReason.PLAN_CHANGED:
-                raise
+        except _NOT_PLANNED as error:
             return self._plan(request, asked, _refused(error))
         return RedirectResponse(f"/rollouts/{started.id}", 303)
 
@@ -121,7 +120,7 @@ class Acting:
         """Pause, resume, abort or roll back, with the reason that was given."""
         word = request.path_params["word"]
         if word not in WORDS:
-            raise HTTPException(404, f"nobody can {word[:40]} a rollout")
+            raise HTTPException(404)
         form = forms.read(await request.body())
         rollout, reason = request.path_params["rollout"], form.get("reason", "").strip()
         happening, reasoned = WORDS[word]

@@ -77,6 +77,7 @@ class Reading:
             as_of=seen.shown.as_of,
             groups=groups(seen),
             changes=changes,
+            address=self._parts.reachable.registry_url,
         )
 
     def devices(self, request: Request) -> Response:
