@@ -348,12 +348,18 @@ def test_a_second_demo_runs_beside_the_first(shown: Shown) -> None:
 
 
 def test_every_address_it_prints_answers(shown: Shown) -> None:
-    """The API's reference and the model are where the last lines say; the next command works."""
-    urls = re.findall(r"http://\S+", "\n".join(shown.lines[-4:]))
-    assert len(urls) == 2
-    for url in urls:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # http, by the pattern
-            assert json.load(answer)
+    """Page and model are where the last lines say, the key opens the API, the command works."""
+    page, model = re.findall(r"http://\S+", "\n".join(shown.lines[-4:]))
+    address, _, key = page.partition("/#t=")
+    with urllib.request.urlopen(page, timeout=10) as answer:  # noqa: S310  # http, by the pattern
+        assert answer.headers["Content-Type"].startswith("text/html")
+    with urllib.request.urlopen(model, timeout=10) as answer:  # noqa: S310  # as above
+        assert ["2.0.0"] == json.load(answer)["versions"]
+    opened = urllib.request.Request(  # noqa: S310  # as above
+        f"{address}/api/v1/devices", headers={"Authorization": f"Bearer {key}"}
+    )
+    with urllib.request.urlopen(opened, timeout=10) as answer:  # noqa: S310  # as above
+        assert 6 == len(json.load(answer)["devices"])
     ended = subprocess.run(  # noqa: S602  # as a person pastes it
         shown.lines[-2].removeprefix("Next").strip(),
         shell=True,
