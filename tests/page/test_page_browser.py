@@ -362,6 +362,7 @@ async def test_the_theme_is_kept(visit: Visit, store: Store) -> None:
     async with visit.page("/devices?q=vigo") as page:
         light = await page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         await page.click("text=Dark")
+        await page.wait_for_selector("html[data-theme=dark]")
         dark = await page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         address = page.url
         await page.goto("/")
