@@ -262,7 +262,7 @@ def test_the_better_version_came_in_waves(shown: Shown) -> None:
         each["class_name"] for each in first
     }
     assert 2 == len(first)
-    assert f"in waves of {', '.join(map(str, sizes))}:" in shown.steps["waves"]
+    assert f"in waves of {', '.join(map(str, sizes))}, a canary" in shown.steps["waves"]
 
 
 def test_only_a_canary_ever_served_the_bad_model(shown: Shown) -> None:

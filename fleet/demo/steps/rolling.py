@@ -67,8 +67,8 @@ async def waves(stage: Stage) -> str:
     heard = stage.load.take()
     count = check_answers(stage, "waves", heard, dict.fromkeys(heard, (FIRST, GOOD)))
     return (
-        f"{FIRST} -> {GOOD} in waves of {', '.join(map(str, sizes))}: a canary of each class, "
-        f"then half, then all; {right}; {count:,} requests meanwhile, 0 failed"
+        f"{FIRST} -> {GOOD} in waves of {', '.join(map(str, sizes))}, a canary of each class "
+        f"first; {right}; {count:,} requests meanwhile, 0 failed"
     )
 
 
