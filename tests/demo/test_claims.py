@@ -56,7 +56,10 @@ class Demo:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(60)
+            try:
+                self.process.wait(60)
+            finally:
+                self.process.kill()
         self._reader.join(10)
         assert self.process.stdout is not None
         self.process.stdout.close()
@@ -265,14 +268,17 @@ def test_interrupting_it_leaves_nothing(tmp_path: Path) -> None:
         [SKERRY, "demo", "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "LC_ALL": "C.UTF-8", "TMPDIR": str(tmp_path)},
     ) as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout)
-        assert any("centre" in line[:12] for line in lines)
-        process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-        assert process.wait(30) == 130
+        try:
+            assert process.stdout is not None
+            lines = iter(process.stdout)
+            assert any(line[4:14].strip() == "centre" for line in lines)
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()  # or leaving the block would wait for ever
+    assert process.returncode == 130
 
     assert "✗" not in rest
     assert list(tmp_path.glob("skerry-demo-*")) == []
