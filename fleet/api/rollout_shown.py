@@ -13,7 +13,7 @@ from fleet.rollouts.gate import decides_at
 from fleet.rollouts.plan import Exclusion, Plan, Step
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
-from fleet.rollouts.states import WaveState
+from fleet.rollouts.states import OPEN_WAVES, WaveState
 from fleet.rollouts.why import judged, present, reasoned, why
 from fleet.sentences import explain
 from fleet.store import audit, rollouts
@@ -133,7 +133,9 @@ class WaveShown(BaseModel):
     counts: dict[str, int]
     set_aside: int
     gate: Gate | None
-    judgement: JudgementShown | None = Field(description="Null: it has not begun.")
+    judgement: JudgementShown | None = Field(
+        description="Null: it has not begun, or was ended: then the rollout's cause says why."
+    )
 
 
 class TargetShown(BaseModel):
@@ -305,7 +307,7 @@ def _wave(
     rollout: Rollout, wave: RolloutWave, members: Sequence[Progress], now: datetime
 ) -> WaveShown:
     shown = None
-    if wave.state is not WaveState.WAITING:
+    if wave.state in OPEN_WAVES:
         judgement = judged(rollout, wave, members, now)
         shown = JudgementShown(
             verdict=judgement.verdict,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.clock import written
 from fleet.rollouts.asking import due, is_open
@@ -25,8 +26,10 @@ class WhyReason(StrEnum):
     # Of a rollout
     NOT_STARTED = "NOT_STARTED"
     SOAKING = "SOAKING"
+    SOAK_IS_HELD = "SOAK_IS_HELD"
     TARGETS_UNDER_WAY = "TARGETS_UNDER_WAY"
     WAVES_PASSED = "WAVES_PASSED"
+    OVERTAKEN_IN_PART = "OVERTAKEN_IN_PART"
     CATCHES_UP = "CATCHES_UP"
     TARGETS_RETURNING = "TARGETS_RETURNING"
     RETURNS_LATER = "RETURNS_LATER"
@@ -49,6 +52,7 @@ class WhyReason(StrEnum):
     TOO_LATE = "TOO_LATE"
     GOES_BACK = "GOES_BACK"
     IS_BACK = "IS_BACK"
+    IS_WITHOUT = "IS_WITHOUT"
     NOT_BACK = "NOT_BACK"
     SPARED = "SPARED"
 
@@ -96,8 +100,7 @@ def _of_rollout(rollout: Rollout, now: datetime) -> tuple[Cause, ...]:
         case RolloutState.RUNNING | RolloutState.PAUSED:
             return (*because, *_of_wave(rollout, now))
         case RolloutState.DONE:
-            passed = Cause(code=WhyReason.WAVES_PASSED)
-            return (passed, *_later(rollout, WhyReason.CATCHES_UP))
+            return (_passed(rollout), *_later(rollout, WhyReason.CATCHES_UP))
         case RolloutState.SUPERSEDED:
             return (Cause(code=WhyReason.OVERTAKEN_EVERYWHERE),)
         case _:
@@ -111,7 +114,10 @@ def _of_wave(rollout: Rollout, now: datetime) -> tuple[Cause, ...]:
         return ()
     if wave.state is WaveState.SOAKING and (soaked := decides_at(wave)) is not None:
         told = {"wave": str(wave.number), "until": written(soaked)}
-        return (Cause(code=WhyReason.SOAKING, parameters=told),)
+        paused = rollout.state is RolloutState.PAUSED
+        return (
+            Cause(code=WhyReason.SOAK_IS_HELD if paused else WhyReason.SOAKING, parameters=told),
+        )
     members = next(members for each, members in rollout.members() if each is wave)
     judgement = judged(rollout, wave, members, now)
     if judgement.reason is not GateReason.UNDER_WAY:
@@ -138,6 +144,13 @@ def _of_return(rollout: Rollout) -> tuple[Cause, ...]:
     return tuple(_counted(code, progresses) for code, progresses in found.items() if progresses)
 
 
+def _passed(rollout: Rollout) -> Cause:
+    over = [each for each in rollout.targets if each.state is TargetState.SUPERSEDED]
+    if not over:
+        return Cause(code=WhyReason.WAVES_PASSED)
+    return _counted(WhyReason.OVERTAKEN_IN_PART, over, targets=str(len(rollout.targets)))
+
+
 def _later(rollout: Rollout, code: WhyReason) -> tuple[Cause, ...]:
     away = [progress for progress in rollout.targets if progress.set_aside]
     return (_counted(code, away),) if away else ()
@@ -161,9 +174,12 @@ def _of_target(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cau
             return (moving, *_deadline(rollout, progress))
         case TargetState.SUPERSEDED:
             return (Cause(code=Reason.SUPERSEDED),)
+        case TargetState.RETURNED:
+            return _of_returned(progress)
         case state:
             ended = Cause(code=_ENDS[state])
-            said = progress.reason if state not in _WELL else None
+            # One that ended well may still report what went wrong on the way.
+            said = progress.reason if state is not TargetState.COMMITTED else None
             return (ended,) if said is None else (ended, Cause(code=said))
 
 
@@ -173,12 +189,20 @@ _ENDS = {
     TargetState.REFUSED: WhyReason.REFUSED_IT,
     TargetState.TIMED_OUT: WhyReason.TOO_LATE,
     TargetState.RETURNING: WhyReason.GOES_BACK,
-    TargetState.RETURNED: WhyReason.IS_BACK,
     TargetState.NOT_RETURNED: WhyReason.NOT_BACK,
     TargetState.NOT_ASKED: WhyReason.SPARED,
 }
-_WELL = frozenset({TargetState.COMMITTED, TargetState.RETURNED})
-"""A target that ended well may still report what went wrong on the way."""
+
+
+def _of_returned(progress: Progress) -> tuple[Cause, ...]:
+    """Say what a target is back on, and why it went back where that was its own word."""
+    code = WhyReason.IS_WITHOUT if progress.replaces is None else WhyReason.IS_BACK
+    name = {"deployment": progress.deployment.name}
+    back = Cause(code=code, parameters=name if code is WhyReason.IS_WITHOUT else {})
+    failed = progress.phase in (Phase.REFUSED, Phase.ROLLED_BACK)
+    if not failed or progress.reason is None:
+        return (back,)
+    return (back, Cause(code=progress.reason))
 
 
 def _of_planned(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cause, ...]:
@@ -188,7 +212,9 @@ def _of_planned(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Ca
         at = present(rollout)
         before = str(wave.number if at is None else at.number)
         told = {"wave": str(wave.number), "before": before}
-        return (Cause(code=WhyReason.WAITS_FOR_WAVE, parameters=told),)
+        waits = Cause(code=WhyReason.WAITS_FOR_WAVE, parameters=told)
+        paused = rollout.state is RolloutState.PAUSED
+        return (Cause(code=WhyReason.NOBODY_NEW), waits) if paused else (waits,)
     if rollout.state is RolloutState.PAUSED:
         return (Cause(code=WhyReason.NOBODY_NEW),)
     if not is_open(rollout, wave, members, now):

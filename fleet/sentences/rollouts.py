@@ -49,7 +49,7 @@ DECIDED: Mapping[str, Sentence] = {
     # Gates
     GateReason.CANARY_FAILED: Sentence(
         "In wave {wave}, {target} did not take it ({cause}), first of its class ({class_name}).",
-        "See why: skerry device show {target}. Then fix the model, and roll out a new version.",
+        "See why: skerry device history {target}. Then fix what failed, and roll out anew.",
     ),
     GateReason.ERRORS_ABOVE: Sentence(
         "In wave {wave}, {bad} of {of} did not take it; the gate lets pass {limit} %.",

@@ -12,11 +12,19 @@ WAITING: Mapping[str, Sentence] = {
         "Wave {wave} is soaking: it is watched until {until}, and then its gate decides.",
         "Wait. If you see something wrong: skerry rollout pause, or rollback.",
     ),
+    WhyReason.SOAK_IS_HELD: Sentence(
+        "Wave {wave} soaks until {until}, and passes no sooner than the rollout is resumed.",
+        "To go on: skerry rollout resume.",
+    ),
     WhyReason.TARGETS_UNDER_WAY: Sentence(
         "Wave {wave} waits for {count} on the way: {names}.",
         "Wait. For one of them: skerry rollout why ID DEVICE.",
     ),
     WhyReason.WAVES_PASSED: Sentence("All of its waves have passed.", "Nothing to do."),
+    WhyReason.OVERTAKEN_IN_PART: Sentence(
+        "It is done, and of its {targets} targets {count} got something newer instead: {names}.",
+        "Look at the newer one: skerry rollout ls.",
+    ),
     WhyReason.CATCHES_UP: Sentence(
         "Away were {count}: {names}. They get it when they are back, under the same gates.",
         "Nothing to do. To see who: skerry rollout show.",
@@ -73,11 +81,11 @@ WAITING: Mapping[str, Sentence] = {
     WhyReason.SERVES_IT: Sentence("It serves what was rolled out.", "Nothing left to do."),
     WhyReason.WENT_BACK: Sentence(
         "It tried the revision and went back to the one before, which serves.",
-        "See its last events: skerry device show.",
+        "See what happened there: skerry device history.",
     ),
     WhyReason.REFUSED_IT: Sentence(
         "It refused the revision, which never served there; what served before still does.",
-        "See its last events: skerry device show.",
+        "See what happened there: skerry device history.",
     ),
     WhyReason.TOO_LATE: Sentence(
         "It could be reached and did not come to an end in time, so it counts as failed.",
@@ -88,6 +96,10 @@ WAITING: Mapping[str, Sentence] = {
         "Wait. If it lasts, look at the device: skerry device show.",
     ),
     WhyReason.IS_BACK: Sentence("It serves what it had before.", "Nothing left to do here."),
+    WhyReason.IS_WITHOUT: Sentence(
+        "It had nothing under this name before, so it serves no {deployment} now.",
+        "To have it serve one: skerry rollout start.",
+    ),
     WhyReason.NOT_BACK: Sentence(
         "It was told to go back to what it had, and could not.",
         "See why: skerry device show. Then roll out a version that it takes.",

@@ -167,7 +167,7 @@ def test_who_is_only_away_is_told_only_that(paper: Paper) -> None:
         (TargetState.REFUSED, "GOLDEN_MISMATCH", [WhyReason.REFUSED_IT, "GOLDEN_MISMATCH"]),
         (TargetState.TIMED_OUT, None, [WhyReason.TOO_LATE]),
         (TargetState.RETURNING, None, [WhyReason.GOES_BACK]),
-        (TargetState.RETURNED, "GOLDEN_MISMATCH", [WhyReason.IS_BACK]),
+        (TargetState.RETURNED, None, [WhyReason.IS_WITHOUT]),
         (TargetState.NOT_RETURNED, "DISK_FULL", [WhyReason.NOT_BACK, "DISK_FULL"]),
         (TargetState.NOT_ASKED, None, [WhyReason.SPARED]),
         (TargetState.SUPERSEDED, None, [Reason.SUPERSEDED]),
@@ -266,3 +266,40 @@ def test_a_judgement_is_told_with_its_numbers(paper: Paper) -> None:
     assert "2 of the 2 that came to an end serve it" in verdict(good, good)
     assert "1 of 2 did not take it; the gate lets pass 0 %" in verdict(good, bad)
     assert wave == present(rollout)
+
+
+def test_a_target_that_is_back_says_why_it_went(paper: Paper) -> None:
+    """Its last word about the revision stays, and what it is back on is true."""
+    rollout = started(paper, fleet(paper))
+    before = replace(rollout.by_target()["d-1"].deployment, revision=1)
+    back = put(
+        rollout,
+        "d-1",
+        TargetState.RETURNED,
+        phase=Phase.REFUSED,
+        reason="GOLDEN_MISMATCH",
+        replaces=before,
+    )
+
+    assert [WhyReason.IS_BACK, "GOLDEN_MISMATCH"] == codes(back, "d-1")
+
+
+def test_a_paused_rollout_promises_no_decision(paper: Paper) -> None:
+    """What has soaked passes when it is resumed, and who waits for it is told of the pause."""
+    inventory = fleet(paper, 2)
+    rollout = started(paper, inventory)
+    soaking = replace(rollout.waves[0], state=WaveState.SOAKING, since=NOW)
+    rollout = replace(rollout, waves=(soaking, *rollout.waves[1:]))
+    rollout = put(rollout, rollout.waves[0].targets[0], TargetState.COMMITTED)
+    paused = fold(rollout, [RolloutEvent(rollout=RolloutHappening.PAUSED, by="ana")], NOW)
+
+    assert [PersonReason.PAUSED_BY_PERSON, WhyReason.SOAK_IS_HELD] == codes(paused)
+    assert WhyReason.NOBODY_NEW == codes(paused, rollout.waves[1].targets[0])[0]
+
+
+def test_a_rollout_that_is_done_says_who_got_something_newer(paper: Paper) -> None:
+    """Done is not everywhere, where a newer one came in between."""
+    rollout = started(paper, fleet(paper))
+    done = replace(put(rollout, "d-3", TargetState.SUPERSEDED), state=RolloutState.DONE, cause=None)
+
+    assert WhyReason.OVERTAKEN_IN_PART == codes(done)[0]
