@@ -3,7 +3,7 @@
 Blocking, inside the caller's transaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -12,6 +12,9 @@ from fleet.inventory import Inventory, Target
 from fleet.store import bundles, desired, devices, presence, reported
 from models import card_codec
 from models.card import Card
+
+_AT_ONCE = 500
+"""Ids in one query: an engine bounds them."""
 
 EPOCH = 0
 """The epoch of a fleet that never lost its store."""
@@ -40,6 +43,18 @@ def observe(connection: Connection, fleet: str) -> Inventory:
             )
         )
     return Inventory(fleet=fleet, targets=tuple(targets), epoch=EPOCH)
+
+
+def wanted(connection: Connection, ids: Sequence[str], name: str) -> Mapping[str, v1.Deployment]:
+    """Return what each of these targets wants under a name; who wants nothing there is missing."""
+    found = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        for held in desired.among(connection, ids[start : start + _AT_ONCE]):
+            document = codec.decode(held.payload, v1.Desired)
+            for deployment in document.deployments:
+                if deployment.name == name:
+                    found[held.target] = deployment
+    return found
 
 
 def cards(connection: Connection) -> Mapping[str, Card]:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
+from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from agent.wire import v1
@@ -24,11 +25,12 @@ from fleet.api.rollout_shown import (
 )
 from fleet.clock import written
 from fleet.execute import Started, progress_of
-from fleet.observe import cards
+from fleet.observe import cards, wanted
 from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.rollouts.look import outlived
 from fleet.rollouts.plan import Plan
 from fleet.rollouts.policy import CAREFUL, RolloutRequest
-from fleet.rollouts.progress import Cause, Progress
+from fleet.rollouts.progress import Cause, Progress, Rollout
 from fleet.rollouts.states import RolloutHappening
 from fleet.rollouts.why import WhyReason, why
 from fleet.selector import SelectorError, asked
@@ -205,7 +207,15 @@ def shown(parts: Parts, rollout: str) -> RolloutDetail:
     with parts.store.read() as connection:
         kept = rollouts.named(connection, rollout)
         words = audit.latest(connection, limit=_WORDS_READ, about=rollout)
-    return detail(kept, progress_of(kept), words, parts.clock())
+        now = _as_of_now(connection, kept)
+    return detail(kept, now, words, parts.clock())
+
+
+def _as_of_now(connection: Connection, kept: rollouts.KeptRollout) -> Rollout:
+    """Return a rollout as it is to be read now: one that has ended may have been overtaken."""
+    now = progress_of(kept)
+    ids = [progress.target for progress in now.targets]
+    return outlived(now, wanted(connection, ids, now.deployment))
 
 
 def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
@@ -213,7 +223,7 @@ def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
     with parts.store.read() as connection:
         kept = rollouts.named(connection, rollout)
         device = None if target is None else devices.named(connection, target)
-    now, at = progress_of(kept), parts.clock()
+        now, at = _as_of_now(connection, kept), parts.clock()
     progress: Progress | None = None
     because = why(now, None, at) if device is None else (Cause(code=WhyReason.NOT_MEANT),)
     if device is not None and (progress := now.by_target().get(device.id)) is not None:

@@ -4,6 +4,7 @@ Reports about any other revision or digest than the rollout's own are not events
 at all: a stale, doubled or reordered report has no effect.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -22,6 +23,7 @@ from fleet.rollouts.progress import (
 )
 from fleet.rollouts.states import (
     BAD,
+    ENDED,
     SETTLED,
     TO_RETURN,
     RolloutState,
@@ -67,6 +69,30 @@ def seen(rollout: Rollout, inventory: Inventory, now: datetime) -> tuple[Event, 
                 told = [_event(progress, TargetHappening.TIMED_OUT)]
             events += told
     return tuple(events)
+
+
+def outlived(rollout: Rollout, wanted: Mapping[str, Deployment]) -> Rollout:
+    """Return a rollout as it is to be read after its end: other content may be wanted since.
+
+    Args:
+        rollout: the rollout; nobody looks after it once it has ended.
+        wanted: what each target wants now under the rollout's name; a target that wants
+            nothing there is missing.
+    """
+    if rollout.state not in ENDED:
+        return rollout
+    targets = tuple(
+        replace(progress, state=TargetState.SUPERSEDED)
+        if progress.state is TargetState.COMMITTED and _is_other(progress, wanted)
+        else progress
+        for progress in rollout.targets
+    )
+    return replace(rollout, targets=targets)
+
+
+def _is_other(progress: Progress, wanted: Mapping[str, Deployment]) -> bool:
+    now = wanted.get(progress.target)
+    return now is None or now.bundle.digest != progress.deployment.bundle.digest
 
 
 def _presence(progress: Progress, target: Target | None) -> list[Event]:

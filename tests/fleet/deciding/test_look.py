@@ -1,5 +1,6 @@
 """A rollout moves by reports about its own revision, and by nothing else."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from agent.wire.v1 import Hold, Order, Reported
 from fleet.inventory import Inventory
 from fleet.rollouts.asking import due
 from fleet.rollouts.fold import fold
-from fleet.rollouts.look import seen
+from fleet.rollouts.look import outlived, seen
 from fleet.rollouts.plan import plan
 from fleet.rollouts.policy import CAREFUL
 from fleet.rollouts.progress import Rollout, RolloutEvent, begin
@@ -248,3 +249,23 @@ def test_who_went_before_its_deadline_was_seen_to_pass_is_not_late(
     assert states(look(rollout, gone, late)) == {"d-1": "asked"}
     back = look(look(rollout, gone, late), inventory, late)
     assert states(look(back, inventory, late + timedelta(minutes=59))) == {"d-1": "asked"}
+
+
+def test_an_ended_rollout_is_read_for_what_is_wanted_now(paper: Paper) -> None:
+    """Who wants other content since doesn't serve this one's any more; the same content stays."""
+    inventory = paper.inventory(*paper.targets(3))
+    rollout, inventory = paper.started(inventory, paper.plan(inventory))
+    for device in ("d-1", "d-2", "d-3"):
+        inventory = paper.says(inventory, device, Phase.COMMITTED)
+    done = look(rollout, inventory)
+    assert RolloutState.DONE == done.state
+    mine = done.targets[0].deployment
+    wanted = {
+        "d-1": replace(mine, revision=9),
+        "d-2": replace(mine, revision=9, bundle=paper.bundle("2.0.0")),
+    }
+
+    assert ["committed", "superseded", "superseded"] == [
+        str(each.state) for each in outlived(done, wanted).targets
+    ]
+    assert outlived(rollout, {}) == rollout
