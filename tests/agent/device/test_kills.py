@@ -143,7 +143,7 @@ FETCH = """
 import os, signal, sys
 from models import durable
 
-left = int(sys.argv[1])
+left = int(sys.argv.pop())
 
 def mortal(write):
     def wrapped(*given, **named):
@@ -192,7 +192,7 @@ def test_a_fetch_killed_at_any_of_its_writes_leaves_a_store_that_the_next_one_co
 def fetch(job: FetchJob, *, before: int) -> int:
     """Fetch, and die before a write (0: before none); return the status."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", FETCH, str(before)],
+        [sys.executable, "-P", "-c", FETCH, str(os.getpid()), str(before)],
         check=False,
         input=json.dumps(job.to_json()).encode(),
         capture_output=True,
