@@ -104,7 +104,9 @@ class Ledger:
             row[0]: Quarantined(
                 digest=row[0], reason=row[1], since=row[2], message=row[3], runtime=row[4]
             )
-            for row in run("SELECT digest, reason, since, message, runtime FROM quarantine")
+            for row in run(
+                "SELECT digest, reason, since, message, runtime FROM quarantine ORDER BY rowid"
+            )
         }
         self._held = {
             kind: HeldDocument(

@@ -9,7 +9,8 @@ another's. Rules, first match wins:
 3. What should be serving and isn't is started again, before anything else and
    with no network; what died too often gives way to what was committed before it.
 4. Another revision wanted supersedes the one under way, whatever its phase.
-5. Else the phase says: fetch, stage, test, activate, then commit or fail probation.
+5. What is wanted and serves already, committed under another number, is adopted.
+6. Else the phase says: fetch, stage, test, activate, then commit or fail probation.
    Content in quarantine is refused before it is fetched, unless it is what serves.
 
 While a technician holds the device nothing new is begun: it wants what it has.
@@ -51,6 +52,7 @@ class Action(StrEnum):
     RETIRE = "retire"
     REFUSE = "refuse"
     ACCEPT = "accept"
+    ADOPT = "adopt"
     FETCH = "fetch"
     STAGE = "stage"
     TEST = "test"
@@ -143,7 +145,7 @@ def _mend(record: Record, observed: Observed, now_s: float) -> Step | None:
     if not _missing(record, observed):
         return None
     gone = observed.given_up.get(name)
-    if gone and record.current and gone.revision == record.current.revision:
+    if gone and record.current and gone.digest == record.current.digest:
         problem = v1.Problem(reason=gone.reason, message=gone.message[:TEXT_LIMIT])
         why = "its worker died too often"
         return Step(deployment=name, action=Action.LET_GO, reason=why, problem=problem)
@@ -154,6 +156,9 @@ def _mend(record: Record, observed: Observed, now_s: float) -> Step | None:
 
 def _onward(record: Record, observed: Observed) -> Step:
     """Return the next step of a candidate; content that failed here before is not fetched again."""
+    if record.phase is Phase.ACCEPTED and record.adoptable:
+        why = "it serves already, under another number"
+        return Step(deployment=record.name, action=Action.ADOPT, reason=why)
     verdict = observed.quarantined.get(record.wanted.bundle.digest)
     serves = record.current is not None and record.current.digest == record.wanted.bundle.digest
     if verdict is not None and record.phase is Phase.ACCEPTED and not serves:

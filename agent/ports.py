@@ -127,6 +127,9 @@ class Floor(Protocol):
             StepError: with the reason; what served goes on serving.
         """
 
+    def renumber(self, deployment: v1.Deployment) -> None:
+        """Let what serves under a name go on under this revision's number. Idempotent."""
+
     async def close(self, name: str) -> None:
         """Let nothing serve under a name, after draining. Idempotent."""
 

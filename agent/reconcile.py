@@ -33,7 +33,15 @@ _INTERRUPTIBLE = frozenset({Action.FETCH, Action.STAGE, Action.TEST})
 """Steps that a newer document or a hold ends at once: they may last, and have touched nothing."""
 
 _RECORDING = frozenset(
-    {Action.ACCEPT, Action.COMMIT, Action.FAIL, Action.LET_GO, Action.RECOVER, Action.REFUSE}
+    {
+        Action.ACCEPT,
+        Action.ADOPT,
+        Action.COMMIT,
+        Action.FAIL,
+        Action.LET_GO,
+        Action.RECOVER,
+        Action.REFUSE,
+    }
 )
 """Steps that only write the ledger: when one fails, so would every other."""
 
@@ -202,6 +210,10 @@ class Reconciler:
         await self._register.accept(old, step.wanted)
         self._meter.end_trial(step.deployment)
         self._patience.moved_on(step.deployment)
+
+    async def _adopt(self, record: Record, _step: Step) -> None:
+        await self._register.put(record, record.adopted(self._clock()))
+        self._floor.renumber(record.wanted)
 
     async def _fetch(self, record: Record, _step: Step) -> None:
         if record.phase is Phase.ACCEPTED:
@@ -403,7 +415,8 @@ def _candidate(record: Record) -> Installed:
 
 
 _STEPS = {
-    Action.FETCH: Reconciler._fetch,  # noqa: SLF001  # the table of this class's own steps
+    Action.ADOPT: Reconciler._adopt,  # noqa: SLF001  # the table of this class's own steps
+    Action.FETCH: Reconciler._fetch,  # noqa: SLF001  # as above
     Action.STAGE: Reconciler._stage,  # noqa: SLF001  # as above
     Action.TEST: Reconciler._test,  # noqa: SLF001  # as above
     Action.ACTIVATE: Reconciler._activate,  # noqa: SLF001  # as above

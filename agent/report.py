@@ -16,6 +16,7 @@ from agent.ports import Link, LinkDownError, LinkRefusedError
 from agent.state import Installed, Quarantined, Record
 from agent.wire import codec, v1
 from agent.wire.codec import WireError
+from agent.wire.limits import QUARANTINED_LIMIT
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from agent.wire.shed import shed
@@ -52,6 +53,7 @@ def reported(
         observed=observed,
         deployments=tuple(_deployment(records[name], quarantined) for name in sorted(records)),
         hold=hold,
+        quarantined=tuple(_newest(quarantined)),
         last_error=last_error,
         agent_version=who.agent_version,
     )
@@ -67,6 +69,12 @@ def _deployment(record: Record, quarantined: Mapping[str, Quarantined]) -> v1.Re
         conditions=tuple(_conditions(record, quarantined)),
         last_error=record.problem,
     )
+
+
+def _newest(quarantined: Mapping[str, Quarantined]) -> Iterable[v1.Quarantined]:
+    """Return the last that came into quarantine: the ledger keeps their order."""
+    for each in list(quarantined.values())[-QUARANTINED_LIMIT:]:
+        yield v1.Quarantined(digest=each.digest, reason=each.reason, since=each.since)
 
 
 def _active(installed: Installed) -> v1.Active:

@@ -115,6 +115,24 @@ class Record:
             problem=None,
         )
 
+    @property
+    def adoptable(self) -> bool:
+        """Whether what serves is committed and the same as what is wanted, but for its number."""
+        if self.current is None or not self.proven:
+            return False
+        same = replace(self.current.deployment, revision=self.wanted.revision)
+        return same == self.wanted
+
+    def adopted(self, at: str) -> "Record":
+        """What serves goes on, under the number that is wanted now."""
+        assert self.current is not None  # noqa: S101  # for the type checker: it is adoptable
+        return replace(
+            self.moved(Happening.ADOPTED, at),
+            current=replace(self.current, deployment=self.wanted),
+            candidate=None,
+            problem=None,
+        )
+
     def committed(self, at: str) -> "Record":
         """The candidate has proven itself."""
         return replace(self.moved(Happening.PROVEN, at), proven=True)

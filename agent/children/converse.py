@@ -38,7 +38,8 @@ async def converse(
     """Run a module of ours to its verdict, and return what it is done with.
 
     Raises:
-        StepError: its own verdict; `TIMED_OUT`; `INTERNAL` when it died without one.
+        StepError: its own verdict; `TIMED_OUT`; `INTERRUPTED` when somebody killed it, `INTERNAL`
+            when it died without one otherwise.
         OSError: no process can be made.
     """
     process = await asyncio.create_subprocess_exec(
@@ -61,6 +62,9 @@ async def converse(
         await process.wait()
         # Its pipes are ours to close; asyncio would only do it when collected.
         process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+    if verdict is None and process.returncode == -signal.SIGKILL:
+        why = f"{module} was killed from outside: by somebody, or for want of memory"
+        raise StepError(Reason.INTERRUPTED, why)
     if verdict is None:
         said = words.strip().splitlines()[-1:] or ["it said nothing"]
         why = f"{module} died (status {process.returncode}): {said[0]}"

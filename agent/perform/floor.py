@@ -10,6 +10,7 @@ from agent.ports import Tally
 from agent.serving.switchboard import Switchboard
 from agent.serving.values import Happening, WorkerEvent
 from agent.state import GivenUp, Installed, Machine, Serving
+from agent.wire import v1
 from agent.wire.reasons import Reason
 from agent.workers.pool import Worker, WorkerError, start_worker
 from agent.workers.values import Launch
@@ -70,6 +71,10 @@ class WorkerFloor:
         worker = await self._start(installed)
         self._given_up.pop(installed.deployment.name, None)
         await self.board.install(worker, installed.deployment.name)
+
+    def renumber(self, deployment: v1.Deployment) -> None:
+        """Let what serves go on under another number; see the port."""
+        self.board.renumber(deployment.name, deployment.revision)
 
     async def close(self, name: str) -> None:
         """Let nothing serve under a name."""

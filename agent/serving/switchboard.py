@@ -15,7 +15,7 @@ whoever listens to the events (quarantine is not decided here).
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -120,6 +120,12 @@ class Switchboard:
             self._seat(seat, worker)
         if incumbent is not None and incumbent is not worker:
             await incumbent.close(drain_s)
+
+    def renumber(self, name: str, revision: int) -> None:
+        """Let the worker of `name`, and whoever replaces it, go on under another revision."""
+        worker = self.launched(name)
+        if worker is not None:
+            worker.launch = replace(worker.launch, revision=revision)
 
     def current(self, name: str) -> Worker | None:
         """Return the live worker that answers for `name`; None when there is none now."""
@@ -245,6 +251,7 @@ class Switchboard:
                 if seat.worker is not dead:
                     await fresh.close(0)
                     return
+                fresh.launch = dead.launch  # it may have been renumbered meanwhile
                 self._tally(dead.launch).restarts += 1
                 self._tell(Happening.RESTARTED, dead.launch, None, "a new worker answers")
                 self._seat(seat, fresh)

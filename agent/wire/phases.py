@@ -8,7 +8,8 @@ committed. Whatever goes wrong leads to `refused` (it never served) or through
 `rolling-back` to `rolled-back` (it served, and the one before it serves again):
 even a committed revision fails when its worker keeps dying, if there is one
 before it. `deferred` puts a candidate back to the start of the line for a cause
-that passes: no network, no room. A hold leaves a candidate where it is.
+that passes: no network, no room. A hold leaves a candidate where it is. A revision
+that brings what is committed already, as a return does, is `adopted` as it serves.
 `superseded` may come in every phase, because a newer desired document waits for
 nobody.
 
@@ -46,6 +47,7 @@ class Happening(StrEnum):
     TESTED = "tested"
     ACTIVATED = "activated"
     PROVEN = "proven"
+    ADOPTED = "adopted"
     DEFERRED = "deferred"
     FAILED = "failed"
     RESTORED = "restored"
@@ -55,6 +57,7 @@ class Happening(StrEnum):
 PHASES: dict[Phase, dict[Happening, Phase]] = {
     Phase.ACCEPTED: {
         Happening.BEGUN: Phase.FETCHING,
+        Happening.ADOPTED: Phase.COMMITTED,  # it serves already, committed under another number
         Happening.FAILED: Phase.REFUSED,  # quarantined, or doesn't fit: known before fetching
         Happening.SUPERSEDED: Phase.RETIRED,
     },

@@ -20,7 +20,7 @@ _Shed = TypeVar("_Shed", v1.Reported, v1.Event)
 
 def shed(report: v1.Reported) -> v1.Reported:
     """Return the report, or as much of it as fits."""
-    return _down(report, _parameters, _messages, _conditions, _last_errors, _active)
+    return _down(report, _parameters, _messages, _conditions, _quarantined, _last_errors, _active)
 
 
 def shed_waiting(event: v1.Event) -> v1.Event:
@@ -75,6 +75,11 @@ def _messages(report: v1.Reported) -> v1.Reported:
 
 def _conditions(report: v1.Reported) -> v1.Reported:
     return _each(replace(report, conditions=()), lambda part: replace(part, conditions=()))
+
+
+def _quarantined(report: v1.Reported) -> v1.Reported:
+    """What is wanted in vain says so itself, once it is tried."""
+    return replace(report, quarantined=())
 
 
 def _last_errors(report: v1.Reported) -> v1.Reported:

@@ -86,6 +86,11 @@ class Simulation:
                 assert step.wanted is not None
                 self.records[name] = record.superseded(step.wanted, AT)
                 self.trials.pop(name, None)
+            case Action.ADOPT:
+                record = self.records[name] = record.adopted(AT)
+                if name in self.serving:  # else it is started again by itself
+                    assert record.current is not None
+                    self.seat(name, record.current)
             case Action.FETCH:
                 for happening in (Happening.BEGUN, Happening.FETCHED, Happening.VERIFIED):
                     expected = {
@@ -166,7 +171,7 @@ def records(draw: st.DrawFn, name: str) -> Record:
     """Any record that could have come about, by happenings of the table."""
     record = accepted(deployment(name, draw(st.integers(1, 3))), AT)
     for _ in range(draw(st.integers(0, 14))):
-        steps = [Happening.FAILED, Happening.DEFERRED, Happening.SUPERSEDED, "on"]
+        steps = [Happening.FAILED, Happening.DEFERRED, Happening.SUPERSEDED, "return", "on"]
         happening = draw(st.sampled_from(steps))
         try:
             if happening is Happening.SUPERSEDED:
@@ -174,6 +179,11 @@ def records(draw: st.DrawFn, name: str) -> Record:
                     name, record.wanted.revision + 1, draw(st.sampled_from([0.0, 9.0]))
                 )
                 record = record.superseded(newer, AT)
+            elif happening == "return":  # to what is committed, under another number
+                back = record.previous or record.current
+                if back is not None:
+                    number = record.wanted.revision + 1
+                    record = record.superseded(replace(back.deployment, revision=number), AT)
             elif happening == "on":
                 record = further(record)
             else:
@@ -186,6 +196,8 @@ def records(draw: st.DrawFn, name: str) -> Record:
 
 
 def further(record: Record) -> Record:  # noqa: PLR0911  # one row a phase
+    if record.phase is Phase.ACCEPTED and record.adoptable:
+        return record.adopted(AT)
     match record.phase:
         case Phase.ACCEPTED:
             return record.moved(Happening.BEGUN, AT)
@@ -207,6 +219,12 @@ def further(record: Record) -> Record:  # noqa: PLR0911  # one row a phase
             return record
 
 
+def returns(record: Record | None) -> list[v1.Deployment]:
+    """Return what a rollback may want of a device: what it had, under a number of its own."""
+    had = [record.current, record.previous] if record else []
+    return [replace(each.deployment, revision=19) for each in had if each]
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
     held = {name: draw(records(name)) for name in draw(st.sets(st.sampled_from(NAMES)))}
@@ -223,8 +241,9 @@ def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
     wanted = [
         draw(
             st.sampled_from(
-                [deployment(name, 9, draw(st.sampled_from([0.0, 5.0])))]
+                [deployment(name, 19, draw(st.sampled_from([0.0, 5.0])))]
                 + ([held[name].wanted] if name in held else [])
+                + returns(held.get(name))
             )
         )
         for name in sorted(draw(st.sets(st.sampled_from(NAMES))))
@@ -239,7 +258,7 @@ def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
         for name, record in held.items()
         if record.current and name not in serving and draw(st.booleans())
     }
-    revisions = draw(st.sets(st.sampled_from([1, 2, 3, 9])))
+    revisions = draw(st.sets(st.sampled_from([1, 2, 3, 19])))
     digests = [deployment(revision=revision).bundle.digest for revision in revisions]
     return desired(*wanted), Observed(
         records=held,
@@ -273,6 +292,27 @@ def test_carrying_out_the_plan_reaches_desired_and_replanning_is_empty(
             assert simulation.serving[each.name] == Serving(
                 revision=each.revision, digest=each.bundle.digest
             )
+
+
+@given(worlds())
+def test_what_serves_already_is_not_started_again(world: tuple[v1.Desired, Observed]) -> None:
+    """A return to what is committed is a matter of numbers: no fetch, no test, no worker."""
+    _, observed = world
+    simulation = Simulation(observed)
+    simulation.converge(None)
+    back = {
+        name: replace(record.current.deployment, revision=20)
+        for name, record in simulation.records.items()
+        if record.current and record.proven
+    }
+    serving = dict(simulation.serving)
+    steps = Simulation(simulation.observed()).converge(desired(*back.values()))
+
+    assert {Action.ADOPT, Action.ACCEPT} >= {
+        step.action for step in steps if step.deployment in back
+    }
+    assert set(back) == {step.deployment for step in steps if step.action is Action.ADOPT}
+    assert serving == simulation.serving
 
 
 @given(worlds())

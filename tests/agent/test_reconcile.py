@@ -89,6 +89,11 @@ class World:
             revision=installed.revision, digest=installed.digest
         )
 
+    def renumber(self, deployment: v1.Deployment) -> None:
+        if deployment.name in self.seats:
+            seat = self.seats[deployment.name]
+            self.seats[deployment.name] = replace(seat, revision=deployment.revision)
+
     async def close(self, name: str) -> None:
         self.seats.pop(name, None)
 
@@ -249,6 +254,36 @@ async def test_a_newer_revision_waits_for_nobody(device: Device, world: World) -
         device.want(2, deployment(revision=2))
         await device.reaches("digits", Phase.COMMITTED, 2)
     assert world.seats["digits"].revision == 2
+
+
+async def test_a_return_to_what_serves_is_a_matter_of_numbers(device: Device, world: World) -> None:
+    """What the centre asks for after a rollback serves already: it goes on, and is committed."""
+    world.wrong[("fetch", 2)] = asyncio.Event()
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        device.want(2, deployment(revision=2))
+        await device.reaches("digits", Phase.FETCHING, 2)
+        did = [*world.did]
+        device.want(3, replace(deployment(), revision=3))
+        await device.reaches("digits", Phase.COMMITTED, 3)
+        await asyncio.sleep(0.05)
+    assert did == world.did, "nothing was fetched, tested or started"
+    assert Serving(revision=3, digest=deployment().bundle.digest) == world.seats["digits"]
+    assert [("accepted", 3, None), ("committed", 3, None)] == device.told()[-2:]
+
+
+async def test_a_return_with_other_settings_is_tried_as_anything_new(
+    device: Device, world: World
+) -> None:
+    """The number of threads is the worker's: it must be started anew."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        settings = v1.DeploymentSettings(probation_s=0, threads=2)
+        device.want(2, replace(deployment(), revision=2, settings=settings))
+        await device.reaches("digits", Phase.COMMITTED, 2)
+    assert "activate digits 2" == world.did[-1]
 
 
 async def test_a_removed_deployment_is_closed_and_forgotten(device: Device, world: World) -> None:

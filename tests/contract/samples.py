@@ -91,6 +91,7 @@ FULL: dict[str, Document] = {
         ),
         conditions=(CONDITION,),
         hold=v1.Hold(reason="belt is being changed", since=AT),
+        quarantined=(v1.Quarantined(digest=OLDER.digest, reason=Reason.GOLDEN_MISMATCH, since=AT),),
         last_error=PROBLEM,
         agent_version="0.0.1",
     ),

@@ -7,7 +7,7 @@ document it answers; nothing is inferred from its age.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.wire.limits import DEPLOYMENTS_LIMIT, FACTS_LIMIT
+from agent.wire.limits import DEPLOYMENTS_LIMIT, FACTS_LIMIT, QUARANTINED_LIMIT
 from agent.wire.phases import Phase
 from agent.wire.v1.checks import (
     check_code,
@@ -103,6 +103,20 @@ class ReportedDeployment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """A bundle that failed by itself on this device, and is not tried again there; why, since."""
+
+    digest: str
+    reason: str
+    since: str
+
+    def __post_init__(self) -> None:
+        check_digest(self.digest)
+        check_code(self.reason)
+        check_time(self.since)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
     """What one device says it is. `observed` is the document it acts on; None: it has none."""
 
@@ -113,6 +127,7 @@ class Reported:
     deployments: tuple[ReportedDeployment, ...] = ()
     conditions: tuple[Condition, ...] = ()
     hold: Hold | None = None
+    quarantined: tuple[Quarantined, ...] = ()
     last_error: Problem | None = None
     agent_version: str = ""
 
@@ -121,6 +136,9 @@ class Reported:
         check_device(self.device)
         check_whole("session", self.session)
         check_text(self.agent_version)
+        if len(self.quarantined) > QUARANTINED_LIMIT:
+            raise ValueError(f"{len(self.quarantined)} in quarantine; at most {QUARANTINED_LIMIT}")
+        check_unique("digest", [each.digest for each in self.quarantined])
         if len(self.deployments) > DEPLOYMENTS_LIMIT:
             raise ValueError(f"{len(self.deployments)} deployments; at most {DEPLOYMENTS_LIMIT}")
         check_unique("deployment", [deployment.name for deployment in self.deployments])

@@ -100,13 +100,21 @@ class Agent:
     def kill(self) -> None:
         self.stop(signal.SIGKILL)
 
-    def kill_workers(self) -> None:
-        """Kill every worker that there is at this moment."""
+    def workers(self) -> set[psutil.Process]:
+        """Return every worker that there is at this moment."""
         assert self.process is not None
+        found = set()
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "agent.workers.child" in child.cmdline():
-                    child.kill()
+                    found.add(child)
+        return found
+
+    def kill_workers(self) -> None:
+        """Kill every worker that there is at this moment."""
+        for child in self.workers():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
 
     def serves(self, name: str = "digits") -> str | None:
         """Return the version that answers a real request under a name; None when none does."""

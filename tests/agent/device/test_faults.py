@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +50,32 @@ def test_from_desired_to_answers_and_back_to_nothing(
     assert agent.serves() is None
     assert agent.stop() == 0
     until(lambda: isinstance(centre.presence, v1.Death))
+
+
+def test_a_return_to_what_serves_keeps_its_worker(
+    agent: Agent, centre: Centre, home: Home, serving: v1.Deployment
+) -> None:
+    """Another number for the same content: no worker is started, and a killed one is no reason.
+
+    The worker is killed again and again meanwhile, as a machine in trouble may do.
+    """
+    worker = agent.workers()
+    centre.say(Kind.DESIRED, home.envelope(2, replace(serving, revision=4)))
+    until(lambda: centre.phase() == (Phase.COMMITTED, 4))
+    assert worker == agent.workers()
+    assert agent.serves() == "1.0.0"
+
+    agent.kill_workers()
+    centre.say(Kind.DESIRED, home.envelope(3, replace(serving, revision=6)))
+    agent.kill_workers()
+    until(lambda: centre.phase() == (Phase.COMMITTED, 6))
+    until(lambda: agent.serves() == "1.0.0")
+    assert centre.reported is not None
+    assert () == centre.reported.quarantined
+    [deployment] = centre.reported.deployments
+    assert deployment.active is not None
+    assert 6 == deployment.active.revision
+    until(lambda: any(part.revision == 6 for each in centre.health for part in each.deployments))
 
 
 @pytest.mark.slow
