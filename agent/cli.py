@@ -89,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
 
     release = word("release", "Release a device that is held.")
     release.set_defaults(command=_release)
+
+    lift = word("lift-quarantine", "Let content that failed on this device be tried again.")
+    lift.add_argument("digest", help="its digest, or the beginning of it, or `all`; see `status`")
+    lift.set_defaults(command=_lift)
     return parser
 
 
@@ -257,6 +261,19 @@ def _release(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _lift(arguments: argparse.Namespace) -> int:
+    from agent.home import Home
+    from agent.technician import lift
+
+    digests, known = lift(Home(arguments.home.absolute()), arguments.digest)
+    for digest in digests:
+        sys.stdout.write(f"lifted: {digest}\n")
+    sys.stderr.write("it is tried again when it is next rolled out\n" if digests else _NOTHING)
+    sys.stderr.write("" if known else _LATER)
+    return 0
+
+
+_NOTHING = "nothing is in quarantine here\n"
 _LATER = "no agent runs here: it looks when it is started\n"
 
 

@@ -36,6 +36,11 @@ class Home:
         return self.path / "hold.json"
 
     @property
+    def lifted(self) -> Path:
+        """Digests that a technician wants out of quarantine; gone once they are."""
+        return self.path / "lifted.json"
+
+    @property
     def log(self) -> Path:
         """The ring of log files."""
         return self.path / "log"

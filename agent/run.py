@@ -9,7 +9,7 @@ import asyncio
 import base64
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from agent.children.converse import converse
 from agent.clock import clock
 from agent.errors import PersonError
 from agent.health import Pulse
+from agent.heed import Heed
 from agent.home import Home
 from agent.identity import Identity, load
 from agent.inbox import Inbox
@@ -38,15 +39,13 @@ from agent.report import Reporter, Self
 from agent.serving.oip import OipApplication
 from agent.serving.server import ListenError, serve
 from agent.serving.values import Happening, WorkerEvent
-from agent.state import Machine, Note, hold_note, text
-from agent.technician import read_hold
+from agent.state import Machine, Note, text
 from agent.wire import codec, v1
 from agent.wire.reasons import Reason
 from models import durable
 from models.dsse import DESIRED_PAYLOAD_TYPE
 
 _VERIFY_LIMIT_S = 60.0
-_LOOK_AGAIN_S = 5.0
 
 _log = structlog.get_logger()
 
@@ -176,7 +175,8 @@ class _Device:
         )
         self._wakes = [self._reconciler.wake, outbox.wake, reporter.wake, pulse.wake]
         self._note_boot()
-        await self._look_at_hold()  # before anything new could be begun
+        heed = Heed(self._ledger, self._home, self._changed)
+        await heed.look()  # before anything new could be begun
         stop = asyncio.Event()
         ended: BaseExceptionGroup[ListenError | LedgerDamagedError] | None = None
         with _stopped_by_signals(stop):
@@ -187,7 +187,7 @@ class _Device:
                     run = _Runner(group)
                     run("serve", self._serve())
                     run("chronicle", self._chronicle())
-                    run("heed", self._heed())
+                    run("heed", heed.run(self._nudged))
                     stopping = group.create_task(stop.wait(), name="stop")
                     booting = group.create_task(self._reconciler.boot(), name="boot")
                     await asyncio.wait([stopping, booting], return_when=asyncio.FIRST_COMPLETED)
@@ -242,31 +242,6 @@ class _Device:
             except LedgerError as error:
                 await _log.awarning("not recorded", message=text(error))
             self._changed()
-
-    async def _heed(self) -> None:
-        """Look whether somebody holds the device: at once, and whenever told to."""
-        while True:
-            self._nudged.clear()
-            looked = await self._look_at_hold()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if looked else _LOOK_AGAIN_S):
-                    await self._nudged.wait()
-
-    async def _look_at_hold(self) -> bool:
-        """Take a hold or its end into the ledger; return False when that has to be tried again."""
-        try:
-            found = await asyncio.to_thread(read_hold, self._home.hold)
-            hold = None if found is None else v1.Hold(reason=found.reason, since=found.since)
-            ended = self._ledger.owner_hold
-            if hold != ended:
-                note = hold_note(hold, ended)
-                await asyncio.to_thread(self._ledger.heed, hold, note, at=clock())
-                await _log.ainfo("held" if hold else "released", why=note.message)
-                self._changed()
-        except (OSError, LedgerError) as error:
-            await _log.awarning("can't look whether it is held", message=text(error))
-            return False
-        return True
 
     async def _greet(self) -> Greeting:
         session = await asyncio.to_thread(self._ledger.next_session)

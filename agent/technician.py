@@ -1,9 +1,10 @@
-"""What somebody at the device may do: hold it as it is, with a reason, and release it.
+"""What somebody at the device may do: hold it as it is and release it; lift a quarantine.
 
 A hold is a file, so it is there whatever the agent does: it can be set while no
 agent runs, and outlives every restart. A running agent is told to look by
 SIGHUP; both commands wait until it has recorded what it saw, so that a hold and
-a release in quick succession are two transitions.
+a release in quick succession are two transitions. Digests to be lifted out of
+quarantine are a file too, which the agent deletes when its ledger has them.
 
 Blocking, and light on purpose: neither pydantic nor a log is loaded.
 """
@@ -14,7 +15,7 @@ import re
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from agent.wire.reasons import Reason
 from models import durable
 
 _FILE_LIMIT_BYTES = 8 * TEXT_LIMIT
+_LIFTED_LIMIT_BYTES = 1024 * 1024
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _NO_TIME = "1970-01-01T00:00:00Z"
 
@@ -102,20 +104,81 @@ def release(home: Home) -> bool:
         return _heard(home, None)
 
 
+def read_lifted(path: Path) -> frozenset[str] | None:
+    """Return the digests that are to be lifted; None: there is no such file.
+
+    One that can't be read says nothing: a quarantine stays.
+
+    Raises:
+        OSError: whether there is one can't be said.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_LIFTED_LIMIT_BYTES)
+    except FileNotFoundError:
+        return None
+    try:
+        return frozenset(map(str, json.loads(raw)))
+    except (ValueError, TypeError):
+        return frozenset()
+
+
+def lift(home: Home, which: str) -> tuple[list[str], bool]:
+    """Lift content out of quarantine, that it may be tried again.
+
+    Args:
+        home: the device's folder.
+        which: a digest, with or without `sha256:`, or the beginning of one; or `all`.
+
+    Returns:
+        The digests, and whether a running agent has lifted them (False: none runs, and the
+        next one will).
+
+    Raises:
+        PersonError: nothing, or more than one, begins so; or why they are not lifted.
+    """
+    what = "nothing is lifted out of quarantine"
+    with _in_words(home, what):
+        held = in_quarantine(home.ledger)
+        beginning = which.removeprefix("sha256:").lower()
+        found = [each for each in held if which == "all" or _begins(each, beginning)]
+        if not found and which == "all":
+            return [], running(home.lock)
+        if not found or (which != "all" and len(found) > 1):
+            raise PersonError(
+                what,
+                Reason.NOT_FOUND,
+                f"{len(found) or 'nothing'} in quarantine here begins with {which[:80]!r}",
+                "see what is: skerry-agent status",
+                code=3,
+            )
+        before = read_lifted(home.lifted) or frozenset()
+        durable.write(home.lifted, json.dumps(sorted({*before, *found})).encode())
+        return found, _done(home, lambda: not set(in_quarantine(home.ledger)) & set(found))
+
+
+def _begins(digest: str, beginning: str) -> bool:
+    return bool(beginning) and digest.removeprefix("sha256:").startswith(beginning)
+
+
 def _heard(home: Home, wanted: Hold | None) -> bool:
+    return _done(home, lambda: recorded(home.ledger) == wanted)
+
+
+def _done(home: Home, recorded_it: Callable[[], bool]) -> bool:
     """Tell a running agent to look, and wait until it has recorded what is wanted."""
     for look in range(int(_PATIENCE_S / _LOOK_S)):
         if not running(home.lock):
             return False
         if look % _SAY_AGAIN == 0 and (pid := running_pid(home.lock)):
             os.kill(pid, signal.SIGHUP)
-        if recorded(home.ledger) == wanted:
+        if recorded_it():
             return True
         time.sleep(_LOOK_S)  # noqa: TID251  # a command of its own: there is no loop to block
     raise PersonError(
         "the running agent has not said that it knows",
         Reason.TIMED_OUT,
-        f"nothing was recorded for {_PATIENCE_S:g} s; {home.hold} is as you wanted it",
+        f"nothing was recorded for {_PATIENCE_S:g} s; it stays wanted, and is looked at again",
         "if it runs in a container, do it there (docker exec); else look at its log, or restart it",
         code=1,
     )
@@ -129,9 +192,28 @@ def recorded(ledger: Path) -> Hold | None:
     """
     if not ledger.exists():
         return None
-    with closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+    with _opened(ledger) as database:
         row = database.execute("SELECT value FROM meta WHERE name = 'hold'").fetchone()
     return None if row is None else Hold(**json.loads(row[0]))
+
+
+def in_quarantine(ledger: Path) -> list[str]:
+    """Return the digests that the agent has in quarantine, beside it and changing nothing.
+
+    Raises:
+        sqlite3.Error: the ledger can't be read now.
+    """
+    if not ledger.exists():
+        return []
+    with _opened(ledger) as database:
+        [schema] = database.execute("PRAGMA user_version").fetchone()
+        if schema < 2:  # noqa: PLR2004  # an older agent's, which knew of no quarantine
+            return []
+        return [row[0] for row in database.execute("SELECT digest FROM quarantine ORDER BY rowid")]
+
+
+def _opened(ledger: Path) -> closing[sqlite3.Connection]:
+    return closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True, timeout=5))
 
 
 @contextmanager

@@ -149,7 +149,8 @@ WIRE: Mapping[str, Sentence] = {
     ),
     Reason.QUARANTINED: Sentence(
         "This content failed here before ({cause}), and is not tried again.",
-        "Publish a repaired version: quarantine is of exactly these bytes.",
+        "Publish a repaired version: quarantine is of exactly these bytes. If the machine was the "
+        "cause, let it be tried again: `skerry-agent lift-quarantine` at the device.",
     ),
     Reason.ACCELERATOR_FALLBACK: Sentence(
         "It runs, on a slower path than it was built for.",
@@ -167,7 +168,8 @@ WIRE: Mapping[str, Sentence] = {
         "Ask them to release it on the device.",
     ),
     Reason.INTERRUPTED: Sentence(
-        "The device stopped in the middle; it carries on where it was.", "Nothing."
+        "It was stopped in the middle, and carries on where it was.",
+        "Nothing; if it comes again, look who or what kills it: memory, or somebody.",
     ),
     Reason.INCUMBENT_KEPT: Sentence(
         "The revision before keeps serving.", "See why the newer one failed."

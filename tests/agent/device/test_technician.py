@@ -17,7 +17,7 @@ from agent.errors import PersonError
 from agent.home import Home as Folder
 from agent.ledger import open_ledger
 from agent.state import Quarantined, accepted
-from agent.technician import Hold, hold, read_hold, recorded
+from agent.technician import Hold, hold, in_quarantine, read_hold, read_lifted, recorded
 from agent.wire import v1
 from agent.wire.limits import TEXT_LIMIT
 from agent.wire.phases import Phase
@@ -158,6 +158,44 @@ def test_status_says_what_is_held_and_what_is_in_quarantine(
     ]
 
 
+def test_a_quarantine_can_be_lifted_while_no_agent_runs(
+    home: Home, deployed: Deployed, publish: Publish, capsys: Capsys
+) -> None:
+    """It stays wanted until an agent has looked; what is not there, or unclear, is said."""
+    digests = [str(each.digest) for each in (publish(), publish("2.0.0"))]
+    ledger = open_ledger(home.path / "ledger.db", fleet="f", device="d-1")
+    record = accepted(deployed(publish()), AT)
+    verdicts = {
+        digest: Quarantined(
+            digest=digest, reason="GOLDEN_MISMATCH", since=AT, message="", runtime=RUNTIME
+        )
+        for digest in digests
+    }
+    ledger.put("digits", None, record, at=AT, verdicts=verdicts)
+    ledger.close()
+    where = ["--home", str(home.path)]
+    for unclear in ("", "sha256:", "nothing-like-it"):
+        assert main(["lift-quarantine", unclear, *where]) == 3
+    assert read_lifted(Folder(home.path).lifted) is None
+
+    assert main(["lift-quarantine", digests[0], *where]) == 0
+    assert read_lifted(Folder(home.path).lifted) == {digests[0]}
+    assert main(["lift-quarantine", "all", *where]) == 0
+    assert read_lifted(Folder(home.path).lifted) == set(digests)
+    assert digests == in_quarantine(home.path / "ledger.db"), "only the agent writes its ledger"
+    told = capsys.readouterr()
+    assert [f"lifted: {each}" for each in (digests[0], *digests)] == told.out.splitlines()
+    assert "no agent runs here" in told.err
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"7", b"null", b"\xff" * 90])
+def test_a_wish_that_cannot_be_read_lifts_nothing(folder: Folder, content: bytes) -> None:
+    """A quarantine protects: when in doubt it stays."""
+    folder.lifted.write_bytes(content)
+
+    assert frozenset() == read_lifted(folder.lifted)
+
+
 def _say(agent: Agent, *words: str) -> tuple[int, float]:
     begun = time.perf_counter()
     done = subprocess.run(
@@ -258,8 +296,21 @@ def test_a_committed_model_whose_worker_keeps_dying_gives_way_to_the_one_before(
     assert deployment.last_error.reason == "QUARANTINED"
     assert deployment.last_error.parameters["cause"] == "WORKER_CRASHED"
     assert agent.serves() == "1.0.0"
-    [event] = [e for e in centre.events.values() if e.kind is v1.EventKind.QUARANTINE]
-    assert (event.digest, event.parameters["what"]) == (second.digest, "quarantined")
+    [told] = centre.reported.quarantined
+    assert (second.digest, "WORKER_CRASHED") == (told.digest, told.reason)
+
+    # The machine was the cause, not the model: somebody at the device says so.
+    assert 3 == _say(agent, "lift-quarantine", "ffff")[0]
+    assert 0 == _say(agent, "lift-quarantine", second.digest.removeprefix("sha256:")[:12])[0]
+    until(lambda: centre.reported is not None and centre.reported.quarantined == ())
+    centre.say(Kind.DESIRED, home.envelope(4, deployed(second, 4)))
+    until(lambda: centre.phase() == (Phase.COMMITTED, 4))
+    assert agent.serves() == "2.0.0"
+    told_of = [e for e in centre.events.values() if e.kind is v1.EventKind.QUARANTINE]
+    assert [(second.digest, "quarantined"), (second.digest, "lifted")] == [
+        (event.digest, event.parameters["what"]) for event in told_of
+    ]
+    assert not (agent.home / "lifted.json").exists()
 
 
 @pytest.mark.real("mosquitto")
