@@ -80,13 +80,24 @@ def before_steps(steps: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted({ref(step["replaces"]["bundle"]) for step in steps if step["replaces"]})
 
 
+def aside(step: Mapping[str, Any]) -> str:
+    """Say behind a name why its step can't be asked of it now; nothing where it can."""
+    if not step["online"]:
+        return ", away"
+    return "" if step["hold"] is None else f", held: {step['hold']}"
+
+
+def named(those: Sequence[Mapping[str, Any]]) -> str:
+    """Return the first few names, and how many more there are."""
+    rest = f" and {count(len(those) - _NAMED)} more" if len(those) > _NAMED else ""
+    return ", ".join(each["name"] for each in those[:_NAMED]) + rest
+
+
 def left_out(excluded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, str, str]]:
     """Tell who is left out by reason, the most frequent first: how many, why, who."""
     for reason, number in Counter(left["reason"] for left in excluded).most_common():
         here = [left for left in excluded if left["reason"] == reason]
-        names = ", ".join(left["name"] for left in here[:_NAMED])
-        rest = f" and {count(number - _NAMED)} more" if number > _NAMED else ""
-        yield number, here[0]["sentence"], f"{names}{rest}"
+        yield number, here[0]["sentence"], named(here)
 
 
 def measured(found: Mapping[str, Any]) -> str:

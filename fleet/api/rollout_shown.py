@@ -332,6 +332,7 @@ def _wave(
 
 
 def _target(progress: Progress, wave: int) -> TargetShown:
+    reason = progress.reason
     return TargetShown(
         target=progress.target,
         name=progress.name or progress.target,
@@ -341,8 +342,8 @@ def _target(progress: Progress, wave: int) -> TargetShown:
         set_aside=("held" if progress.held else "offline") if progress.set_aside else None,
         online=progress.online,
         phase=progress.phase,
-        reason=progress.reason,
-        sentence=None if progress.reason is None else explain(progress.reason).meaning,
+        reason=reason,
+        sentence=None if reason is None else explain(reason, progress.parameters).meaning,
         since=_when(progress.since),
         deployment=progress.deployment,
         replaces=progress.replaces,

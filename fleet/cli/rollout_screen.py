@@ -16,6 +16,7 @@ def plan_lines(made: Mapping[str, Any], screen: Screen) -> list[str]:
     """Return a plan: who, what, when, behind which gates, at what cost and risk."""
     steps, excluded = made["steps"], made["excluded"]
     away = sum(not step["online"] for step in steps)
+    held = [step for step in steps if step["online"] and step["hold"] is not None]
     who = [f"{count(len(steps))} get it", f"{count(len(excluded))} do not"]
     brings = f"{change(made['bundle'], before_steps(steps))} as {made['deployment']}"
     lines = [
@@ -25,6 +26,9 @@ def plan_lines(made: Mapping[str, Any], screen: Screen) -> list[str]:
     if away:
         told = f"{count(away)} of them can't be reached: set aside, and gated when they return"
         lines += screen.told("", told)
+    if held:
+        told = f"{count(len(held))} of them held: set aside, and gated when released"
+        lines += screen.told("", f"{told} {wording.named(held)}")
     for number, sentence, names in wording.left_out(excluded):
         lines += screen.told("", f"{count(number)}: {sentence} {names}")
     classes = Counter(step["class_name"] for step in steps)
@@ -58,7 +62,7 @@ def plan_rows(made: Mapping[str, Any], screen: Screen) -> list[str]:
         ]
         rows = [
             [
-                step["name"] + ("" if step["online"] else ", away"),
+                step["name"] + wording.aside(step),
                 waves[step["target"]],
                 str(step["deployment"]["revision"]),
                 "" if step["replaces"] is None else ref(step["replaces"]["bundle"]),

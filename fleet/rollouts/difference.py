@@ -43,8 +43,9 @@ def difference(before: Plan, after: Plan) -> tuple[Change, ...]:
     old, new = _decisions(before), _decisions(after)
     for target in sorted(old.keys() | new.keys()):
         was, now = old.get(target), new.get(target)
-        if was != now:
-            changes.append(Change(subject=target, before=_said(was), after=_said(now)))
+        known = now or was
+        if was != now and known is not None:
+            changes.append(Change(subject=known.name, before=_said(was), after=_said(now)))
     return tuple(changes)
 
 
@@ -59,6 +60,7 @@ def _said(decision: Step | Exclusion | None) -> str:
     if isinstance(decision, Exclusion):
         return f"left out ({decision.reason})"
     where = "online" if decision.online else "offline"
+    where = where if decision.hold is None else "held"
     return (
         f"{where}, to get revision {decision.deployment.revision} "
         f"as {decision.order.epoch}.{decision.order.generation}, {decision.class_name}"

@@ -127,6 +127,7 @@ def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress
         state=state,
         phase=progress.phase if event.phase is None else event.phase,
         reason=progress.reason if event.phase is None else event.reason,
+        parameters=progress.parameters if event.phase is None else event.parameters,
         since=now if state is not progress.state else progress.since,
     )
 

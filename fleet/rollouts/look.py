@@ -5,7 +5,7 @@ at all: a stale, doubled or reordered report has no effect.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.wire.phases import Phase
@@ -153,10 +153,9 @@ def _told(progress: Progress, target: Target) -> list[Event]:
     said = _said_of(target, progress.deployment)
     if said is None:
         return []
-    phase, reason = said
-    happening = _PHASES.get(phase, TargetHappening.PROGRESSED)
+    happening = _PHASES.get(said.phase, TargetHappening.PROGRESSED)
     ended = progress.state in SETTLED
-    if happening is None or said == (progress.phase, progress.reason):
+    if happening is None or (said.phase, said.reason) == (progress.phase, progress.reason):
         return []
     if ended and not (
         progress.state is TargetState.COMMITTED and happening is TargetHappening.ROLLED_BACK
@@ -164,7 +163,7 @@ def _told(progress: Progress, target: Target) -> list[Event]:
         return []
     if progress.state in BAD and happening is TargetHappening.PROGRESSED:
         return []  # it had its time; only an end counts now
-    return [_event(progress, happening, phase, reason)]
+    return [_event(progress, happening, said)]
 
 
 def _of_return(progress: Progress, target: Target) -> list[Event]:
@@ -176,12 +175,12 @@ def _of_return(progress: Progress, target: Target) -> list[Event]:
     if back is None:
         return [_event(progress, TargetHappening.RETURNED)] if _is_without(target, name) else []
     said = _said_of(target, back)
-    if said is not None and said[0] is Phase.COMMITTED:
+    if said is not None and said.phase is Phase.COMMITTED:
         # Its last word about the rollout's own revision stays: that is why it went back.
         return [_event(progress, TargetHappening.RETURNED)]
-    failed = said is not None and said[0] in (Phase.REFUSED, Phase.ROLLED_BACK)
-    if said is not None and failed and progress.state is TargetState.RETURNING:
-        return [_event(progress, TargetHappening.RETURN_FAILED, *said)]
+    failed = said is not None and said.phase in (Phase.REFUSED, Phase.ROLLED_BACK)
+    if failed and progress.state is TargetState.RETURNING:
+        return [_event(progress, TargetHappening.RETURN_FAILED, said)]
     return []
 
 
@@ -192,7 +191,16 @@ def _is_without(target: Target, name: str) -> bool:
     return target.reported.observed >= target.desired.order and target.told(name) is None
 
 
-def _said_of(target: Target, deployment: Deployment) -> tuple[Phase, str | None] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """A target's word about a revision: how far it is, and why."""
+
+    phase: Phase
+    reason: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+def _said_of(target: Target, deployment: Deployment) -> _Said | None:
     """Return what a target says of exactly this revision and digest; None: nothing."""
     told = target.told(deployment.name)
     if told is None or (told.revision, told.digest) != (
@@ -200,13 +208,21 @@ def _said_of(target: Target, deployment: Deployment) -> tuple[Phase, str | None]
         deployment.bundle.digest,
     ):
         return None
-    return told.phase, None if told.last_error is None else told.last_error.reason
+    problem = told.last_error
+    if problem is None:
+        return _Said(phase=told.phase)
+    return _Said(phase=told.phase, reason=problem.reason, parameters=problem.parameters)
 
 
 def _event(
-    progress: Progress,
-    happening: TargetHappening,
-    phase: Phase | None = None,
-    reason: str | None = None,
+    progress: Progress, happening: TargetHappening, said: _Said | None = None
 ) -> TargetEvent:
-    return TargetEvent(target=progress.target, happening=happening, phase=phase, reason=reason)
+    if said is None:
+        return TargetEvent(target=progress.target, happening=happening)
+    return TargetEvent(
+        target=progress.target,
+        happening=happening,
+        phase=said.phase,
+        reason=said.reason,
+        parameters=said.parameters,
+    )

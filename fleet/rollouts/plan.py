@@ -14,8 +14,10 @@ Rules:
   the target, without overtaking this one.
 - What a target goes back to is what it has proven (`replaced`).
 - A target is never driven backwards: one that is ahead of the store is left out.
-- An offline target gets its step like any other; it is set aside while it is
-  away (`fleet.rollouts.progress`), which is not a failure.
+- Content that a target has in quarantine is not asked of it: it would be the canary that fails.
+- What a target wants already is no step, unless it has settled on not having it.
+- An offline target gets its step like any other, and so does one that its owner
+  holds; it is set aside meanwhile (`fleet.rollouts.progress`), which is not a failure.
 """
 
 from collections import Counter
@@ -28,7 +30,7 @@ from agent.wire.codec import WireError, encode
 from agent.wire.limits import DEPLOYMENTS_LIMIT, SIGNED_LIMIT_BYTES
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from agent.wire.v1 import Deployment, DeploymentSettings, Desired, Order
+from agent.wire.v1 import Deployment, DeploymentSettings, Desired, Order, Quarantined
 from fleet.canonical import digest
 from fleet.clock import written
 from fleet.inventory import Inventory, Target
@@ -48,7 +50,8 @@ class Step:
     """One target gets one deployment. `replaces` is what it goes back to if it has to.
 
     `order` is what the document would have if it were written now. `variant` is
-    the file that fits; `class_name` is what such targets have in common.
+    the file that fits; `class_name` is what such targets have in common. `hold` is
+    why its owner holds the target; None: nobody does.
     `fetch_bytes` is what the target must fetch that it doesn't already want.
     """
 
@@ -60,8 +63,14 @@ class Step:
     class_name: str
     fetch_bytes: int
     online: bool
+    hold: str | None = None
     site: str | None = None
     replaces: Deployment | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """It can be asked now."""
+        return self.online and self.hold is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +245,7 @@ def _decide(
         texts = "; ".join(text for _, text in fitting.reasons)
         return _left_out(target, fitting.reasons[0][0], texts)
     deployment = _deployment(request, target, inventory.epoch)
+    held = None if target.reported is None else target.reported.hold
     document = renewed(
         target.desired,
         deployment,
@@ -255,6 +265,7 @@ def _decide(
         class_name=_class_name(hardware, fitting.variant),
         fetch_bytes=_fetch_bytes(request, target, card, fitting.variant),
         online=target.online,
+        hold=None if held is None else held.reason,
         site=target.site,
         replaces=replaced(target, request.deployment),
     )
@@ -266,16 +277,33 @@ def _hindered(request: RolloutRequest, target: Target) -> Exclusion | None:
     if (ahead := target.ahead) is not None:
         observed = f"{ahead.epoch}.{ahead.generation}"
         return _left_out(target, PlanReason.TARGET_AHEAD, observed=observed)
-    # Before the hold and the fit: what a target already wants needs no step.
+    # Before the quarantine and the fit: what a target already wants needs no step.
     wanted = target.wanted(request.deployment)
-    if wanted is not None and _same(wanted, request):
+    if wanted is not None and _same(wanted, request) and not _parted_with(target, wanted):
         return _left_out(target, PlanReason.NO_CHANGE, revision=str(wanted.revision))
-    if target.reported is not None and target.reported.hold is not None:
-        return _left_out(target, Reason.HELD_BY_OWNER, target.reported.hold.reason)
+    if (verdict := _quarantined(target, request)) is not None:
+        return _left_out(target, Reason.QUARANTINED, cause=verdict.reason, since=verdict.since)
     held = 0 if target.desired is None else len(target.desired.deployments)
     if wanted is None and held >= DEPLOYMENTS_LIMIT:
         return _left_out(target, PlanReason.DEPLOYMENTS_LIMIT, limit=str(DEPLOYMENTS_LIMIT))
     return None
+
+
+def _parted_with(target: Target, wanted: Deployment) -> bool:
+    """Tell whether a target has refused what it wants, or went back from it: it may try again."""
+    told = target.told(wanted.name)
+    if told is None or (told.revision, told.digest) != (wanted.revision, wanted.bundle.digest):
+        return False
+    return told.phase in (Phase.REFUSED, Phase.ROLLED_BACK)
+
+
+def _quarantined(target: Target, request: RolloutRequest) -> Quarantined | None:
+    """Return why a target would refuse this content at once; what serves there is not refused."""
+    told, digest = target.told(request.deployment), request.bundle.digest
+    active = None if told is None else told.active
+    if target.reported is None or (active is not None and active.bundle.digest == digest):
+        return None
+    return next((each for each in target.reported.quarantined if each.digest == digest), None)
 
 
 def _left_out(target: Target, reason: str, message: str = "", **parameters: str) -> Exclusion:
@@ -328,7 +356,7 @@ def _waves(steps: Sequence[Step], inventory: Inventory, policy: Policy) -> tuple
         Member(
             target=step.target,
             class_name=step.class_name,
-            online=step.online,
+            reachable=step.reachable,
             attributes=targets[step.target].attributes,
         )
         for step in steps
@@ -347,7 +375,7 @@ def _blast_radius(waves: Sequence[Wave]) -> int:
 
 
 def _obstacles(steps: Sequence[Step], waves: Sequence[Wave], policy: Policy) -> Iterator[Obstacle]:
-    here = {step.target for step in steps if step.online}
+    here = {step.target for step in steps if step.reachable}
     for wave in waves:
         if wave.gate is None:
             continue

@@ -33,8 +33,8 @@ class Progress:
     """One target in a rollout.
 
     `deployment` is what it gets, `replaces` what it goes back to if it has to
-    (None: to nothing under that name). `phase` and `reason` are its last word
-    about this revision, `since` is when its state began, or when it could be
+    (None: to nothing under that name). `phase`, `reason` and what came with it
+    are its last word about this revision, `since` is when its state began, or when it could be
     reached again in that state.
     """
 
@@ -48,6 +48,7 @@ class Progress:
     state: TargetState = TargetState.PLANNED
     phase: Phase | None = None
     reason: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
 
     @property
@@ -152,12 +153,13 @@ class RolloutEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetEvent:
-    """Something happened to one target; `phase` and `reason` are what it said."""
+    """Something happened to one target; `phase`, `reason` and `parameters` are what it said."""
 
     target: str
     happening: TargetHappening
     phase: Phase | None = None
     reason: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +230,7 @@ def begin(plan: Plan, rollout_id: str) -> Rollout:
                 deployment=step.deployment,
                 replaces=step.replaces,
                 online=step.online,
+                held=step.hold is not None,
             )
             for step in plan.steps
         ),

@@ -22,7 +22,7 @@ class Member:
 
     target: str
     class_name: str
-    online: bool
+    reachable: bool
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -38,7 +38,7 @@ class Wave:
 
 def compose(members: Sequence[Member], policy: Policy) -> tuple[Wave, ...]:
     """Return the waves of these targets under a policy, in order, none empty."""
-    left = sorted(members, key=lambda member: (not member.online, member.target))
+    left = sorted(members, key=lambda member: (not member.reachable, member.target))
     taken = 0
     waves: list[Wave] = []
     rules = [*policy.waves, WaveRule(size=Percent(percent=100), gate=policy.waves[-1].gate)]
@@ -71,7 +71,7 @@ def _chosen(size: Size, left: Sequence[Member], *, taken: int, total: int) -> Se
             return [member for member in left if selector.matches(member.attributes)]
         case EachClass(per_class=count):
             here = sorted(
-                (member for member in left if member.online),
+                (member for member in left if member.reachable),
                 key=lambda member: (member.class_name, member.target),
             )
             by_class = groupby(here, key=lambda member: member.class_name)

@@ -179,8 +179,7 @@ def _of_target(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cau
         case state:
             ended = Cause(code=_ENDS[state])
             # One that ended well may still report what went wrong on the way.
-            said = progress.reason if state is not TargetState.COMMITTED else None
-            return (ended,) if said is None else (ended, Cause(code=said))
+            return (ended,) if state is TargetState.COMMITTED else (ended, *_own_word(progress))
 
 
 _ENDS = {
@@ -200,9 +199,14 @@ def _of_returned(progress: Progress) -> tuple[Cause, ...]:
     name = {"deployment": progress.deployment.name}
     back = Cause(code=code, parameters=name if code is WhyReason.IS_WITHOUT else {})
     failed = progress.phase in (Phase.REFUSED, Phase.ROLLED_BACK)
-    if not failed or progress.reason is None:
-        return (back,)
-    return (back, Cause(code=progress.reason))
+    return (back, *_own_word(progress)) if failed else (back,)
+
+
+def _own_word(progress: Progress) -> tuple[Cause, ...]:
+    """Return the reason that a target itself has given, if it has."""
+    if progress.reason is None:
+        return ()
+    return (Cause(code=progress.reason, parameters=progress.parameters),)
 
 
 def _of_planned(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cause, ...]:

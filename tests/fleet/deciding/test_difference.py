@@ -26,10 +26,10 @@ def test_each_target_that_is_decided_otherwise_is_named(paper: Paper) -> None:
     to_get = "to get revision 1 as 0.1, litert 2.3.0, x86_64, cpu, int8"
 
     assert [str(change) for change in difference(before, after)] == [
-        f"d-2: was online, {to_get}, is offline, {to_get}",
-        f"d-3: was online, {to_get}, is left out (FACTS_UNKNOWN)",
-        f"d-4: was online, {to_get}, is not asked for",
-        f"d-5: was not asked for, is online, {to_get}",
+        f"buoy-2: was online, {to_get}, is offline, {to_get}",
+        f"buoy-3: was online, {to_get}, is left out (FACTS_UNKNOWN)",
+        f"buoy-4: was online, {to_get}, is not asked for",
+        f"buoy-5: was not asked for, is online, {to_get}",
     ]
 
 

@@ -16,6 +16,7 @@ from agent.wire.v1 import (
     DeploymentSettings,
     Hold,
     Order,
+    Quarantined,
     Reported,
     ReportedDeployment,
 )
@@ -24,7 +25,8 @@ from fleet.rollouts.check import check
 from fleet.rollouts.documents import renewed
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.plan import Plan, find_policy, plan
-from fleet.rollouts.policy import ALL_AT_ONCE, BUILT_IN, RolloutRequest
+from fleet.rollouts.policy import ALL_AT_ONCE, BUILT_IN, CAREFUL, RolloutRequest
+from fleet.rollouts.progress import begin
 from fleet.selector import parse
 from models.card import Requirements
 from tests.fleet.deciding.paper import Paper
@@ -149,14 +151,61 @@ def test_a_target_ahead_of_the_store_is_not_driven_back(paper: Paper) -> None:
     assert {"observed": "0.8"} == planned.excluded[0].parameters
 
 
-def test_a_held_target_is_left_out_with_the_technicians_reason(paper: Paper) -> None:
-    """Their word stands."""
+def test_a_held_target_is_set_aside_with_the_technicians_reason(paper: Paper) -> None:
+    """Their word stands: nobody writes to it, and it is not the one that goes first."""
     hold = Hold(reason="repairing the camera", since="2026-03-01T09:00:00Z")
     report = Reported(fleet=paper.fleet, device="d-1", session=1, hold=hold)
-    planned = paper.plan(paper.inventory(paper.target(reported=report)))
+    planned = paper.plan(paper.inventory(paper.target(1, reported=report), paper.target(2)))
 
-    assert reasons(planned) == {"d-1": "HELD_BY_OWNER"}
-    assert planned.excluded[0].message == "repairing the camera"
+    assert {} == reasons(planned)
+    assert ["repairing the camera", None] == [step.hold for step in planned.steps]
+    rollout = begin(planned, "r-1")
+    assert [True, False] == [progress.set_aside for progress in rollout.targets]
+    inventory, request = (
+        paper.inventory(paper.target(1, reported=report), paper.target(2)),
+        paper.request(),
+    )
+    careful = plan(request, CAREFUL, inventory, paper.cards(request.bundle), paper.now)
+    assert ("d-2",) == careful.waves[0].targets
+
+
+def test_content_in_quarantine_is_not_asked_of_its_target(paper: Paper) -> None:
+    """It would be the canary that refuses it; what serves there is asked with other settings."""
+    bundle = paper.bundle()
+    verdict = Quarantined(
+        digest=bundle.digest, reason="WORKER_CRASHED", since="2026-03-01T09:00:00Z"
+    )
+    report = Reported(fleet=paper.fleet, device="d-1", session=1, quarantined=(verdict,))
+    target = paper.target(reported=report)
+    planned = paper.plan(paper.inventory(target))
+
+    assert {"d-1": "QUARANTINED"} == reasons(planned)
+    assert {"cause": "WORKER_CRASHED", "since": verdict.since} == planned.excluded[0].parameters
+    assert () == paper.plan(paper.inventory(target), paper.request("2.0.0")).excluded
+
+    active = Active(
+        revision=1, bundle=bundle, variant=bundle.digest, runtime="litert 2.3.0", accelerator="cpu"
+    )
+    told = ReportedDeployment(
+        name="digits", revision=1, digest=bundle.digest, phase=Phase.COMMITTED, active=active
+    )
+    ailing = paper.target(
+        desired=paper.desired("d-1", paper.deployment()),
+        reported=replace(report, deployments=(told,)),
+    )
+    other = paper.request(settings=DeploymentSettings(threads=2))
+    assert () == paper.plan(paper.inventory(ailing), other).excluded
+
+
+@pytest.mark.parametrize("phase", [Phase.REFUSED, Phase.ROLLED_BACK])
+def test_what_a_target_has_parted_with_may_be_asked_again(paper: Paper, phase: Phase) -> None:
+    """It wants it in vain: only a new revision makes it try once more."""
+    wants = paper.target(desired=paper.desired("d-1", paper.deployment()))
+    assert {"d-1": "NO_CHANGE"} == reasons(paper.plan(paper.inventory(wants)))
+
+    parted = paper.reported(wants, phase)
+    (step,) = paper.plan(paper.inventory(parted)).steps
+    assert step.deployment.revision > paper.wanted(wants).revision
 
 
 def test_a_target_that_has_not_said_what_it_is_is_left_out(paper: Paper) -> None:

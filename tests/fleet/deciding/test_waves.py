@@ -37,7 +37,7 @@ MEMBERS = st.lists(
     max_size=12,
 ).map(
     lambda drawn: [
-        Member(target=f"d-{number}", class_name=name, online=online, attributes=attributes)
+        Member(target=f"d-{number}", class_name=name, reachable=online, attributes=attributes)
         for number, (name, online, attributes) in enumerate(drawn, 1)
     ]
 )
@@ -49,7 +49,7 @@ def policy(*sizes: Size) -> Policy:
 
 def members(*classes: str, away: str = "") -> list[Member]:
     return [
-        Member(target=f"d-{number}", class_name=name, online=str(number) not in away)
+        Member(target=f"d-{number}", class_name=name, reachable=str(number) not in away)
         for number, name in enumerate(classes, 1)
     ]
 
@@ -62,7 +62,7 @@ def targets(planned: Plan) -> list[tuple[str, ...]]:
 def test_everybody_is_in_exactly_one_wave(everybody: list[Member], sizes: list[Size]) -> None:
     """Whatever the sizes; none is empty, they are numbered, and who can be reached comes first."""
     waves = compose(everybody, policy(*sizes))
-    online = {member.target: member.online for member in everybody}
+    online = {member.target: member.reachable for member in everybody}
     waved = [target for wave in waves for target in wave.targets]
 
     assert sorted(waved) == sorted(online)
@@ -79,10 +79,10 @@ def test_canaries_are_reachable_ones_of_each_class(everybody: list[Member], coun
     """As many as asked for, or as there are; a class that is all away has none."""
     waves = compose(everybody, policy(EachClass(per_class=count)))
     by_target = {member.target: member for member in everybody}
-    here = [member.class_name for member in everybody if member.online]
+    here = [member.class_name for member in everybody if member.reachable]
     first = [by_target[target] for target in waves[0].targets] if here else []
 
-    assert all(member.online for member in first)
+    assert all(member.reachable for member in first)
     for name in "ab":
         chosen = sum(member.class_name == name for member in first)
         assert min(count, here.count(name)) == chosen

@@ -22,6 +22,7 @@ from agent.wire.v1 import (
     Desired,
     Hold,
     Problem,
+    Quarantined,
     Reported,
     ReportedDeployment,
 )
@@ -117,6 +118,10 @@ class Device:
         before, wanted = record.phase, record.wanted
         how = conduct.get((wanted.bundle.version, self.runtime), Conduct.GOOD)
         match record.phase:
+            case Phase.ACCEPTED if record.proven and wanted == replace(
+                record.proven, revision=wanted.revision
+            ):
+                record.phase, record.active, record.proven = Phase.COMMITTED, wanted, wanted
             case Phase.ACCEPTED if wanted.bundle.digest in self.quarantined:
                 record.phase, record.reason = Phase.REFUSED, "QUARANTINED"
             case Phase.ACCEPTED:
@@ -125,6 +130,7 @@ class Device:
                 record.phase = Phase.TESTING
             case Phase.TESTING if how is Conduct.REFUSE:
                 record.phase, record.reason = Phase.REFUSED, "GOLDEN_MISMATCH"
+                self.quarantined.add(wanted.bundle.digest)
             case Phase.TESTING:
                 record.phase, record.active = Phase.PROBATION, wanted
                 self.served.add(wanted.bundle.version)
@@ -147,6 +153,10 @@ class Device:
             session=1,
             observed=None if self.document is None else self.document.order,
             hold=Hold(reason="being repaired", since=ISSUED) if self.held else None,
+            quarantined=tuple(
+                Quarantined(digest=digest, reason="GOLDEN_MISMATCH", since=ISSUED)
+                for digest in sorted(self.quarantined)[:16]
+            ),
             deployments=tuple(
                 ReportedDeployment(
                     name=name,
