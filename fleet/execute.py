@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
-from pydantic import TypeAdapter
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
@@ -27,6 +26,7 @@ from fleet import canonical
 from fleet.clock import written
 from fleet.identity.join import new_id
 from fleet.inventory import Inventory
+from fleet.kept import overtaking, progress_of, written_out
 from fleet.observe import EPOCH, cards, observe
 from fleet.rollouts.asking import due, look_again_at, overtaken
 from fleet.rollouts.difference import difference
@@ -36,8 +36,22 @@ from fleet.rollouts.fold import fold
 from fleet.rollouts.look import seen
 from fleet.rollouts.plan import Plan, find_policy, plan
 from fleet.rollouts.policy import RolloutRequest
-from fleet.rollouts.progress import Progress, Rollout, RolloutEvent, begin, cut_off
-from fleet.rollouts.states import ENDED, SETTLED, RolloutHappening, RolloutState
+from fleet.rollouts.progress import (
+    Progress,
+    Rollout,
+    RolloutEvent,
+    TargetEvent,
+    begin,
+    cut_off,
+)
+from fleet.rollouts.states import (
+    ENDED,
+    SETTLED,
+    TO_RETURN,
+    RolloutHappening,
+    RolloutState,
+    TargetHappening,
+)
 from fleet.store import audit, rollouts
 from fleet.store.engine import Store
 from fleet.writing import newest, write_desired
@@ -53,7 +67,6 @@ _PERIOD_S = 5.0
 _SOONEST_S = 0.05
 _PAUSE_S = 0.1
 _UNCONNECTED_S = 0.5
-_ROLLOUT = TypeAdapter(Rollout)
 
 log = structlog.get_logger("fleet.execute")
 
@@ -177,7 +190,7 @@ class Executor:
                     id=started.id,
                     plan=json.dumps(canonical.plain(made)),
                     plan_digest=made.digest,
-                    progress=_ROLLOUT.dump_json(begun).decode(),
+                    progress=written_out(begun),
                     state=begun.state,
                     is_open=True,
                     created_at=written(now),
@@ -208,7 +221,10 @@ class Executor:
         with self._store.write() as connection:
             before = _read(connection, rollout_id)
             # Looked at first: nobody who was asked a moment ago is taken for one who never was.
-            after = self._as_seen(before, observe(connection, self._fleet), now)
+            inventory = observe(connection, self._fleet)
+            after = self._as_seen(before, inventory, now)
+            if word is RolloutHappening.RETURN_ASKED:
+                after = fold(after, _taken_over(connection, after, inventory), now)
             after = fold(after, [RolloutEvent(rollout=word, by=actor, reason=reason)], now)
             _keep(connection, before, after)
             audit.add(
@@ -324,11 +340,6 @@ class Executor:
         return plan(request, policy, inventory, cards(connection), self._clock())
 
 
-def progress_of(kept: rollouts.KeptRollout) -> Rollout:
-    """Return a kept rollout as the value it is."""
-    return _ROLLOUT.validate_json(kept.progress)
-
-
 def _read(connection: Connection, rollout_id: str) -> Rollout:
     return progress_of(rollouts.named(connection, rollout_id))
 
@@ -340,7 +351,7 @@ def _keep(connection: Connection, before: Rollout, after: Rollout) -> None:
             connection,
             after.id,
             state=after.state,
-            progress=_ROLLOUT.dump_json(after).decode(),
+            progress=written_out(after),
             is_open=_is_open(after),
         )
 
@@ -349,6 +360,20 @@ def _is_open(now: Rollout) -> bool:
     """Say whether a later look may still change something: targets that are away may come back."""
     going = now.state not in ENDED
     return going or any(progress.state not in SETTLED for progress in now.targets)
+
+
+def _taken_over(
+    connection: Connection, rollout: Rollout, inventory: Inventory
+) -> list[TargetEvent]:
+    """Return whose content a later rollout has brought once more: a return is not about them."""
+    found = {each.device: each.wanted(rollout.deployment) for each in inventory.targets}
+    wanted = {target: deployment for target, deployment in found.items() if deployment is not None}
+    brought = overtaking(connection, rollout, wanted).brought
+    return [
+        TargetEvent(target=progress.target, happening=TargetHappening.OVERTAKEN)
+        for progress in rollout.targets
+        if progress.target in brought and progress.state in TO_RETURN
+    ]
 
 
 def _nothing_to_do(made: Plan) -> PlanError:

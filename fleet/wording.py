@@ -170,7 +170,7 @@ def others(wave: Mapping[str, Any]) -> list[str]:
         if state != "committed" and not (state == "planned" and not begun)
     ]
     if wave["set_aside"]:
-        told.append(f"{count(wave['set_aside'])} away")
+        told.append(f"{count(wave['set_aside'])} of them set aside")
     return told
 
 
@@ -178,23 +178,41 @@ def counts(rollout: Mapping[str, Any]) -> str:
     """Return how many targets are in each state, and how many are away."""
     counted = [f"{count(each)} {state}" for state, each in rollout["counts"].items()]
     if rollout["set_aside"]:
-        counted.append(f"{count(len(rollout['set_aside']))} away")
+        counted.append(f"{count(len(rollout['set_aside']))} of them set aside")
     return ", ".join(counted)
 
 
 def consequence(word: str, found: Mapping[str, Any]) -> tuple[str, int]:
     """Say what a person's word would do to a rollout, and to how many devices."""
+    if word == "rollback":
+        return _return(found)
     planned = found["counts"].get("planned", 0)
     match word:
         case "pause":
             return f"{devices(planned)} not asked yet will wait.", planned
         case "resume":
             return f"{devices(planned)} not asked yet may be asked.", planned
-        case "abort":
-            return f"{devices(planned)} not asked yet will never be.", planned
         case _:
-            back = sum(found["counts"].get(state, 0) for state in _RETURNING)
-            return f"{devices(back)} go back to what they had.", back
+            return f"{devices(planned)} not asked yet will never be.", planned
+
+
+def _return(found: Mapping[str, Any]) -> tuple[str, int]:
+    """Say who would go back, to what, who to nothing, and who not before they can be reached."""
+    back = [target for target in found["targets"] if target["state"] in _RETURNING]
+    had = Counter(ref(each["replaces"]["bundle"]) for each in back if each["replaces"])
+    said = [
+        f"{devices(number)} {_go(number)} back to {version}." for version, number in had.items()
+    ]
+    if without := len(back) - had.total():
+        name = found["deployment"]
+        said.append(f"{devices(without)} will serve no {name}: nothing was there before.")
+    if away := sum(not target["online"] for target in back):
+        said.append(f"Of them {count(away)} can't be reached now, and {_go(away)} when back.")
+    return " ".join(said) or "No device goes back: none has it.", len(back)
+
+
+def _go(number: int) -> str:
+    return "goes" if number == 1 else "go"
 
 
 def used(health: Mapping[str, Any], name: str) -> str | None:

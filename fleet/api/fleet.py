@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.shown import ServedNumbers, StateShown, every_known, shown_at
-from fleet.execute import progress_of
 from fleet.health.heard import Heard
 from fleet.health.states import State, Verdict, verdict
 from fleet.health.sums import Judged, by_served, by_state, spread
+from fleet.kept import progress_of
 from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import RolloutState, WaveState
 from fleet.sentences import explain

@@ -3,18 +3,20 @@
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import BaseModel, Field
 
 from agent.wire import v1
 from fleet.clock import written
+from fleet.kept import Overtaking
 from fleet.rollouts.gate import decides_at
 from fleet.rollouts.plan import Exclusion, Plan, Step
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
-from fleet.rollouts.states import OPEN_WAVES, WaveState
-from fleet.rollouts.why import judged, present, reasoned, why
+from fleet.rollouts.states import OPEN_WAVES, TargetState, WaveState
+from fleet.rollouts.why import WhyReason, judged, present, reasoned, why
 from fleet.sentences import explain
 from fleet.store import audit, rollouts
 from models.card import Card, Metric
@@ -154,6 +156,7 @@ class TargetShown(BaseModel):
     since: str | None = Field(description="When its state began.")
     deployment: v1.Deployment
     replaces: v1.Deployment | None
+    overtaken_by: str | None = Field(description="The later rollout that it went on to.")
 
 
 class RolloutDetail(RolloutSummary):
@@ -285,8 +288,30 @@ def summary(kept: rollouts.KeptRollout, now: Rollout) -> RolloutSummary:
     )
 
 
+def newer_named(
+    cause: Cause, rollout: Rollout, progress: Progress | None, later: Overtaking
+) -> Cause:
+    """Return a reason that tells of a newer rollout with its id, where it is one."""
+    if cause.code not in _OVERTAKEN:
+        return cause
+    over = [each for each in rollout.targets if each.state is TargetState.SUPERSEDED]
+    found = {later.by(each.target) for each in (over if progress is None else [progress])}
+    newer = sorted(each for each in found if each is not None)
+    named = {"newer": newer[0]} if len(newer) == 1 else {}
+    return replace(cause, parameters={**cause.parameters, **named})
+
+
+_OVERTAKEN = frozenset(
+    {WhyReason.OVERTAKEN_EVERYWHERE, WhyReason.OVERTAKEN_IN_PART, WhyReason.OVERTAKEN_HERE}
+)
+
+
 def detail(
-    kept: rollouts.KeptRollout, rollout: Rollout, words: Iterable[audit.Entry], now: datetime
+    kept: rollouts.KeptRollout,
+    rollout: Rollout,
+    words: Iterable[audit.Entry],
+    later: Overtaking,
+    now: datetime,
 ) -> RolloutDetail:
     """Return one rollout as it is shown; `words` are the audit's entries about it."""
     start = next((entry for entry in words if entry.action == "rollout.start"), None)
@@ -296,9 +321,9 @@ def detail(
         policy=json.loads(kept.plan)["policy"]["name"],
         started_by="" if start is None else start.actor,
         started_because="" if start is None else start.reason,
-        because=[told(cause) for cause in why(rollout, None, now)],
+        because=[told(newer_named(each, rollout, None, later)) for each in why(rollout, None, now)],
         waves=[_wave(rollout, wave, members, now) for wave, members in rollout.members()],
-        targets=[_target(progress, numbers[progress.target]) for progress in rollout.targets],
+        targets=[_target(each, numbers[each.target], later) for each in rollout.targets],
         as_of=written(now),
     )
 
@@ -331,7 +356,8 @@ def _wave(
     )
 
 
-def _target(progress: Progress, wave: int) -> TargetShown:
+def _target(progress: Progress, wave: int, later: Overtaking) -> TargetShown:
+    over = progress.state is TargetState.SUPERSEDED
     reason = progress.reason
     return TargetShown(
         target=progress.target,
@@ -347,6 +373,7 @@ def _target(progress: Progress, wave: int) -> TargetShown:
         since=_when(progress.since),
         deployment=progress.deployment,
         replaces=progress.replaces,
+        overtaken_by=later.by(progress.target) if over else None,
     )
 
 

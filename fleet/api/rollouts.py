@@ -19,12 +19,14 @@ from fleet.api.rollout_shown import (
     WhyShown,
     detail,
     left_out,
+    newer_named,
     plan_shown,
     summary,
     told,
 )
 from fleet.clock import written
-from fleet.execute import Started, progress_of
+from fleet.execute import Started
+from fleet.kept import Overtaking, overtaking, progress_of
 from fleet.observe import cards, wanted
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.look import outlived
@@ -207,15 +209,16 @@ def shown(parts: Parts, rollout: str) -> RolloutDetail:
     with parts.store.read() as connection:
         kept = rollouts.named(connection, rollout)
         words = audit.latest(connection, limit=_WORDS_READ, about=rollout)
-        now = _as_of_now(connection, kept)
-    return detail(kept, now, words, parts.clock())
+        now, later = _as_of_now(connection, kept)
+    return detail(kept, now, words, later, parts.clock())
 
 
-def _as_of_now(connection: Connection, kept: rollouts.KeptRollout) -> Rollout:
-    """Return a rollout as it is to be read now: one that has ended may have been overtaken."""
+def _as_of_now(connection: Connection, kept: rollouts.KeptRollout) -> tuple[Rollout, Overtaking]:
+    """Return a rollout as it is to be read now, and by which later ones it was overtaken."""
     now = progress_of(kept)
-    ids = [progress.target for progress in now.targets]
-    return outlived(now, wanted(connection, ids, now.deployment))
+    held = wanted(connection, [progress.target for progress in now.targets], now.deployment)
+    later = overtaking(connection, now, held)
+    return outlived(now, held, later.brought), later
 
 
 def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
@@ -223,7 +226,8 @@ def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
     with parts.store.read() as connection:
         kept = rollouts.named(connection, rollout)
         device = None if target is None else devices.named(connection, target)
-        now, at = _as_of_now(connection, kept), parts.clock()
+        now, later = _as_of_now(connection, kept)
+        at = parts.clock()
     progress: Progress | None = None
     because = why(now, None, at) if device is None else (Cause(code=WhyReason.NOT_MEANT),)
     if device is not None and (progress := now.by_target().get(device.id)) is not None:
@@ -237,7 +241,7 @@ def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
         target=None if device is None else device.id,
         name=None if device is None else device.name,
         target_state=None if progress is None else progress.state,
-        because=[told(each) for each in because],
+        because=[told(newer_named(each, now, progress, later)) for each in because],
         as_of=written(at),
     )
 

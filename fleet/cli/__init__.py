@@ -51,7 +51,7 @@ EXIT_CODES = """\
 3    not found
 4    not allowed
 5    cannot reach it, or timed out
-6    conflict: a generation or a plan moved, or something is already there
+6    conflict: a plan moved, a newer rollout has overtaken it, or something is there already
 7    refused by verification or budget (signature, accuracy, fit)
 10   differences, with --exit-code
 20   rollout watch: it is paused by a person

@@ -128,7 +128,7 @@ def start(
             if output is Output.TABLE:
                 show(plan_lines(made, screen))
             question = f"{bundle} goes to {devices(number)}. Start it?"
-            if agree(question, number, yes=yes, unattended=True):
+            if agree(question, number, yes=yes, unattended=if_plan is not None):
                 if_plan = if_plan or made["digest"]  # what they have seen is what they agreed to
         said = {"if_plan": if_plan, "reason": reason}
         try:
@@ -260,6 +260,13 @@ def _wish(
             "nobody is named to get it",
             "USAGE: a rollout reaches only who was meant",
             "name them: --to SELECTOR, --to all, or --device NAME",
+            ExitCode.USAGE,
+        )
+    if to is not None and device:
+        raise CommandError(
+            "--to and --device together leave open whether both or either is meant",
+            "USAGE: a rollout reaches only who was meant",
+            "say one of them; a selector can name devices: --to 'skerry/name in (pi-1,pi-2)'",
             ExitCode.USAGE,
         )
     if to is not None:

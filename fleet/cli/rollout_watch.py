@@ -136,28 +136,26 @@ def watch(
 def ended(found: Mapping[str, Any]) -> ExitCode | None:
     """Return what the end of a rollout means to a script. None: it goes on by itself."""
     cause = found["cause"]
+    if found["state"] == "done" and found["counts"].get("superseded"):
+        return ExitCode.CONFLICT  # not everybody who was asked serves this
     if found["state"] == "paused" and cause is not None and cause["code"] in set(GateReason):
         return ExitCode.INCONCLUSIVE
     return _ENDS.get(found["state"])
 
 
 def changes(before: Mapping[str, Any] | None, found: Mapping[str, Any]) -> Iterator[Change]:
-    """Return what is otherwise than at the last look; at the first, what has begun."""
-    at = found["as_of"]
-    if before is None or before["state"] != found["state"]:
-        why = "" if found["cause"] is None else found["cause"]["sentence"]
-        state = found["state"]
-        yield Change(at=at, subject=found["id"], state=state, mark=MARKS[state], why=why)
-    held = {} if before is None else {wave["number"]: wave["state"] for wave in before["waves"]}
-    for wave in found["waves"]:
-        state = wave["state"]
-        if held.get(wave["number"], "waiting") != state:
-            judged = wave["judgement"]
-            why = "" if judged is None else judged["because"]["sentence"]
-            subject = f"wave {wave['number']}"
-            yield Change(at=at, subject=subject, state=state, mark=MARKS[state], why=why)
-    if before is not None:
-        yield from _of_targets(before, found)
+    """Return what is otherwise than at the last look; at the first, what has begun.
+
+    The targets' changes lead to the waves', and those to the rollout's: so they are told.
+    """
+    if before is None:
+        yield _of_rollout(found)
+        yield from _of_waves({}, found)
+        return
+    yield from _of_targets(before, found)
+    yield from _of_waves({wave["number"]: wave["state"] for wave in before["waves"]}, found)
+    if before["state"] != found["state"]:
+        yield _of_rollout(found)
 
 
 def watch_now(centre: CentreOptions, rollout: str, view: View, timeout_s: float | None) -> ExitCode:
@@ -235,6 +233,26 @@ class Picture:
         self._drawn = len(lines)
 
 
+def _of_rollout(found: Mapping[str, Any]) -> Change:
+    state, cause = found["state"], found["cause"]
+    why = "" if cause is None else cause["sentence"]
+    return Change(at=found["as_of"], subject=found["id"], state=state, mark=MARKS[state], why=why)
+
+
+def _of_waves(held: Mapping[int, str], found: Mapping[str, Any]) -> Iterator[Change]:
+    for wave in found["waves"]:
+        state, judged = wave["state"], wave["judgement"]
+        if held.get(wave["number"], "waiting") == state:
+            continue
+        yield Change(
+            at=found["as_of"],
+            subject=f"wave {wave['number']}",
+            state=state,
+            mark=MARKS[state],
+            why="" if judged is None else judged["because"]["sentence"],
+        )
+
+
 def _of_targets(before: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Change]:
     held = {target["target"]: target for target in before["targets"]}
     for target in found["targets"]:
@@ -253,8 +271,17 @@ def _of_targets(before: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator
             subject=target["name"],
             state=state,
             mark=mark_of(target),
-            why=target["reason"] or "",
+            why=_reason(target),
         )
+
+
+def _reason(target: Mapping[str, Any]) -> str:
+    """Return why a target is where it is: what went wrong before explains no good end."""
+    if target["state"] == "superseded":
+        return target["overtaken_by"] or ""
+    if target["state"] == "returned" and target["reason"]:
+        return f"after {target['reason']}"
+    return "" if target["state"] == "committed" else target["reason"] or ""
 
 
 def _clock(at: str) -> str:

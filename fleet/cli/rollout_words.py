@@ -12,7 +12,7 @@ from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.rollout_screen import command_lines
 from fleet.cli.screen import Color, CommandError, ExitCode, Output, print_json
 from fleet.marks import MARKS
-from fleet.rollouts.states import RolloutState
+from fleet.rollouts.states import ROLLOUT, RolloutHappening, RolloutState
 from fleet.wording import consequence
 
 app = typer.Typer()
@@ -24,6 +24,12 @@ _QUESTIONS = {
     "resume": "Resume it?",
     "abort": "Abort it?",
     "rollback": "Roll it back?",
+}
+_MEANT = {
+    "pause": RolloutHappening.PAUSED,
+    "resume": RolloutHappening.RESUMED,
+    "abort": RolloutHappening.ABORTED,
+    "rollback": RolloutHappening.RETURN_ASKED,
 }
 
 
@@ -98,8 +104,11 @@ def _say(
     """Say a person's word about a rollout, after they agreed to what it means."""
     with centre.connect() as api:
         if not yes:
-            told, affected = consequence(word, api.get("api", "v1", "rollouts", rollout))
-            agree(f"{told} {_QUESTIONS[word]}", affected, yes=yes, unattended=unattended)
+            now = api.get("api", "v1", "rollouts", rollout)
+            # Nobody is asked about what can't be: the centre says why.
+            if _MEANT[word] in ROLLOUT[RolloutState(now["state"])]:
+                told, affected = consequence(word, now)
+                agree(f"{told} {_QUESTIONS[word]}", affected, yes=yes, unattended=unattended)
         found = api.post("api", "v1", "rollouts", rollout, word, body={"reason": reason})
     if output is Output.JSON:
         print_json("skerry.rollout/1", found)
@@ -114,7 +123,7 @@ def _say(
 def _reasoned(reason: str, word: str) -> None:
     if not reason.strip():
         raise CommandError(
-            f"a {word} needs a reason, for the audit",
+            f"{'an' if word == 'abort' else 'a'} {word} needs a reason, for the audit",
             "USAGE",
             "say it: --reason TEXT",
             ExitCode.USAGE,

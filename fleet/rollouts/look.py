@@ -4,7 +4,7 @@ Reports about any other revision or digest than the rollout's own are not events
 at all: a stale, doubled or reordered report has no effect.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -71,19 +71,23 @@ def seen(rollout: Rollout, inventory: Inventory, now: datetime) -> tuple[Event, 
     return tuple(events)
 
 
-def outlived(rollout: Rollout, wanted: Mapping[str, Deployment]) -> Rollout:
+def outlived(
+    rollout: Rollout, wanted: Mapping[str, Deployment], taken: Container[str] = ()
+) -> Rollout:
     """Return a rollout as it is to be read after its end: other content may be wanted since.
 
     Args:
         rollout: the rollout; nobody looks after it once it has ended.
         wanted: what each target wants now under the rollout's name; a target that wants
             nothing there is missing.
+        taken: the targets that want what a later rollout brought, whatever it is.
     """
     if rollout.state not in ENDED:
         return rollout
     targets = tuple(
         replace(progress, state=TargetState.SUPERSEDED)
-        if progress.state is TargetState.COMMITTED and _is_other(progress, wanted)
+        if progress.state is TargetState.COMMITTED
+        and (progress.target in taken or _is_other(progress, wanted))
         else progress
         for progress in rollout.targets
     )

@@ -17,6 +17,7 @@ from fleet.rollouts.gate import GateReason, Judgement, decides_at, judge, unprov
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import OPEN_WAVES, UNDER_WAY, RolloutState, TargetState, WaveState
 
+_NEWER = {"newer": "ID"}  # whoever shows it knows the other rollouts, and puts it in
 _NAMED = 3  # of those something waits for; the rest are counted
 
 
@@ -54,6 +55,7 @@ class WhyReason(StrEnum):
     IS_BACK = "IS_BACK"
     IS_WITHOUT = "IS_WITHOUT"
     NOT_BACK = "NOT_BACK"
+    OVERTAKEN_HERE = "OVERTAKEN_HERE"
     SPARED = "SPARED"
 
 
@@ -102,7 +104,7 @@ def _of_rollout(rollout: Rollout, now: datetime) -> tuple[Cause, ...]:
         case RolloutState.DONE:
             return (_passed(rollout), *_later(rollout, WhyReason.CATCHES_UP))
         case RolloutState.SUPERSEDED:
-            return (Cause(code=WhyReason.OVERTAKEN_EVERYWHERE),)
+            return (Cause(code=WhyReason.OVERTAKEN_EVERYWHERE, parameters=_NEWER),)
         case _:
             return (*because, *_of_return(rollout))
 
@@ -148,7 +150,7 @@ def _passed(rollout: Rollout) -> Cause:
     over = [each for each in rollout.targets if each.state is TargetState.SUPERSEDED]
     if not over:
         return Cause(code=WhyReason.WAVES_PASSED)
-    return _counted(WhyReason.OVERTAKEN_IN_PART, over, targets=str(len(rollout.targets)))
+    return _counted(WhyReason.OVERTAKEN_IN_PART, over, targets=str(len(rollout.targets)), **_NEWER)
 
 
 def _later(rollout: Rollout, code: WhyReason) -> tuple[Cause, ...]:
@@ -173,7 +175,7 @@ def _of_target(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cau
             moving = Cause(code=WhyReason.ON_ITS_WAY, parameters={"phase": phase})
             return (moving, *_deadline(rollout, progress))
         case TargetState.SUPERSEDED:
-            return (Cause(code=Reason.SUPERSEDED),)
+            return (Cause(code=WhyReason.OVERTAKEN_HERE, parameters=_NEWER),)
         case TargetState.RETURNED:
             return _of_returned(progress)
         case state:

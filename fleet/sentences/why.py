@@ -23,7 +23,7 @@ WAITING: Mapping[str, Sentence] = {
     WhyReason.WAVES_PASSED: Sentence("All of its waves have passed.", "Nothing to do."),
     WhyReason.OVERTAKEN_IN_PART: Sentence(
         "It is done, and of its {targets} targets {count} got something newer instead: {names}.",
-        "Look at the newer one: skerry rollout ls.",
+        "Look at the newer one: skerry rollout show {newer}.",
     ),
     WhyReason.CATCHES_UP: Sentence(
         "Away were {count}: {names}. They get it when they are back, under the same gates.",
@@ -42,7 +42,7 @@ WAITING: Mapping[str, Sentence] = {
     ),
     WhyReason.OVERTAKEN_EVERYWHERE: Sentence(
         "A newer rollout of this deployment has overtaken it on all of its targets.",
-        "Look at the newer one: skerry rollout ls.",
+        "Look at the newer one: skerry rollout show {newer}.",
     ),
     # Of a target
     WhyReason.NOT_MEANT: Sentence(
@@ -103,6 +103,10 @@ WAITING: Mapping[str, Sentence] = {
     WhyReason.NOT_BACK: Sentence(
         "It was told to go back to what it had, and could not.",
         "See why: skerry device show. Then roll out a version that it takes.",
+    ),
+    WhyReason.OVERTAKEN_HERE: Sentence(
+        "A newer rollout of this deployment has decided about it since.",
+        "Look at the newer one: skerry rollout show {newer}.",
     ),
     WhyReason.SPARED: Sentence(
         "The rollout ended before its turn: it was never asked, and keeps what it has.",

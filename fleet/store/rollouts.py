@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from fleet.store.errors import NotFoundError
 from fleet.store.tables import rollouts
@@ -23,7 +23,8 @@ class KeptRollout:
 
 
 def add(connection: Connection, rollout: KeptRollout) -> None:
-    """Keep a new rollout."""
+    """Keep a new rollout, as the newest."""
+    last = select(func.coalesce(func.max(rollouts.c.number), 0)).scalar_subquery()
     connection.execute(
         insert(rollouts).values(
             id=rollout.id,
@@ -33,6 +34,7 @@ def add(connection: Connection, rollout: KeptRollout) -> None:
             state=rollout.state,
             is_open=rollout.is_open,
             created_at=rollout.created_at,
+            number=last + 1,
         )
     )
 
@@ -48,7 +50,7 @@ def move(connection: Connection, rollout: str, *, state: str, progress: str, is_
 
 def opened(connection: Connection) -> Sequence[str]:
     """Return the ids of rollouts that a later look may still change, the oldest first."""
-    query = select(rollouts.c.id).where(rollouts.c.is_open).order_by(rollouts.c.created_at)
+    query = select(rollouts.c.id).where(rollouts.c.is_open).order_by(rollouts.c.number)
     return list(connection.execute(query).scalars())
 
 
@@ -66,7 +68,7 @@ def named(connection: Connection, rollout: str) -> KeptRollout:
 
 def every(connection: Connection) -> Sequence[KeptRollout]:
     """Return all rollouts, the newest first."""
-    query = select(rollouts).order_by(rollouts.c.created_at.desc(), rollouts.c.id)
+    query = select(rollouts).order_by(rollouts.c.number.desc())
     return [_rollout(row) for row in connection.execute(query)]
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -167,6 +167,7 @@ rollouts = Table(
     Column("state", String(32), nullable=False),
     Column("is_open", Boolean, nullable=False),
     Column("created_at", String(32), nullable=False),
+    Column("number", BigInteger, nullable=False, server_default="0"),
 )
 
 audit = Table(

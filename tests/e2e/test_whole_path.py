@@ -16,7 +16,7 @@ def test_a_bundle_comes_to_a_device_and_stays(
     """Raw bytes over OIP; a second version without a failed request; alone from the ledger."""
     device = make_device(island)
     device.start()
-    started = island.skerry("rollout", "start", "digits:1.0.0", "--device", device.name)
+    started = island.skerry("rollout", "start", "digits:1.0.0", "--device", device.name, "--yes")
     assert started.returncode == 0, started.stderr
     island.settled(device, "1.0.0")
     assert device.answers(old)

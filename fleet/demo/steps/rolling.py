@@ -169,7 +169,7 @@ async def _roll(stage: Stage, claim: str, version: str, *words: str) -> dict[str
     """Start a rollout to all and return it when it has ended."""
     argv = stage.skerry(
         *("rollout", "start", f"digits:{version}", "--to", "all", *words),
-        *("--reason", f"the demo's {claim}", "-o", "json"),
+        *("--reason", f"the demo's {claim}", "--yes", "-o", "json"),
     )
     started = json.loads(await stage.crew.run(claim, argv))
     last: dict[str, Any] = {}

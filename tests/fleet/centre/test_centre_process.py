@@ -186,7 +186,9 @@ def test_a_watch_outlives_its_centre(home: Path) -> None:
     store.close()
     words = ("--home", str(home))
     with centre(home, "--broker", "embedded") as running:
-        started = skerry("rollout", "start", "digits:1.0.0", "--to", "all", *words, "-o", "json")
+        started = skerry(
+            "rollout", "start", "digits:1.0.0", "--to", "all", "--yes", *words, "-o", "json"
+        )
         rollout = json.loads(started.stdout)["id"]
         watch = watching(rollout, *words)
         first = line_of(watch, watch.stdout)
@@ -212,7 +214,9 @@ def test_a_watch_gives_a_centre_up_at_its_time(home: Path) -> None:
     store.close()
     words = ("--home", str(home))
     with centre(home, "--broker", "embedded") as running:
-        started = skerry("rollout", "start", "digits:1.0.0", "--to", "all", *words, "-o", "json")
+        started = skerry(
+            "rollout", "start", "digits:1.0.0", "--to", "all", "--yes", *words, "-o", "json"
+        )
         watch = watching(json.loads(started.stdout)["id"], *words, "--timeout", "3")
         line_of(watch, watch.stdout)
         running.process.kill()

@@ -13,8 +13,9 @@ from agent.wire import codec, v1
 from agent.wire.phases import Phase
 from fleet import execute
 from fleet.clock import written
-from fleet.execute import Executor, progress_of
+from fleet.execute import Executor
 from fleet.identity.places import Home
+from fleet.kept import progress_of
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.fold import IllegalEventError
 from fleet.rollouts.policy import RolloutRequest
@@ -474,6 +475,50 @@ def test_a_persons_word_is_obeyed_and_audited(
         (each.actor, each.subject, each.reason, each.before, each.after) for each in said
     ]
     assert {ONE} == wants(store)
+
+
+def ends(executor: Executor, store: Store, request: RolloutRequest) -> str:
+    """Start a rollout to both devices, and let them take it."""
+    rollout = start(executor, request)
+    executor.advance()
+    report(store, ONE)
+    report(store, TWO)
+    executor.advance()
+    assert RolloutState.DONE is state_of(store, rollout)
+    return rollout
+
+
+def test_an_old_rollouts_return_leaves_what_a_newer_one_brought_again(
+    executor: Executor, store: Store
+) -> None:
+    """The same content, but wanted since by somebody else: those devices are not the old one's."""
+    old = ends(executor, store, wish("1.0.0"))
+    ends(executor, store, wish("1.1.0"))
+    newest = ends(executor, store, wish("1.0.0"))
+    before = wanted(store, ONE)
+    executor.say(old, RolloutHappening.RETURN_ASKED, actor="bo", reason="tidy")
+    executor.advance()
+
+    assert {ONE: "superseded", TWO: "superseded"} == targets(store, old)
+    assert {ONE: "committed", TWO: "committed"} == targets(store, newest)
+    assert before == wanted(store, ONE)
+
+
+def test_an_old_rollouts_return_reaches_whom_a_newer_one_gave_back(
+    executor: Executor, store: Store
+) -> None:
+    """What came after was rolled back: they are the old one's again, under a newer revision."""
+    old = ends(executor, store, wish("1.0.0"))
+    newer = ends(executor, store, wish("1.1.0"))
+    for rollout in (newer, old):
+        executor.say(rollout, RolloutHappening.RETURN_ASKED, actor="bo", reason="worse")
+        executor.advance()
+        report(store, ONE)
+        report(store, TWO)
+        executor.advance()
+
+    assert () == wanted(store, ONE).deployments
+    assert {ONE: "returned", TWO: "returned"} == targets(store, old)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_who_is_only_away_is_told_only_that(paper: Paper) -> None:
         (TargetState.RETURNED, None, [WhyReason.IS_WITHOUT]),
         (TargetState.NOT_RETURNED, "DISK_FULL", [WhyReason.NOT_BACK, "DISK_FULL"]),
         (TargetState.NOT_ASKED, None, [WhyReason.SPARED]),
-        (TargetState.SUPERSEDED, None, [Reason.SUPERSEDED]),
+        (TargetState.SUPERSEDED, None, [WhyReason.OVERTAKEN_HERE]),
     ],
 )
 def test_an_end_is_told_with_the_reason_that_the_target_gave(

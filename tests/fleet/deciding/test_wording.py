@@ -8,14 +8,36 @@ from fleet.rollouts.states import TO_RETURN, RolloutState, TargetState, WaveStat
 
 def test_a_rollback_names_everybody_who_goes_back() -> None:
     """Exactly those whom the tables bring back; nobody who was never asked."""
-    counts = {str(state): 1 for state in TargetState}
+    had = {"bundle": {"name": "digits", "version": "1.0.0"}}
+    targets = [{"state": str(state), "replaces": had, "online": True} for state in TargetState]
+    found = {"deployment": "digits", "targets": targets}
 
-    said, affected = wording.consequence("rollback", {"counts": counts})
-
-    assert (len(TO_RETURN), f"{len(TO_RETURN)} devices go back to what they had.") == (
+    said, affected = wording.consequence("rollback", found)
+    assert (len(TO_RETURN), f"{len(TO_RETURN)} devices go back to digits:1.0.0.") == (
         affected,
         said,
     )
+
+
+def test_whoever_asks_for_a_return_hears_what_is_lost() -> None:
+    """Where nothing was before, nothing will answer; who is away goes back later."""
+    older = {"bundle": {"name": "digits", "version": "1.0.0"}}
+    targets = [
+        {"state": "committed", "replaces": None, "online": True},
+        {"state": "committed", "replaces": None, "online": True},
+        {"state": "updating", "replaces": older, "online": False},
+        {"state": "planned", "replaces": None, "online": True},
+    ]
+
+    assert wording.consequence("rollback", {"deployment": "digits", "targets": targets}) == (
+        (
+            "1 device goes back to digits:1.0.0. 2 devices will serve no digits: nothing was there "
+            "before. Of them 1 can't be reached now, and goes when back."
+        ),
+        3,
+    )
+    nobody = {"deployment": "digits", "targets": targets[3:]}
+    assert ("No device goes back: none has it.", 0) == wording.consequence("rollback", nobody)
 
 
 def test_every_state_has_a_mark() -> None:

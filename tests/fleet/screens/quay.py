@@ -74,7 +74,15 @@ class Quay:
     async def start(self, version: str = "1.0.0", *words: str, to: str = "all") -> str:
         """Start a rollout by the command, and return its id."""
         ended = await self.people.skerry(
-            "rollout", "start", f"digits:{version}", "--to", to, "--reason", "night", *words
+            "rollout",
+            "start",
+            f"digits:{version}",
+            "--to",
+            to,
+            "--reason",
+            "night",
+            "--yes",
+            *words,
         )
         assert (0, "") == (ended.code, ended.err)
         found = re.search(r"started (r-\w+)", ended.out)

@@ -15,6 +15,7 @@ RUNNING: dict[str, object] = {
     "id": "r-1",
     "as_of": "2026-03-01T12:00:00Z",
     "state": "running",
+    "counts": {},
     "cause": None,
     "waves": [],
     "targets": [],

@@ -172,7 +172,7 @@ async def test_on_a_terminal_the_number_is_named_and_agreed_to(quay: Quay) -> No
     assert 0 == yes.code
     assert "RISK" in yes.out.partition("started r-")[0]
     assert 2 == len(rollouts)
-    assert "go back to what they had. Roll it back? [y/N]" in back.err
+    assert "go back to digits:1.0.0. Roll it back? [y/N]" in back.err
     assert 0 == back.code
 
 
