@@ -13,7 +13,7 @@ from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.shown import ServedNumbers, StateShown, every_known, shown_at
 from fleet.health.heard import Heard
-from fleet.health.states import State, Verdict, verdict
+from fleet.health.states import HealthReason, State, Verdict, verdict
 from fleet.health.sums import Judged, by_served, by_state, spread
 from fleet.kept import progress_of
 from fleet.rollouts.progress import Rollout
@@ -27,7 +27,8 @@ _ROLLOUTS_READ = 20
 
 _IN_FLIGHT = frozenset({RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.ROLLING_BACK})
 _ENDED_BADLY = frozenset({RolloutState.FAILED, RolloutState.ROLLED_BACK, RolloutState.ABORTED})
-_NEEDING = (State.FAILING, State.DEGRADED)
+_NEEDING = (State.FAILING, State.OFFLINE, State.DEGRADED)
+"""In this order; of those that are offline only who is connected and mute."""
 
 
 class BrokerShown(BaseModel):
@@ -204,11 +205,17 @@ def _of_devices(judged: Sequence[tuple[Heard, Verdict]], now: str) -> list[Need]
     """Return what is wrong with devices; those with the same trouble are one line."""
     alike: dict[tuple[State, str, str], list[tuple[Heard, Verdict]]] = {}
     for heard, told in judged:
-        if told.state in _NEEDING:
+        if _needs(told):
             key = told.state, told.finding.reason, told.finding.subject
             alike.setdefault(key, []).append((heard, told))
     ordered = sorted(alike.items(), key=lambda each: (_NEEDING.index(each[0][0]), -len(each[1])))
     return [_need(state, reason, subject, of, now) for (state, reason, subject), of in ordered]
+
+
+def _needs(told: Verdict) -> bool:
+    """Tell whether a person must look: who is connected and mute hangs, and won't mend itself."""
+    mute = told.finding.reason == HealthReason.SILENT
+    return mute or (told.state in _NEEDING and told.state is not State.OFFLINE)
 
 
 def _need(

@@ -189,3 +189,19 @@ async def test_a_device_that_comes_back_is_no_longer_offline(
     assert ("ok", None, LATE) == (back["state"]["word"], back["state"]["was"], back["heard_at"])
     assert NOW.isoformat().startswith(back["as_of"][:-1])
     assert away["numbers"] == back["numbers"]  # its last ones, whoever is asked
+
+
+async def test_who_is_connected_and_mute_needs_a_person(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """It hangs, and nothing mends it; one that was switched off is only away."""
+    settle(store, (Villager(name="mute", hangs=True), Villager(name="away", leaves=True)))
+    found = await read(home, authority, store)
+
+    (need,) = found["needs_you"]
+    assert ("offline", "mute", "skerry device show mute") == (
+        need["state"],
+        need["subject"],
+        need["command"],
+    )
+    assert 2 == found["states"]["offline"]

@@ -47,6 +47,7 @@ class Villager:
     hold: v1.Hold | None = None
     speaks: bool = True
     leaves: bool = False
+    hangs: bool = False
     milliseconds: float = 9.0
     requests: int = 400
     errors: int = 0
@@ -131,8 +132,10 @@ def _speak(connection: Connection, device: str, villager: Villager) -> None:
         fleet=FLEET, device=device, session=1, agent_version="0.1.3", at=BEFORE, facts=FACTS
     )
     _hear(connection, born, LONG_AGO if villager.leaves else BEFORE)
-    _hear(connection, _report(device, villager), LONG_AGO if villager.leaves else BEFORE)
-    _hear(connection, _health(device, villager), LONG_AGO if villager.leaves else LATE)
+    said = LONG_AGO if villager.leaves or villager.hangs else BEFORE
+    _hear(connection, _report(device, villager), said)
+    silent = villager.leaves or villager.hangs
+    _hear(connection, _health(device, villager), LONG_AGO if silent else LATE)
     if villager.error is not None:
         _hear(connection, _event(device, villager.error), BEFORE)
     if villager.leaves:
