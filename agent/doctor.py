@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from agent import facts
 from agent.alone import running
 from agent.errors import PersonError
+from agent.fetch.tls import client_context
 from agent.home import Home
 from agent.identity import Identity, load
 from agent.ledger_file import SCHEMA
@@ -217,7 +218,7 @@ def registry(identity: Identity) -> Finding:
     host = url.hostname or ""
     try:
         if url.scheme == "https":
-            context = _context(identity)
+            context = client_context(identity.credentials)
             connection = http.client.HTTPSConnection(
                 host, url.port, timeout=_WAIT_S, context=context
             )
@@ -261,13 +262,6 @@ def broker(identity: Identity) -> Finding:
     except OSError as error:
         return _unreachable("broker", where, error)
     return Finding(check="broker", verdict="ok", what=f"{where} answers, and takes our certificate")
-
-
-def _context(identity: Identity) -> ssl.SSLContext:
-    held = identity.credentials
-    context = ssl.create_default_context(cafile=held.ca)
-    context.load_cert_chain(held.certificate, held.key)
-    return context
 
 
 def _unreachable(check: str, where: str, error: Exception) -> Finding:

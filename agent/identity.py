@@ -1,11 +1,11 @@
 """Who this device is and whom it trusts: the folder that joining made, as values. Blocking."""
 
-import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from agent.errors import PersonError
 from agent.fetch.job import Credentials
+from agent.fetch.tls import client_context
 from agent.home import Home
 from agent.link.mqtt import Address
 from agent.wire import codec, v1
@@ -42,9 +42,8 @@ class Identity:
                 raise _wrong(f"{self.answer.broker_url!r} is not encrypted, and not this machine")
             return Address(host=url.hostname, port=port, tls=None)
         try:
-            context = ssl.create_default_context(cafile=self.credentials.ca)
-            context.load_cert_chain(self.credentials.certificate, self.credentials.key)
-        except (OSError, ssl.SSLError) as error:
+            context = client_context(self.credentials)
+        except OSError as error:
             raise _wrong(f"its certificate or key can't be read: {error}") from error
         return Address(host=url.hostname, port=port, tls=context)
 

@@ -26,9 +26,10 @@ from agent.wire.limits import DOCUMENT_LIMIT_BYTES
 from agent.wire.order import Admission, Held, admit
 from agent.wire.reasons import Reason
 from agent.wire.topics import Kind
+from models.dsse import COMMAND_PAYLOAD_TYPE, DESIRED_PAYLOAD_TYPE
 
-Verify = Callable[[bytes], Awaitable[bytes]]
-"""Returns the payload of an envelope that a trusted key signed, or raises `StepError`."""
+Verify = Callable[[str, bytes], Awaitable[bytes]]
+"""Returns the payload, of a type, of an envelope that a trusted key signed; or `StepError`."""
 
 _TRY_AGAIN = frozenset({Reason.INTERNAL, Reason.TIMED_OUT})
 
@@ -42,7 +43,10 @@ class _RefusedError(Exception):
 
 
 class Inbox:
-    """Judges what arrives. `changed` is called when what is held or refused changed."""
+    """Judges what arrives. `changed` is called when what is held or refused changed.
+
+    A command that is ours goes to `asked`; whether it is carried out is decided there.
+    """
 
     def __init__(
         self,
@@ -53,10 +57,11 @@ class Inbox:
         device: str,
         clock: Callable[[], str],
         changed: Callable[[], None],
+        asked: Callable[[v1.Command], None],
     ) -> None:
         self._ledger, self._verify = ledger, verify
         self._fleet, self._device = fleet, device
-        self._clock, self._changed = clock, changed
+        self._clock, self._changed, self._asked = clock, changed, asked
         self.last_error: v1.Problem | None = None
         self._refused = b""
         self._desired = self._decode_held()
@@ -82,6 +87,8 @@ class Inbox:
                 await self._acked(arrived.payload)
             elif arrived.kind is Kind.DESIRED:
                 await self._accept(arrived.payload)
+            elif arrived.kind is Kind.COMMAND:
+                await self._ask(arrived.payload)
         except (_RefusedError, WireError, StepError) as error:
             if error.reason in _TRY_AGAIN:
                 await _log.awarning("can't judge now", kind=arrived.kind, message=text(error))
@@ -108,9 +115,7 @@ class Inbox:
         held = self._ledger.held(Kind.DESIRED)
         if held is not None and held.envelope == envelope:
             return  # as at every reconnection
-        if len(envelope) > DOCUMENT_LIMIT_BYTES:
-            raise _RefusedError(Reason.TOO_LARGE, f"an envelope of {len(envelope)} bytes")
-        payload = await self._verify(envelope)
+        payload = await self._open(DESIRED_PAYLOAD_TYPE, envelope)
         desired = codec.decode(payload, v1.Desired)
         self._check_address(desired.fleet, desired.target)
         digest = "sha256:" + hashlib.sha256(payload).hexdigest()
@@ -137,6 +142,16 @@ class Inbox:
                 pass
         self.last_error = None
         self._changed()
+
+    async def _ask(self, envelope: bytes) -> None:
+        command = codec.decode(await self._open(COMMAND_PAYLOAD_TYPE, envelope), v1.Command)
+        self._check_address(command.fleet, command.target)
+        self._asked(command)
+
+    async def _open(self, payload_type: str, envelope: bytes) -> bytes:
+        if len(envelope) > DOCUMENT_LIMIT_BYTES:
+            raise _RefusedError(Reason.TOO_LARGE, f"an envelope of {len(envelope)} bytes")
+        return await self._verify(payload_type, envelope)
 
     def _check_address(self, fleet: str, device: str) -> None:
         if fleet != self._fleet:

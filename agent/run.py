@@ -8,7 +8,7 @@ runtime and no cryptography: those live in children.
 import asyncio
 import base64
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import structlog
 
 from agent import facts as facts_module
 from agent.alone import alone
+from agent.answers import Answers
 from agent.children.converse import converse
 from agent.clock import clock
 from agent.errors import PersonError
@@ -40,10 +41,10 @@ from agent.serving.oip import OipApplication
 from agent.serving.server import ListenError, serve
 from agent.serving.values import Happening, WorkerEvent
 from agent.state import Machine, Note, text
+from agent.upload import send_log
 from agent.wire import codec, v1
 from agent.wire.reasons import Reason
 from models import durable
-from models.dsse import DESIRED_PAYLOAD_TYPE
 
 _VERIFY_LIMIT_S = 60.0
 
@@ -131,6 +132,7 @@ class _Device:
         self._meter = Meter(self._floor)
         self._told: asyncio.Queue[Note] = asyncio.Queue()
         self._wakes: list[Callable[[], None]] = []
+        self._answers = Answers({v1.Verb.LOGS: self._send_log}, clock=clock)
         self._inbox = Inbox(
             ledger,
             self._verify,
@@ -138,6 +140,7 @@ class _Device:
             device=answer.device,
             clock=clock,
             changed=self._changed,
+            asked=self._answers.take,
         )
         self._reconciler = Reconciler(
             ledger,
@@ -195,6 +198,7 @@ class _Device:
                     run("link", link.run(self._greet))
                     run("inbox", self._listen(link, outbox, reporter))
                     run("outbox", outbox.run())
+                    run("answers", self._answers.run(link))
                     run("report", reporter.report())
                     run("health", pulse.run())
                     await stopping
@@ -261,14 +265,17 @@ class _Device:
             v1.Death(fleet=self._who.fleet, device=self._who.device, session=session)
         )
 
-    async def _verify(self, envelope: bytes) -> bytes:
+    async def _verify(self, payload_type: str, envelope: bytes) -> bytes:
         job = {
             "envelope": base64.b64encode(envelope).decode(),
-            "payload_type": DESIRED_PAYLOAD_TYPE,
+            "payload_type": payload_type,
             "keys": self._identity.keys("desired"),
         }
         done = await converse("agent.verify", job, deadline_s=_VERIFY_LIMIT_S)
         return base64.b64decode(done["payload"])
+
+    async def _send_log(self, parameters: Mapping[str, str]) -> str:
+        return await send_log(self._home.log, self._identity.credentials, parameters)
 
     def _note_boot(self) -> None:
         aside = self._ledger.moved_aside

@@ -93,6 +93,14 @@ class Centre:
         """
         return self._ask("GET", path, None, query or {})
 
+    def get_text(self, *path: str) -> str:
+        """Return the text that is at a path. It may be anything that a device sent.
+
+        Raises:
+            CommandError: the centre can't be reached, or refuses.
+        """
+        return self._send("GET", path, None, {}).decode(errors="replace")
+
     def post(self, *path: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401  # as `get`
         """Send a request and return the answer.
 
@@ -108,6 +116,19 @@ class Centre:
         body: Mapping[str, object] | None,
         query: Mapping[str, str],
     ) -> Any:  # noqa: ANN401  # as `get`
+        raw = self._send(method, path, body, query)
+        try:
+            return json.loads(raw or b"null")
+        except ValueError as error:
+            raise self._unreachable("what answers there is not a centre") from error
+
+    def _send(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        body: Mapping[str, object] | None,
+        query: Mapping[str, str],
+    ) -> bytes:
         where = "/" + "/".join(quote(part, safe="") for part in path)
         try:
             with self._client.stream(method, where, json=body, params=query) as answer:
@@ -125,12 +146,12 @@ class Centre:
                     ExitCode.UNREACHABLE,
                 ) from error
             raise self._unreachable(str(error) or type(error).__name__) from error
+        if answer.is_success:
+            return bytes(raw)
         try:
             content = json.loads(bytes(raw) or b"null")
         except ValueError as error:
             raise self._unreachable("what answers there is not a centre") from error
-        if answer.is_success:
-            return content
         raise _refused(answer.status_code, content)
 
     def _unreachable(self, why: str) -> CommandError:

@@ -98,8 +98,8 @@ class Outgoing(Protocol):
     async def after(self, position: int, limit: int) -> Sequence[Publication]:
         """Return at most `limit` publications with a position above `position`, in rising order.
 
-        Each topic at most once, with its present content: a topic that changes
-        again moves to the end.
+        A retained topic at most once, with its present content: one that changes
+        again moves to the end. Of commands, those that are open.
         """
         ...
 

@@ -26,6 +26,7 @@ from fleet.api.parts import Content, Parts
 from fleet.broker import mosquitto
 from fleet.broker.choose import choose
 from fleet.broker.settings import BrokerSettings, TlsFiles
+from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity.authority import Authority, server_names
 from fleet.identity.errors import TrustMissingError
@@ -188,11 +189,19 @@ class _Centre:
             url=self._broker.centre_url,
             tls=_client_context(self._home, self._broker.centre_url),
             inbox=StoreInbox(self._store, clock.now, executor.wake),
-            outgoing=StoreOutgoing(self._store, fleet),
+            outgoing=StoreOutgoing(self._store, fleet, clock.now),
             shared=self._broker.shares,
         )
         where = self._where(sockets)
-        parts = self._parts(executor, tuner, where, lambda: link.connected)
+        commands = Commands(
+            fleet=fleet,
+            store=store,
+            key=key,
+            clock=clock.now,
+            changed=changed,
+            answers_at=where.url,
+        )
+        parts = self._parts(executor, tuner, commands, where, lambda: link.connected)
         pulse = Pulse(store)
         app = with_page(create(parts), parts, pulse)
         listeners = [Listener(bounded(app), server_context(self._home))]
@@ -236,7 +245,12 @@ class _Centre:
         )
 
     def _parts(
-        self, executor: Executor, tuner: Tuner, where: Where, connected: Callable[[], bool]
+        self,
+        executor: Executor,
+        tuner: Tuner,
+        commands: Commands,
+        where: Where,
+        connected: Callable[[], bool],
     ) -> Parts:
         return Parts(
             access=Access(_operator_token(self._home)),
@@ -245,6 +259,7 @@ class _Centre:
             content=self._content,
             executor=executor,
             tuner=tuner,
+            commands=commands,
             reachable=Reachable(broker_url=where.broker_url, registry_url=where.url),
             clock=clock.now,
             connected=connected,

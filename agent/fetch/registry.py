@@ -21,6 +21,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from agent.fetch.job import Credentials, FetchJob
+from agent.fetch.tls import client_context
 from agent.wire.reasons import Reason
 from models import durable
 from models.errors import CorruptError, ModelError, RefusedError, TransientError
@@ -268,10 +269,8 @@ def _alone(file: IO[bytes], part: Descriptor) -> None:
 
 def _context(credentials: Credentials) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=credentials.ca)
-        context.load_cert_chain(credentials.certificate, credentials.key)
-    except (OSError, ssl.SSLError) as error:
+        return client_context(credentials)
+    except OSError as error:
         raise RefusedError(
             Reason.REGISTRY_REFUSED, f"the device's own identity can't be read: {error}"
         ) from error
-    return context

@@ -39,6 +39,9 @@ TEXT_LIMIT = 256
 JOIN_LIMIT_BYTES = 16 * 1024
 """A join request or answer over HTTP: a signing request, keys, certificates and facts."""
 
+ANSWER_LIMIT_BYTES = 1024 * 1024
+"""A long answer to a command, packed, as it goes to the centre over HTTP: 50,000 lines of log."""
+
 OUTBOX_LIMIT_BYTES = 4 * 1024 * 1024
 """What a device keeps to tell: some 20,000 transitions, or three days of health at a document a
 minute with one deployment. Beyond that the oldest health is dropped, then the rest is summed up."""

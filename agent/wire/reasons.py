@@ -46,6 +46,10 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     TIMED_OUT = "TIMED_OUT"
 
+    # Answering what was asked
+    CENTRE_UNREACHABLE = "CENTRE_UNREACHABLE"
+    CENTRE_REFUSED = "CENTRE_REFUSED"
+
     # Self-test, workers, probation
     RUNTIME_MISSING = "RUNTIME_MISSING"
     RUNTIME_BROKEN = "RUNTIME_BROKEN"

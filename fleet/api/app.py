@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from agent.wire import codec, v1
 from fleet.api import (
     bundles,
+    commands,
     devices,
     fleet,
     history,
@@ -33,7 +34,7 @@ _DESCRIPTION = (
     "OCI distribution API."
 )
 _TAGS = [
-    {"name": "joining", "description": "How devices get in."},
+    {"name": "joining", "description": "For devices: how they get in, where they answer."},
     {"name": "fleet", "description": "All of it at one look."},
     {"name": "devices", "description": "Devices and what is known of them."},
     {"name": "bundles", "description": "Models in the registry."},
@@ -96,9 +97,10 @@ def create(parts: Parts) -> FastAPI:
         return Healthy(status="ok", fleet=parts.authority.fleet, version=version)
 
     app.include_router(joining.routes(parts))
+    app.include_router(commands.answering(parts))
     for routes in (fleet.routes, devices.routes, history.routes, tokens.routes, bundles.routes):
         app.include_router(routes(parts), dependencies=for_operators)
-    for acting in (rollouts.routes, settings.routes):
+    for acting in (rollouts.routes, settings.routes, commands.routes):
         app.include_router(acting(parts, operator), dependencies=for_operators)
     app.include_router(pull_router(parts.content.layout, parts.access.reader))
     app.include_router(

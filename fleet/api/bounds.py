@@ -10,7 +10,7 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent.wire.limits import JOIN_LIMIT_BYTES
+from agent.wire.limits import ANSWER_LIMIT_BYTES, JOIN_LIMIT_BYTES
 from fleet.api.refusals import refusal
 from models.limits import BLOB_LIMIT_BYTES
 
@@ -22,6 +22,7 @@ PAUSE_LIMIT_S = 20.0
 
 _CLOSE = {"connection": "close"}
 _BLOBS = "/api/v1/blobs/"
+_ANSWERS = "/answers/"
 
 
 class BodyTooLargeError(HTTPException):
@@ -81,6 +82,8 @@ class Bounds:
 def _limit_of(path: str) -> int:
     if path == "/join":
         return JOIN_LIMIT_BYTES
+    if path.startswith(_ANSWERS):
+        return ANSWER_LIMIT_BYTES
     return BLOB_LIMIT_BYTES if path.startswith(_BLOBS) else REQUEST_LIMIT_BYTES
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fleet.api.access import Access
+from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
@@ -36,6 +37,7 @@ class Parts:
     content: Content
     executor: Executor
     tuner: Tuner
+    commands: Commands
     reachable: Reachable
     clock: Callable[[], datetime]
     connected: Callable[[], bool]

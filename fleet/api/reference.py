@@ -8,6 +8,7 @@ from fleet import clock
 from fleet.api.access import Access
 from fleet.api.app import create
 from fleet.api.parts import Content, Parts
+from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity import authority
 from fleet.identity.join import Reachable
@@ -53,6 +54,14 @@ def render() -> str:
                         key=key,
                         clock=clock.now,
                         changed=lambda: None,
+                    ),
+                    commands=Commands(
+                        fleet="reference",
+                        store=store,
+                        key=key,
+                        clock=clock.now,
+                        changed=lambda: None,
+                        answers_at="",
                     ),
                     reachable=Reachable(broker_url="", registry_url=""),
                     clock=clock.now,

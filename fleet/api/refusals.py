@@ -117,7 +117,7 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
         case IllegalEventError():
             return 409, _illegal(error)
         case NotFoundError():
-            return 404, (str(error), "NOT_FOUND", f"list what there is: skerry {error.kind} ls")
+            return 404, (str(error), "NOT_FOUND", _sought(error.kind))
         case AmbiguousError():
             return 409, (str(error), "AMBIGUOUS", "name one of them by its id")
         case ConflictError():
@@ -127,6 +127,12 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
             return 503, ("the store can't do it now", "STORE_BUSY", next_step)
         case _:
             return 500, ("a defect in the centre", "INTERNAL", "look at the centre's log")
+
+
+def _sought(kind: str) -> str:
+    if kind in {"command", "answer"}:
+        return "ask the device again: skerry device logs DEVICE"
+    return f"list what there is: skerry {kind} ls"
 
 
 def _illegal(error: IllegalEventError) -> tuple[str, str, str]:

@@ -37,7 +37,7 @@ WORDS = {
     "up": Word("fleet.cli.up", "fleet", "run the centre"),
     "token": Word("fleet.cli.token", "fleet", "tokens with which devices join"),
     "fleet": Word("fleet.cli.fleet", "fleet", "the whole fleet at one look"),
-    "device": Word("fleet.cli.device", "fleet", "devices: list, show, set"),
+    "device": Word("fleet.cli.device", "fleet", "devices: list, show, read logs, set"),
     "model": Word("fleet.cli.model", "build", "models: from a file to a signed bundle"),
     "bundle": Word("fleet.cli.bundle", "fleet", "bundles in the registry: list, show"),
     "rollout": Word("fleet.cli.rollout", "fleet", "bring a bundle to devices: plan, start, watch"),

@@ -1,4 +1,4 @@
-"""`skerry device ls | show | history | set`: devices, how they are, and what is known of them."""
+"""`skerry device ls | show | history | logs | set`: devices, how they are, what they say."""
 
 import os
 import sys
@@ -8,13 +8,16 @@ import typer
 
 from fleet.cli import device_screen
 from fleet.cli.device_history import history
+from fleet.cli.device_logs import logs
 from fleet.cli.device_set import set_device
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, print_json
 from fleet.health.states import State
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Devices: list, show, set.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Devices: list, show, read logs, set."
+)
 
 
 @app.command()
@@ -65,4 +68,5 @@ def show_device(
 
 
 app.command()(history)
+app.command()(logs)
 app.command("set")(set_device)

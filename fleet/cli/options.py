@@ -10,7 +10,7 @@ from typing import Annotated, Concatenate, ParamSpec
 
 import typer
 
-from fleet.cli.screen import Color, Output
+from fleet.cli.screen import Color, CommandError, ExitCode, Output
 from fleet.client import Centre, Connection
 
 
@@ -58,6 +58,7 @@ _CaOption = Annotated[
         help="The CA certificate to know the centre by; by default the one in --home.",
     ),
 ]
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _P = ParamSpec("_P")
 
 
@@ -120,3 +121,20 @@ def at_centre(command: Callable[Concatenate[CentreOptions, _P], None]) -> Callab
     # typer reads a command's options off its signature.
     asked.__signature__ = inspect.Signature([*own, *named])  # type: ignore[attr-defined]
     return asked
+
+
+def seconds(text: str) -> int:
+    """Return a time span that a person typed.
+
+    Raises:
+        CommandError: it is none.
+    """
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdigit() and len(number) < 10 and unit in _UNITS):  # noqa: PLR2004  # thirty years of seconds
+        raise CommandError(
+            f"not a time span: {text[:40]!r}",
+            "USAGE",
+            "write it like 30s, 5m, 1h or 7d",
+            ExitCode.USAGE,
+        )
+    return int(number) * _UNITS[unit]

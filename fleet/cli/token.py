@@ -1,17 +1,17 @@
 """`skerry token create | ls`: what devices join with."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
 
-from fleet.cli.options import CentreOptions, OutputOption, at_centre
+from fleet.cli.options import CentreOptions, OutputOption, at_centre, seconds
 from fleet.cli.screen import CommandError, ExitCode, Output, note, print_json, print_table
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Tokens with which devices join."
 )
-
-_UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 
 @app.command()
@@ -30,19 +30,32 @@ def create(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a join token. Its text is shown once, alone on stdout."""
-    wish = {
-        "uses": uses,
-        "valid_s": _seconds(valid),
-        "site": site,
-        "labels": dict(_pair(text) for text in label or []),
-    }
-    with centre.connect() as api:
-        made = api.post("api", "v1", "tokens", body=wish)
+    labels = dict(_pair(text) for text in label or [])
+    made = new_token(centre, uses=uses, valid=valid, site=site, labels=labels)
     if output is Output.JSON:
         print_json("skerry.token/1", made)
         return
     typer.echo(made["token"])
-    note(f"for {uses} device(s) until {made['expires_at']}; it is not shown again")
+    who = "1 device" if uses == 1 else f"{uses} devices"
+    note(f"for {who} until {made['expires_at']}; it is not shown again")
+
+
+def new_token(
+    centre: CentreOptions,
+    *,
+    uses: int,
+    valid: str,
+    site: str | None,
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> Any:  # noqa: ANN401  # JSON, as the API's reference describes it
+    """Return a new join token, with its text.
+
+    Raises:
+        CommandError: it can't be made.
+    """
+    wish = {"uses": uses, "valid_s": seconds(valid), "site": site, "labels": dict(labels)}
+    with centre.connect() as api:
+        return api.post("api", "v1", "tokens", body=wish)
 
 
 @app.command()
@@ -71,15 +84,6 @@ def ls(
             for token in found["tokens"]
         ],
     )
-
-
-def _seconds(text: str) -> int:
-    number, unit = text[:-1], text[-1:]
-    if not (number.isascii() and number.isdigit() and unit in _UNITS):
-        raise CommandError(
-            f"not a time span: {text!r}", "USAGE", "write it like 30m, 1h or 7d", ExitCode.USAGE
-        )
-    return int(number) * _UNITS[unit]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -57,8 +57,8 @@ WIRE: Mapping[str, Sentence] = {
         "Ask again; check the device's clock if this repeats.",
     ),
     Reason.COMMAND_NOT_ALLOWED: Sentence(
-        "The device's own policy refuses this command.",
-        "Ask its owner to allow it on the device.",
+        "The device refuses this command.",
+        "Ask its owner to allow it, or give it an agent that knows this command.",
     ),
     # A bundle and its parts
     Reason.MODEL_MALFORMED: Sentence(
@@ -117,6 +117,15 @@ WIRE: Mapping[str, Sentence] = {
     ),
     Reason.TIMED_OUT: Sentence(
         "It took longer than it may.", "Nothing: it is tried again. If it lasts, look for load."
+    ),
+    # Answering what was asked
+    Reason.CENTRE_UNREACHABLE: Sentence(
+        "The device heard what was asked, and could not send its answer: no way to the centre.",
+        "Ask again; if it lasts, run skerry-agent doctor on the device: registry is the same way.",
+    ),
+    Reason.CENTRE_REFUSED: Sentence(
+        "The centre did not take the device's answer.",
+        "Ask again; if it lasts, check the device's certificate and the centre's log.",
     ),
     # Self-test, workers, probation
     Reason.RUNTIME_MISSING: Sentence(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from agent.wire import v1
 from fleet.ports import FromDevice
-from fleet.store import devices, events, health, presence, reported
+from fleet.store import commands, devices, events, health, presence, reported
 
 
 def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> Sequence[v1.Acked]:
@@ -23,22 +23,29 @@ def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> 
         if document.device not in known:
             continue
         match document:
-            case v1.Birth():
-                presence.born(connection, document, now=now)
-            case v1.Death():
-                presence.died(connection, document, now=now)
+            case v1.Birth() | v1.Death():
+                _keep_presence(connection, document, now=now)
             case v1.Reported():
                 _keep_report(connection, document, now=now)
             case v1.Health():
                 feels[document.device] = document
             case v1.Event():
                 told.append(document)
-            case v1.SiteReported() | v1.Result():
-                pass  # nothing here asks for them yet
+            case v1.Result():
+                commands.end(connection, document, now=now)
+            case v1.SiteReported():
+                pass  # nothing here asks for it yet
     for latest in feels.values():
         health.put(connection, latest, now=now)
     health.put_late(connection, told, now=now)
     return events.add(connection, told, now=now)
+
+
+def _keep_presence(connection: Connection, document: v1.Birth | v1.Death, *, now: str) -> None:
+    if isinstance(document, v1.Birth):
+        presence.born(connection, document, now=now)
+    else:
+        presence.died(connection, document, now=now)
 
 
 def _keep_report(connection: Connection, document: v1.Reported, *, now: str) -> None:

@@ -1,19 +1,19 @@
-"""What every target should be: the newest signed document of each, and the order of changes.
+"""What every target should be: the newest signed document of each, at its place in the order.
 
 A document enters only when it is newer than the one held: a planner that worked
-from an old look can't turn a target back. Each change gets the store's next
-*position*, so that the link can ask for all that changed above one.
+from an old look can't turn a target back.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, select
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import v1
+from fleet.store import changes
 from fleet.store.errors import OrderConflictError
-from fleet.store.tables import desired, store_state
+from fleet.store.tables import desired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +61,13 @@ def put(connection: Connection, document: HeldDesired) -> None:
     current = held(connection, document.target)
     if current is not None and document.order <= current.order:
         raise OrderConflictError(document.target, current.order, document.order)
-    raised = connection.execute(
-        update(store_state)
-        .values(position=store_state.c.position + 1)
-        .returning(store_state.c.position)
-    )
     values = {
         "epoch": document.order.epoch,
         "generation": document.order.generation,
         "payload": document.payload,
         "envelope": document.envelope,
         "issued_at": document.issued_at,
-        "position": raised.scalar_one(),
+        "position": changes.next_position(connection),
     }
     connection.execute(
         insert(desired)
@@ -90,16 +85,6 @@ def after(connection: Connection, position: int, *, limit: int) -> Sequence[Chan
         .limit(limit)
     )
     return [Change(position=row.position, document=_held(row)) for row in connection.execute(query)]
-
-
-def head(connection: Connection) -> int:
-    """Return the position of the latest change; 0: there was none."""
-    return int(connection.execute(select(store_state.c.position)).scalar_one())
-
-
-def store_id(connection: Connection) -> str:
-    """Return the id this store was made with: positions of another store mean nothing here."""
-    return str(connection.execute(select(store_state.c.id)).scalar_one())
 
 
 def _held(row: Row[*tuple[object, ...]]) -> HeldDesired:

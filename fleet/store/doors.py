@@ -14,7 +14,7 @@ from agent.wire import v1
 from agent.wire.topics import Kind, Topic
 from fleet.clock import written
 from fleet.ports import InboxBusyError, Publication, Received, RefTakenError
-from fleet.store import arrivals, audit, bundles, desired
+from fleet.store import arrivals, audit, bundles, changes, commands, desired
 from fleet.store.engine import Store
 from fleet.store.errors import ConflictError
 from models import card_codec
@@ -53,11 +53,12 @@ class StoreInbox:
 class StoreOutgoing:
     """What the store wants published."""
 
-    def __init__(self, store: Store, fleet: str) -> None:
+    def __init__(self, store: Store, fleet: str, clock: Clock) -> None:
         self._store = store
         self._fleet = fleet
+        self._clock = clock
         with store.read() as connection:
-            self.store_id = desired.store_id(connection)
+            self.store_id = changes.store_id(connection)
 
     async def head(self) -> int:
         """Return the position of the latest change."""
@@ -69,19 +70,35 @@ class StoreOutgoing:
 
     def _head(self) -> int:
         with self._store.read() as connection:
-            return desired.head(connection)
+            return changes.head(connection)
 
     def _after(self, position: int, limit: int) -> Sequence[Publication]:
+        now = self._clock()
         with self._store.read() as connection:
-            changes = desired.after(connection, position, limit=limit)
-        return [
+            wanted = desired.after(connection, position, limit=limit)
+            asked = commands.outstanding(connection, position, now=written(now), limit=limit)
+        found = [
             Publication(
                 position=change.position,
                 topic=Topic(self._fleet, change.document.target, Kind.DESIRED),
                 payload=change.document.envelope,
             )
-            for change in changes
+            for change in wanted
         ]
+        found += [
+            Publication(
+                position=each.position,
+                topic=Topic(self._fleet, each.device, Kind.COMMAND),
+                payload=each.envelope,
+                expiry_s=_left_s(each.expires_at, now),
+            )
+            for each in asked
+        ]
+        return sorted(found, key=lambda each: each.position)[:limit]
+
+
+def _left_s(expires_at: str, now: datetime) -> int:
+    return max(1, int((datetime.fromisoformat(expires_at) - now).total_seconds()))
 
 
 class StoreBundles:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -169,6 +169,24 @@ rollouts = Table(
     Column("created_at", String(32), nullable=False),
     Column("number", BigInteger, nullable=False, server_default="0"),
 )
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    _device(key=False),
+    Column("verb", String(32), nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("issued_at", String(32), nullable=False),
+    Column("expires_at", String(32), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("position", BigInteger, nullable=False, unique=True),
+    Column("result", LargeBinary),
+    Column("answered_at", String(32)),
+    Column("answer", LargeBinary),
+)
+"""`answer` is a long one, as the device packed it; `result` says how it ended."""
 
 audit = Table(
     "audit",

@@ -11,6 +11,7 @@ from agent.ledger import HeldDocument, Ledger, open_ledger
 from agent.ports import Arrived
 from agent.wire import codec, v1
 from agent.wire.topics import Kind
+from models.dsse import COMMAND_PAYLOAD_TYPE
 
 AT = "2026-01-02T03:04:05Z"
 
@@ -42,12 +43,21 @@ class Box:
         self.verified = 0
         self.broken = 0
         self.acknowledged = 0
+        self.commands: list[v1.Command] = []
+        self.opened: list[str] = []
         self.inbox = Inbox(
-            ledger, self.verify, fleet="f", device="d-1", clock=lambda: AT, changed=lambda: None
+            ledger,
+            self.verify,
+            fleet="f",
+            device="d-1",
+            clock=lambda: AT,
+            changed=lambda: None,
+            asked=self.commands.append,
         )
 
-    async def verify(self, envelope: bytes) -> bytes:
+    async def verify(self, payload_type: str, envelope: bytes) -> bytes:
         self.verified += 1
+        self.opened.append(payload_type)
         if self.broken:
             self.broken -= 1
             raise StepError("INTERNAL", "no process")
@@ -118,6 +128,42 @@ async def test_what_is_not_to_be_obeyed_is_refused_with_its_reason(box: Box, rea
     assert box.acknowledged == 4
     await box.take(b"signed:" + document(6))
     assert box.inbox.last_error is None
+
+
+def command(*, fleet: str = "f", target: str = "d-1") -> bytes:
+    return codec.encode(
+        v1.Command(
+            fleet=fleet,
+            target=target,
+            id="c-1",
+            verb=v1.Verb.LOGS,
+            issued_at=AT,
+            expires_at=AT,
+            parameters={"lines": "9"},
+        )
+    )
+
+
+async def test_a_command_that_is_signed_for_us_is_passed_on(box: Box) -> None:
+    """Opened as a command, and as nothing else; what is desired stays as it is."""
+    await box.take(b"signed:" + document(5))
+    await box.take(b"signed:" + command(), Kind.COMMAND)
+    assert [COMMAND_PAYLOAD_TYPE] == box.opened[1:]
+    assert ["9"] == [each.parameters["lines"] for each in box.commands]
+    assert (2, []) == (box.acknowledged, box.refusals())
+    for bad in (
+        b"forged:" + command(),
+        b"signed:" + command(target="d-2"),
+        b"signed:" + command(fleet="other"),
+        b"signed:" + document(6),
+        b"signed:" + command() + b" " * 9000,
+    ):
+        await box.take(bad, Kind.COMMAND)
+    told = ["SIGNATURE_INVALID", "WRONG_TARGET", "WRONG_FLEET", "UNKNOWN_SCHEMA", "TOO_LARGE"]
+    assert told == box.refusals()
+    assert 1 == len(box.commands)
+    assert box.inbox.desired is not None
+    assert 5 == box.inbox.desired.order.generation
 
 
 async def test_what_could_not_be_judged_is_tried_again(box: Box) -> None:

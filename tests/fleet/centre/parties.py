@@ -55,6 +55,16 @@ def write_key(path: Path, key: Key) -> None:
     path.write_bytes(pem)
 
 
+def certify(authority: Authority, folder: Path, device: str) -> tuple[Path, Path]:
+    """Return a device's certificate and key as files. They are valid today, so issued today."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issued = authority.issue(request_of(key), device, now=dt.datetime.now(dt.UTC))  # noqa: TID251  # TLS reads the clock
+    paths = folder / f"{device}.pem", folder / f"{device}.key"
+    paths[0].write_text(issued.certificate)
+    write_key(paths[1], key)
+    return paths
+
+
 def add_token(
     store: Store,
     authority: Authority,

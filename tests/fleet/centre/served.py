@@ -14,6 +14,7 @@ from fleet.api.access import Access
 from fleet.api.app import bounded, create
 from fleet.api.listener import Listener, bind, server_context
 from fleet.api.parts import Content, Parts
+from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
@@ -81,6 +82,14 @@ async def serving(
             key=SigningKey.load(home.desired_key),
             clock=clock,
             changed=lambda: None,
+        ),
+        commands=Commands(
+            fleet=authority.fleet,
+            store=store,
+            key=SigningKey.load(home.desired_key),
+            clock=clock,
+            changed=lambda: None,
+            answers_at="https://c:8443",
         ),
         reachable=Reachable(broker_url="mqtts://c:8883", registry_url="https://c:8443"),
         clock=clock,

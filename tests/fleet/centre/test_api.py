@@ -11,7 +11,6 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from openapi_spec_validator import validate
 
 from agent.wire import codec, v1
@@ -30,9 +29,8 @@ from tests.fleet.centre.parties import (
     add_devices,
     add_token,
     ask,
+    certify,
     come,
-    request_of,
-    write_key,
 )
 from tests.fleet.centre.served import OPERATOR, TOKEN, Served, serving
 from tests.fleet.deciding.paper import Paper
@@ -42,16 +40,6 @@ from tests.fleet.deciding.paper import Paper
 async def served(home: Home, authority: Authority, store: Store) -> AsyncIterator[Served]:
     async with serving(home, authority, store) as centre:
         yield centre
-
-
-def certify(authority: Authority, folder: Path, device: str) -> tuple[Path, Path]:
-    """Return a device's certificate and key as files. They are valid today, so issued today."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    issued = authority.issue(request_of(key), device, now=dt.datetime.now(dt.UTC))  # noqa: TID251  # TLS reads the clock
-    paths = folder / f"{device}.pem", folder / f"{device}.key"
-    paths[0].write_text(issued.certificate)
-    write_key(paths[1], key)
-    return paths
 
 
 @pytest.fixture

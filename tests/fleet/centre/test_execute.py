@@ -22,7 +22,7 @@ from fleet.rollouts.policy import RolloutRequest
 from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import RolloutHappening, RolloutState, TargetState, WaveState
 from fleet.selector import Selector
-from fleet.store import arrivals, audit, bundles, desired, rollouts
+from fleet.store import arrivals, audit, bundles, changes, desired, rollouts
 from fleet.store.engine import Store
 from fleet.store.errors import NotFoundError
 from models import card_codec, dsse
@@ -177,7 +177,7 @@ def wants(store: Store) -> set[str]:
 
 def written_so_far(store: Store) -> int:
     with store.read() as connection:
-        return desired.head(connection)
+        return changes.head(connection)
 
 
 def test_every_target_gets_a_document_that_its_device_would_obey(
@@ -230,12 +230,12 @@ def test_looking_again_writes_nothing(executor: Executor, store: Store, woken: l
     start(executor, wish())
     executor.advance()
     with store.read() as connection:
-        before = desired.head(connection)
+        before = changes.head(connection)
 
     executor.advance()
 
     with store.read() as connection:
-        assert before == desired.head(connection)
+        assert before == changes.head(connection)
     assert ["link"] == woken
 
 
@@ -407,7 +407,7 @@ def test_a_plan_that_moved_is_not_started(executor: Executor, store: Store) -> N
     assert PlanReason.PLAN_CHANGED == refused.value.reason
     with store.read() as connection:
         assert [] == list(rollouts.every(connection))
-        assert 0 == desired.head(connection)
+        assert 0 == changes.head(connection)
     start(executor, wish(), if_plan=executor.plan(wish()).digest)
 
 

@@ -21,6 +21,7 @@ from fleet.store import (
     arrivals,
     audit,
     bundles,
+    changes,
     desired,
     devices,
     events,
@@ -133,12 +134,12 @@ def test_opening_again_keeps_everything(store: Store, home: Home) -> None:
     """A restart finds the same store, by its id."""
     add_devices(store, [ONE])
     with store.read() as connection:
-        before = desired.store_id(connection)
+        before = changes.store_id(connection)
     store.close()
 
     again = Store.open(home.store)
     with again.read() as connection:
-        assert before == desired.store_id(connection)
+        assert before == changes.store_id(connection)
         assert [ONE] == [device.id for device in devices.every(connection)]
     again.close()
 
@@ -156,14 +157,14 @@ def test_what_fails_halfway_leaves_nothing(store: Store) -> None:
 
     with store.read() as connection:
         assert None is desired.held(connection, ONE)
-        assert 0 == desired.head(connection)
+        assert 0 == changes.head(connection)
 
 
 def test_two_stores_have_two_ids(tmp_path: Path, store: Store) -> None:
     """A position of one store is never taken for another's."""
     other = Store.open(tmp_path / "other.db")
     with store.read() as one, other.read() as two:
-        assert desired.store_id(one) != desired.store_id(two)
+        assert changes.store_id(one) != changes.store_id(two)
     other.close()
 
 
@@ -213,7 +214,7 @@ def test_changes_are_asked_for_by_position(store: Store) -> None:
         everything = desired.after(connection, 0, limit=10)
         first = desired.after(connection, 0, limit=1)
         rest = desired.after(connection, first[0].position, limit=10)
-        head = desired.head(connection)
+        head = changes.head(connection)
     assert [(2, TWO), (3, ONE)] == [(each.position, each.document.target) for each in everything]
     assert b"new" == everything[1].document.payload
     assert everything == [*first, *rest]
