@@ -22,10 +22,10 @@ from agent.wire.reasons import Reason
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    made = parser()
+    arguments = made.parse_args(argv)
     if arguments.command is None:
-        parser.print_help()
+        made.print_help()
         return 2
     try:
         return int(arguments.command(arguments))
@@ -36,13 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="skerry-agent", description="One device of a Skerry fleet."
-    )
-    parser.set_defaults(command=None)
-    parser.add_argument("--version", action=_Version, help="say which version this is")
-    words = parser.add_subparsers(metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the words that a person types."""
+    made = argparse.ArgumentParser(prog="skerry-agent", description="One device of a Skerry fleet.")
+    made.set_defaults(command=None)
+    made.add_argument("--version", action=_Version, help="say which version this is")
+    words = made.add_subparsers(metavar="COMMAND")
     home = _default_home()
 
     def word(name: str, text: str) -> argparse.ArgumentParser:
@@ -57,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     join.add_argument("--token", help="the join token (default: $SKERRY_TOKEN, or standard input)")
     join.add_argument("--name", default=None, help="a name for people (default: this machine's)")
     join.add_argument(
-        "--label", action="append", default=[], metavar="KEY=VALUE", help="may be given again"
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a label; may be given again",
     )
     join.add_argument("--site", help="the site this device is at")
     join.add_argument("--library", choices=("litert", "tflite"), help="the model runtime to use")
@@ -70,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     status = word("status", "Say what this device is and serves.")
-    status.add_argument("-o", dest="output", choices=("table", "json"), default="table")
+    status.add_argument(
+        "-o", dest="output", choices=("table", "json"), default="table", help="how data is printed"
+    )
     status.set_defaults(command=_status)
 
     logs = word("logs", "Print this device's log, oldest first: one JSON object a line.")
@@ -80,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = word("doctor", "Look for what is wrong with this device, and say what to do.")
     _listen(doctor)
     doctor.add_argument("--library", choices=("litert", "tflite"), help="the model runtime to try")
-    doctor.add_argument("-o", dest="output", choices=("table", "json"), default="table")
+    doctor.add_argument(
+        "-o", dest="output", choices=("table", "json"), default="table", help="how data is printed"
+    )
     doctor.set_defaults(command=_doctor)
 
     hold = word("hold", "Hold this device as it is: nothing new is begun until it is released.")
@@ -93,12 +100,15 @@ def _parser() -> argparse.ArgumentParser:
     lift = word("lift-quarantine", "Let content that failed on this device be tried again.")
     lift.add_argument("digest", help="its digest, or the beginning of it, or `all`; see `status`")
     lift.set_defaults(command=_lift)
-    return parser
+    return made
 
 
 def _listen(word: argparse.ArgumentParser) -> None:
     word.add_argument(
-        "--listen", default="127.0.0.1:8471", metavar="HOST:PORT", help="(default: %(default)s)"
+        "--listen",
+        default="127.0.0.1:8471",
+        metavar="HOST:PORT",
+        help="where to serve (default: %(default)s)",
     )
 
 

@@ -19,6 +19,7 @@ from fleet import sentences
 from fleet.api.reference import render as openapi
 from fleet.health.states import RULES, HealthReason
 from fleet.rollouts.states import ROLLOUT, TARGET, WAVE
+from tests import reference_commands
 from tests.contract.samples import SAMPLES
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,8 @@ def pages() -> dict[Path, str]:
         REFERENCE / "states.md": states(),
         REFERENCE / "rollouts.md": rollouts(),
         REFERENCE / "openapi.json": openapi(),
+        REFERENCE / "skerry.md": f"{GENERATED}\n{reference_commands.operators()}",
+        REFERENCE / "skerry-agent.md": f"{GENERATED}\n{reference_commands.devices()}",
     }
 
 
