@@ -311,7 +311,9 @@ async def test_a_rollout_starts_from_a_plan_and_stops_by_a_word(visit: Visit, st
     async with visit.page("/rollouts/new?bundle=digits:1.5.0&selector=all") as page:
         command = await page.locator(".start code").inner_text()
         await page.fill("#reason", "by hand")
-        await page.click("text=Start: digits:1.5.0 to 14 devices")
+        start = await page.inner_text(".start button.primary")
+        left_out = await page.inner_text("section.plan ul")
+        await page.click(".start button.primary")
         await page.wait_for_url("**/rollouts/r-*")
         rollout = page.url.rpartition("/")[2]
         await page.click("#say-pause summary")
@@ -330,6 +332,8 @@ async def test_a_rollout_starts_from_a_plan_and_stops_by_a_word(visit: Visit, st
     assert command.startswith(
         "skerry rollout start digits:1.5.0 --to all --policy careful --if-plan"
     )
+    assert "Start: digits:1.5.0 to 14 devices" == start
+    assert "failed here before (GOLDEN_MISMATCH)" in left_out
     assert asked
     assert "aborted" == kept.state
     assert [("rollout.abort", "enough"), ("rollout.pause", ""), ("rollout.start", "by hand")] == [

@@ -52,18 +52,19 @@ function morphChildren(old, fresh) {
   while (at) { const next = at.nextSibling; at.remove(); at = next; }
 }
 
-// Looking again: one at a time, and once more if something moved meanwhile.
+// Looking again: one at a time, and once more if something moved meanwhile. Whoever has paused
+// sees nothing move, not even by a look that was under way; unless they ask for it.
 let busy = false, again = false, paused = sessionStorage.getItem("paused") === "1", lastSaid = 0;
 
-async function look() {
-  if (busy) { again = true; return; }
-  if (document.hidden) { again = true; return; }
+async function look(wanted = false) {
+  if (busy || document.hidden) { again = true; return; }
   busy = true; again = false;
   try {
     const answer = await fetch(location.href, { headers: { "skerry-live": "1" }, redirect: "error" });
     if (answer.status === 401) { location.reload(); return; }
-    if (answer.ok) {
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const text = answer.ok && await answer.text();
+    if (text && (wanted || !paused)) {
+      const fresh = new DOMParser().parseFromString(text, "text/html");
       const before = parts.querySelector("[data-say]")?.dataset.say;
       document.title = fresh.title;
       morph(parts, fresh.getElementById("parts"));
@@ -72,7 +73,7 @@ async function look() {
     }
   } catch { /* the stream's silence says it */ }
   busy = false;
-  if (again) look();
+  if (again && !paused) look();
 }
 
 function say(before) {
@@ -88,8 +89,9 @@ const others = new BroadcastChannel("skerry-live");
 
 function heard(moved) {
   heardAt = Date.now();
-  if (!byId("lost").hidden) { byId("lost").hidden = true; document.body.classList.remove("stale"); look(); }
-  else if (moved && !paused) look();
+  const lost = !byId("lost").hidden;
+  if (lost) { byId("lost").hidden = true; document.body.classList.remove("stale"); }
+  if ((lost || moved) && !paused) look();
 }
 
 function listen() {
@@ -136,7 +138,7 @@ document.addEventListener("click", async (event) => {
   if (event.target.closest("[data-update]")) {
     event.target.closest(".stale-chip").hidden = true;
     byId("main").focus();
-    look();
+    look(true);
   }
 });
 

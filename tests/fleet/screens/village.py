@@ -1,6 +1,7 @@
 """A fleet in every state there is, put into a store as if its devices had said so."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter
@@ -170,7 +171,15 @@ def _report(device: str, villager: Villager) -> v1.Reported:
                 last_error=villager.error,
             ),
         ),
+        quarantined=tuple(_quarantined(villager)),
     )
+
+
+def _quarantined(villager: Villager) -> Iterator[v1.Quarantined]:
+    if villager.error is not None:
+        yield v1.Quarantined(
+            digest=villager.wanted.digest, reason=villager.error.reason, since=BEFORE
+        )
 
 
 def _health(device: str, villager: Villager) -> v1.Health:
