@@ -36,6 +36,19 @@ def read(home: Path) -> Page:
     )
 
 
+def acknowledged(store: Path, device: str, ledger: str) -> int:
+    """Return the number up to which the centre has committed a ledger, by its own store.
+
+    Raises:
+        sqlite3.Error: the store can't be read now.
+    """
+    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as found:
+        row = found.execute(
+            "SELECT number FROM acked WHERE device = ? AND ledger = ?", (device, ledger)
+        ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def arrivals(store: Path, device: str, ledger: str) -> list[tuple[int, bytes]]:
     """Return a ledger's events, numbers and bytes, in the order in which the centre kept them.
 

@@ -1,8 +1,9 @@
 """Clients that never stop asking: a thread for each device, and all that they were answered.
 
 A request counts as failed when it is answered with anything but an inference of
-the promised shape, or not at all. Failures carry the time at which they were
-asked: whether nobody could have answered then is for whoever reads them to say.
+the promised shape, or not at all. Failures carry the times at which they were
+asked and failed: whether nobody could have answered then is for whoever reads
+them to say.
 """
 
 import threading
@@ -20,12 +21,21 @@ _APART_S = 0.008
 """Between two requests of one client, and of all: light enough for two cores that do all else."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A request that got no inference: when it was asked, when that was known, and what it got."""
+
+    asked_at: float
+    failed_at: float
+    text: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Heard:
     """What one client was answered since it was last looked at: answers by row."""
 
     answers: Counter[tuple[int, Answer]] = field(default_factory=Counter)
-    failed: list[tuple[float, str]] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
 
     @property
     def answered(self) -> int:
@@ -33,7 +43,7 @@ class Heard:
         return self.answers.total()
 
 
-def check_no_failure(claim: str, name: str, failed: Sequence[tuple[float, str]]) -> None:
+def check_no_failure(claim: str, name: str, failed: Sequence[Failed]) -> None:
     """Check that no request to a device failed.
 
     Raises:
@@ -41,7 +51,7 @@ def check_no_failure(claim: str, name: str, failed: Sequence[tuple[float, str]])
     """
     if failed:
         raise ClaimError(
-            claim, f"{len(failed)} requests to {name} failed, the first with {failed[0][1]}"
+            claim, f"{len(failed)} requests to {name} failed, the first with {failed[0].text}"
         )
 
 
@@ -75,7 +85,7 @@ class Load:
         with self._lock:
             return {name: heard.answered for name, heard in self._heard.items()}
 
-    def failures(self) -> dict[str, list[tuple[float, str]]]:
+    def failures(self) -> dict[str, list[Failed]]:
         """Return the failed requests of each device since they were last taken."""
         with self._lock:
             return {name: list(heard.failed) for name, heard in self._heard.items()}
@@ -97,9 +107,13 @@ class Load:
                 answer = ask(connection, endpoint, row)
             except (AnswerError, OSError, HTTPException) as error:
                 connection.close()  # it opens again by itself
+                failed = Failed(
+                    asked_at=asked_at,
+                    failed_at=self._clock(),
+                    text=f"{type(error).__name__}: {error}",
+                )
                 with self._lock:
-                    text = f"{type(error).__name__}: {error}"
-                    self._heard[name].failed.append((asked_at, text))
+                    self._heard[name].failed.append(failed)
             else:
                 with self._lock:
                     self._heard[name].answers[place, answer] += 1

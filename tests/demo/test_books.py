@@ -9,8 +9,8 @@ import pytest
 
 from fleet.demo.client import Answer
 from fleet.demo.crew import ClaimError, Crew
-from fleet.demo.ledger import arrivals, read
-from fleet.demo.load import Heard
+from fleet.demo.ledger import acknowledged, arrivals, read
+from fleet.demo.load import Failed, Heard
 from fleet.demo.stage import Agent, Options, Stage
 from fleet.demo.steps.cable import Chronicle, check_same, missed
 from fleet.demo.steps.rolling import check_answers
@@ -31,11 +31,15 @@ def written(home: Path, records: dict[int, bytes], *, told: int, ledger: str = "
         database.executemany("INSERT INTO event VALUES (?, ?, ?, ?)", rows)
 
 
-def chronicle(home: Path, *, first: int = 1) -> Chronicle:
+def chronicle(home: Path) -> Chronicle:
     agent = Agent(
         name="porto-1", site="porto", home=home, port=1, python=Path("python"), library="litert"
     )
-    return Chronicle(agent=agent, ledger="l-1", first=first)
+    return Chronicle(agent=agent, ledger="l-1", acked=0)
+
+
+def failed(asked_at: float, text: str, *, until: float | None = None) -> Failed:
+    return Failed(asked_at=asked_at, failed_at=until or asked_at + 0.01, text=text)
 
 
 @pytest.fixture
@@ -117,7 +121,12 @@ def test_the_store_is_read_in_the_order_of_arrival(tmp_path: Path) -> None:
             ("d", "l", 1, b"a"),
         ]
         store.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+        store.execute("CREATE TABLE acked (device TEXT, ledger TEXT, number INT)")
+        store.execute("INSERT INTO acked VALUES ('d', 'l', 2)")
 
+    assert (2, 0) == tuple(
+        acknowledged(tmp_path / "store.db", "d", ledger) for ledger in ("l", "other")
+    )
     assert [(2, b"b"), (1, b"a")] == arrivals(tmp_path / "store.db", "d", "l")
 
 
@@ -156,7 +165,7 @@ def test_an_answer_with_other_values_is_seen(stage: Stage) -> None:
 
 def test_one_failed_request_is_enough(stage: Stage) -> None:
     """Unless somebody else judges that device's failures."""
-    heard = {"porto-1": Heard(failed=[(1.0, "503")])}
+    heard = {"porto-1": Heard(failed=[failed(1.0, "503")])}
 
     with pytest.raises(ClaimError, match="1 requests to porto-1 failed, the first with 503"):
         check_answers(stage, "waves", heard, {"porto-1": ()})
@@ -168,6 +177,9 @@ def test_only_a_dead_device_is_spared(tmp_path: Path) -> None:
     book = chronicle(tmp_path)
     book.dead = [(10.0, 12.0)]
 
-    assert 1 == missed(book, Heard(failed=[(11.0, "refused")]))
-    with pytest.raises(ClaimError, match="a request to porto-1 failed: refused"):
-        missed(book, Heard(failed=[(11.0, "refused"), (13.0, "refused")]))
+    assert 1 == missed(book, Heard(failed=[failed(11.0, "refused")]))
+    assert 1 == missed(book, Heard(failed=[failed(9.0, "cut off", until=10.5)]))
+    assert 1 == missed(book, Heard(failed=[failed(11.5, "cut off", until=12.5)]))
+    for wrong in (failed(13.0, "refused"), failed(9.0, "refused", until=9.5)):
+        with pytest.raises(ClaimError, match="a request to porto-1 failed: refused"):
+            missed(book, Heard(failed=[failed(11.0, "refused"), wrong]))

@@ -104,6 +104,7 @@ class Demo:
         """Return its exit status, and the claims that it says have failed."""
         status = self.process.wait(LIMIT_S)
         self._reader.join(10)
+        print("\n".join(self.lines))  # noqa: T201  # shown where the test fails
         failed = [line[4:].partition(":")[0] for line in self.lines if line.startswith("  ✗ ")]
         assert not [line for line in self.lines if "Traceback" in line or "INTERNAL" in line]
         return status, failed

@@ -42,7 +42,11 @@ from models.keys import admit, load_public
 from models.layout import Layout
 from tests.conformance.peer import Peer
 
-pytestmark = [pytest.mark.slow, pytest.mark.real("mosquitto", "skopeo", "tflite")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.real("mosquitto", "skopeo", "tflite"),
+    pytest.mark.timeout(300),
+]
 
 SKERRY = Path(sys.executable).with_name("skerry")
 STEPS = (

@@ -7,24 +7,28 @@ two books kept apart: the device's ledger, copied while it was alone, and the
 centre's store.
 
 Requests to the killed device while it was dead can't be answered; they are
-counted apart, and each must fall into a time when we had killed it.
+counted apart, and each must have been under way in a time when we had killed it.
 """
 
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 from agent.wire import codec, v1
 from fleet.demo.crew import ClaimError, offspring
-from fleet.demo.ledger import Page, arrivals, read
+from fleet.demo.ledger import Page, acknowledged, arrivals, read
 from fleet.demo.load import Heard
 from fleet.demo.stage import Agent, Stage
 from fleet.demo.steps.rolling import answers_of, check_answers, enough, events_of
 from fleet.demo.steps.setting import GOOD, open_centre, start_agent
 from fleet.demo.wait import until
+
+Found = TypeVar("Found")
 
 _CLAIM = "cable"
 _RECORDS = 200
@@ -34,20 +38,19 @@ _BEFORE_DEATH = 60
 _AT_ONCE = 5  # pairs of hold and release between two looks
 _WORKER = "agent.workers.child"
 _SOON_S = 0.02
-_GRACE_S = 0.25
-"""A request that is under way when we kill was asked some time before."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Chronicle:
     """What a device's ledger was seen to hold, and when its agent or worker was dead.
 
-    `first` is the lowest number that waited when the cable was cut.
+    `acked` is what the centre had committed when the cable was cut: its word may still have
+    been on the way then, and anything beyond it must wait.
     """
 
     agent: Agent
     ledger: str
-    first: int
+    acked: int
     records: dict[int, bytes] = field(default_factory=dict)
     dead: list[tuple[float, float]] = field(default_factory=list)
 
@@ -71,7 +74,7 @@ class Chronicle:
     async def death(self) -> AsyncIterator[None]:
         """Note the time within as one in which we had killed it, or a part of it."""
         loop = asyncio.get_running_loop()
-        began = loop.time() - _GRACE_S
+        began = loop.time()
         yield
         self.dead.append((began, loop.time()))
 
@@ -82,16 +85,17 @@ async def cable(stage: Stage) -> str:
     agent = stage.agents[0]
     cut = loop.time()
     await stage.crew.kill("centre")
-    page = await _read(agent)
-    chronicle = Chronicle(agent=agent, ledger=page.ledger, first=page.told + 1 - len(page.waiting))
+    ledger = (await _read(agent)).ledger
+    acked = await _from_store(acknowledged, stage, agent, ledger)
+    chronicle = Chronicle(agent=agent, ledger=ledger, acked=acked)
     alone_s = await _live_alone(stage, chronicle)
     page = await chronicle.look()
-    if page.told - len(page.waiting) + 1 != chronicle.first:
+    if _gone(page) > chronicle.acked:
         raise ClaimError(_CLAIM, f"{agent.name} forgot records that nobody had acknowledged")
     waiting = len(page.waiting)
     away_s = loop.time() - cut
     await open_centre(stage, _CLAIM)
-    early = await _replay(stage, chronicle)
+    early = await _replay(stage, chronicle, start=_gone(page))
     arrived = await _compare(stage, chronicle)
     await enough(stage, _CLAIM, [each.name for each in stage.agents])
     heard = stage.load.take()
@@ -158,16 +162,16 @@ async def _hold_and_release(stage: Stage, chronicle: Chronicle, enough_records: 
     raise ClaimError(_CLAIM, f"holding and releasing left fewer than {enough_records} records")
 
 
-async def _replay(stage: Stage, chronicle: Chronicle) -> int:
+async def _replay(stage: Stage, chronicle: Chronicle, *, start: int) -> int:
     """Let the outbox be told, and kill its agent in the middle of it; wait until it is empty.
+
+    `start` is the last record that was gone from it before.
 
     Returns how many records were acknowledged when it was killed.
     """
-    start = chronicle.first - 1
 
     async def under_way() -> int | None:
-        page = await chronicle.look()
-        gone = page.told - len(page.waiting)
+        gone = _gone(await chronicle.look())
         return gone - start if gone > start else None
 
     early = await until(stage, _CLAIM, under_way, "nothing was acknowledged", every_s=_SOON_S)
@@ -182,11 +186,10 @@ async def _replay(stage: Stage, chronicle: Chronicle) -> int:
     async def empty() -> bool | None:
         """Only what the centre has acknowledged may be gone: so look at the ledger first."""
         page = await chronicle.look()
-        gone = page.told - len(page.waiting)
         where = (chronicle.agent, chronicle.ledger)
         _, acked = await events_of(stage, _CLAIM, *where, beyond=page.told)
-        if gone > acked:
-            raise ClaimError(_CLAIM, f"record {gone} is gone; acknowledged are {acked}")
+        if _gone(page) > acked:
+            raise ClaimError(_CLAIM, f"record {_gone(page)} is gone; acknowledged are {acked}")
         return (not page.waiting and acked == page.told) or None
 
     await until(stage, _CLAIM, empty, f"{chronicle.agent.name} could not tell all it had to")
@@ -200,12 +203,13 @@ async def _compare(stage: Stage, chronicle: Chronicle) -> int:
         ClaimError: something was lost, came twice, in another order, or as something else.
     """
     before = (await chronicle.look()).told
-    told, _ = await events_of(stage, _CLAIM, chronicle.agent, chronicle.ledger)
-    device, store = stage.ids[chronicle.agent.name], stage.centre_home / "store.db"
-    try:
-        arrived = await asyncio.to_thread(arrivals, store, device, chronicle.ledger)
-    except sqlite3.Error as error:
-        raise ClaimError(_CLAIM, f"the centre's store can't be read: {error}") from error
+
+    async def told_by_now() -> list[dict[str, Any]] | None:
+        found, acked = await events_of(stage, _CLAIM, chronicle.agent, chronicle.ledger)
+        return found if acked >= before else None
+
+    told = await until(stage, _CLAIM, told_by_now, f"record {before} did not arrive")
+    arrived = await _from_store(arrivals, stage, chronicle.agent, chronicle.ledger)
     after = (await chronicle.look()).told
     for numbers in ([event["number"] for event in told], [number for number, _ in arrived]):
         check_same(numbers, at_least=before, at_most=after)
@@ -214,6 +218,21 @@ async def _compare(stage: Stage, chronicle: Chronicle) -> int:
         if number in stored and stored[number] != body:
             raise ClaimError(_CLAIM, f"record {number} is another one in the store")
     return len(arrived)
+
+
+def _gone(page: Page) -> int:
+    """Return the highest number that waits no more: the outbox goes from its front."""
+    return page.told - len(page.waiting)
+
+
+async def _from_store(
+    look: Callable[[Path, str, str], Found], stage: Stage, agent: Agent, ledger: str
+) -> Found:
+    store, device = stage.centre_home / "store.db", stage.ids[agent.name]
+    try:
+        return await asyncio.to_thread(look, store, device, ledger)
+    except sqlite3.Error as error:
+        raise ClaimError(_CLAIM, f"the centre's store can't be read: {error}") from error
 
 
 async def _read(agent: Agent) -> Page:
@@ -246,11 +265,13 @@ def missed(chronicle: Chronicle, heard: Heard) -> int:
     """Count the requests to the killed device that nobody could answer.
 
     Raises:
-        ClaimError: one of them was asked while nothing was dead, or was answered wrongly.
+        ClaimError: one of them was asked and failed while nothing was dead.
     """
-    for asked_at, text in heard.failed:
-        if not any(began <= asked_at <= ended for began, ended in chronicle.dead):
-            raise ClaimError(_CLAIM, f"a request to {chronicle.agent.name} failed: {text}")
+    for each in heard.failed:
+        if not any(
+            began <= each.failed_at and each.asked_at <= ended for began, ended in chronicle.dead
+        ):
+            raise ClaimError(_CLAIM, f"a request to {chronicle.agent.name} failed: {each.text}")
     return len(heard.failed)
 
 
