@@ -106,6 +106,15 @@ class Layout:
         """Say whether a blob is there. It was verified when it came; `read` looks again."""
         return self.blob_path(digest).is_file()
 
+    def has_whole(self, digest: Digest) -> bool:
+        """Say whether a blob is there and still what its digest names: all of it is read."""
+        try:
+            for _ in _verified(self.blob_path(digest), digest):
+                pass
+        except (FileNotFoundError, CorruptError):
+            return False
+        return True
+
     def size_bytes(self, digest: Digest) -> int:
         """Return a blob's size.
 

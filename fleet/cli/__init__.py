@@ -35,6 +35,7 @@ WORDS = {
     "demo": Word("fleet.cli.demo", "demo", "show the main job on this machine"),
     "trust": Word("fleet.cli.trust", "fleet", "keys and certificates of a fleet"),
     "up": Word("fleet.cli.up", "fleet", "run the centre"),
+    "doctor": Word("fleet.cli.doctor", "fleet", "what is wrong with a centre, and what to do"),
     "token": Word("fleet.cli.token", "fleet", "tokens with which devices join"),
     "fleet": Word("fleet.cli.fleet", "fleet", "the whole fleet at one look"),
     "device": Word("fleet.cli.device", "fleet", "devices: list, show, read logs, set"),

@@ -148,11 +148,11 @@ class _Publishing:
         self._recording = asyncio.Lock()
 
     async def head_blob(self, request: Request, digest: str) -> Response:
-        """Say whether a blob is here, so that it needn't be sent."""
+        """Say whether a blob is here, whole, so that it needn't be sent; one that rotted must."""
         if await self._authorise(request) is None:
             return unauthorised()
         try:
-            there = await asyncio.to_thread(self._layout.has, _digest(digest))
+            there = await asyncio.to_thread(self._layout.has_whole, _digest(digest))
         except AnswerError as error:
             return error.answer
         return Response(status_code=200 if there else 404)
@@ -207,7 +207,7 @@ async def _ingest(
     layout: Layout, digest: Digest, request: Request, stall_limit_s: float
 ) -> Response:
     size_bytes = _announced(request)
-    if await asyncio.to_thread(layout.has, digest):
+    if await asyncio.to_thread(layout.has_whole, digest):
         return Response(status_code=200)
     free_bytes = (await asyncio.to_thread(shutil.disk_usage, layout.path)).free
     if free_bytes - size_bytes < RESERVE_BYTES:

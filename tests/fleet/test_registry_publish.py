@@ -81,6 +81,21 @@ async def test_a_blob_is_stored_once(registry: Served) -> None:
     assert nothing_left(registry.layout)
 
 
+async def test_a_blob_that_rotted_is_sent_again(registry: Served, signed: Signed) -> None:
+    """What is there and something else counts as absent: publishing once more mends it."""
+    await publish(registry, signed)
+    digest = signed.blobs[0]
+    path = registry.layout.blob_path(digest)
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(b"rotten")
+    assert (await registry.client.head(f"/api/v1/blobs/{digest}")).status_code == 404
+    assert (await publish(registry, signed)).status_code == 201
+
+    assert whole == path.read_bytes()
+    assert bundle.verify(registry.layout, signed.bundle.digest, [signed.public]) == signed.bundle
+
+
 async def test_bytes_that_are_not_the_digest_s_are_not_kept(registry: Served) -> None:
     """422, and neither the blob nor a piece of it stays."""
     digest = digest_of(b"content")
