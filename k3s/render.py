@@ -47,13 +47,19 @@ _JOIN = (
 )
 
 
-def render(site: SiteConfig) -> tuple[Object, ...]:
-    """Return all objects of a site, in the order in which they can be applied."""
+def render(site: SiteConfig, token: str | None = None) -> tuple[Object, ...]:
+    """Return all objects of a site, in the order in which they can be applied.
+
+    Args:
+        site: what differs between sites.
+        token: the join token; None: the Secret that `site.join_token` names is there already.
+    """
     config = _config_map(site)
     return (
         _namespace(site),
         _service_account(site),
         *_access(site),
+        *(() if token is None else (_secret(site, token),)),
         config,
         _daemon_set(site, config),
     )
@@ -142,6 +148,11 @@ def _role(site: SiteConfig, name: str, namespace: str, rules: list[Json]) -> Ite
 def _config_map(site: SiteConfig) -> Object:
     settings: dict[str, Json] = {"CENTRE_URL": site.centre_url, "SITE": site.site}
     return _object("ConfigMap", "v1", NAME, site.namespace, {"data": settings})
+
+
+def _secret(site: SiteConfig, token: str) -> Object:
+    body: dict[str, Json] = {"type": "Opaque", "stringData": {site.join_token.key: token}}
+    return _object("Secret", "v1", site.join_token.name, site.namespace, body)
 
 
 def _daemon_set(site: SiteConfig, config: Object) -> Object:

@@ -27,7 +27,7 @@ _VERBS = frozenset({"get", "list", "watch", "create", "update", "patch", "delete
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretKey:
-    """A key of a Secret that the site's owner makes. Its value is never rendered."""
+    """A key of a Secret that is in the cluster, or comes with the site (`render`)."""
 
     name: str
     key: str = "token"

@@ -1,13 +1,23 @@
-"""`skerry site render`: what a K3s site's cluster gets, as YAML for `kubectl apply -f -`."""
+"""`skerry site join`: all that a K3s site needs to join, with its token, as YAML.
 
+Nothing is applied to a cluster here. Without `--out` the YAML, and the token in it,
+goes to stdout: into `kubectl apply -f -`, say.
+"""
+
+import os
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from fleet.cli.options import CentreOptions, at_centre
 from fleet.cli.screen import CommandError, ExitCode, note
+from fleet.cli.token import new_token
 from k3s.render import STATE_USER, render, to_yaml
 from k3s.values import Grant, Rule, SecretKey, SiteConfig
+from models import durable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Sites: what a cluster gets.")
 
@@ -17,15 +27,28 @@ def site() -> None:
     """Sites: what a cluster gets."""
 
 
-@app.command(name="render")
-def render_site(  # one option each: what differs between sites
+@app.command()
+@at_centre
+def join(  # one option each: what differs between sites
+    centre: CentreOptions,
     name: Annotated[str, typer.Argument(help="The site's name.")],
     *,
-    centre: Annotated[str, typer.Option(help="The centre's https URL, where devices join.")],
-    image: Annotated[str, typer.Option(help="The agent's image, with a version or digest.")],
-    token_secret: Annotated[
-        str, typer.Option(help="The Secret that holds the join token, as NAME or NAME/KEY.")
+    url: Annotated[
+        str, typer.Option(help="The https URL at which the site's nodes reach the centre.")
     ],
+    image: Annotated[str, typer.Option(help="The agent's image, with a version or digest.")],
+    nodes: Annotated[int, typer.Option(min=1, help="How many nodes may join.")] = 1,
+    valid: Annotated[str, typer.Option(help="For how long they may: 30m, 24h, 7d.")] = "24h",
+    token_secret: Annotated[
+        str | None,
+        typer.Option(
+            help="A Secret of the cluster that holds the join token, as NAME or NAME/KEY; by "
+            "default one is made and comes with the rest.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write, for its owner alone; else stdout.")
+    ] = None,
     namespace: Annotated[str, typer.Option(help="Where the agents run.")] = "skerry",
     node: Annotated[
         list[str] | None,
@@ -53,12 +76,12 @@ def render_site(  # one option each: what differs between sites
         ),
     ] = None,
 ) -> None:
-    """Write a site's namespace, accounts, rights, settings and DaemonSet as YAML."""
-    secret, _, key = token_secret.partition("/")
+    """Write all that a K3s site needs to join, as YAML: kubectl apply -f, or K3s's own folder."""
+    secret, _, key = (token_secret or "skerry-join").partition("/")
     try:
         config = SiteConfig(
             site=name,
-            centre_url=centre,
+            centre_url=url,
             image=image,
             join_token=SecretKey(name=secret, key=key or "token"),
             namespace=namespace,
@@ -71,18 +94,49 @@ def render_site(  # one option each: what differs between sites
         )
     except ValueError as error:
         raise CommandError(
-            f"the site {name!r} can't be rendered",
+            f"the site {name!r} can't be written",
             f"USAGE: {error}",
-            "see: skerry site render --help",
+            "see: skerry site join --help",
             ExitCode.USAGE,
         ) from error
-    sys.stdout.write(to_yaml(render(config)))
+    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+        raise _not_there(out, "no file can be made there")  # before a token is made for it
+    made = None if token_secret else new_token(centre, uses=nodes, valid=valid, site=name)
+    text = to_yaml(render(config, None if made is None else made["token"]))
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        try:
+            durable.write(out, text.encode(), mode=0o600)
+        except OSError as error:
+            raise _not_there(out, f"{error.strerror}; the token made for it ends unused") from error
+    _tell(config, made, out)
+
+
+def _not_there(out: Path, why: str) -> CommandError:
+    next_step = "name another place: --out FILE"
+    return CommandError(f"{out} can't be written", f"OUT: {why}", next_step, ExitCode.NOT_ALLOWED)
+
+
+def _tell(config: SiteConfig, made: Mapping[str, Any] | None, out: Path | None) -> None:
+    """Say what is left to do by hand."""
     folder = f"install -d -m 0700 -o {STATE_USER} -g {STATE_USER} {config.state_path}"
     note(f"on each node, once, as root: {folder}")
-    note(
-        f"the token: kubectl -n {namespace} create secret generic {secret} "
-        f"--from-literal={config.join_token.key}=TOKEN"
-    )
+    token = config.join_token
+    if made is None:
+        note(
+            f"the token: kubectl -n {config.namespace} create secret generic {token.name} "
+            f"--from-literal={token.key}=TOKEN"
+        )
+    else:
+        uses = made["uses_limit"]
+        who = "1 node" if uses == 1 else f"{uses} nodes"
+        note(f"it holds a join token: {who} may join with it until {made['expires_at']}")
+    if out is not None:
+        note(f"then: kubectl apply -f {out}, or copy it to {_AUTO_DEPLOY} on a K3s server")
+
+
+_AUTO_DEPLOY = "/var/lib/rancher/k3s/server/manifests/"
 
 
 def _pairs(written: list[str] | None) -> dict[str, str]:

@@ -62,7 +62,7 @@ def test_the_image_is_made_of_three_rooms_and_two_locks() -> None:
 
 
 def test_the_image_runs_as_the_user_that_owns_a_sites_folders() -> None:
-    """What `skerry site render` makes ready, the image can write."""
+    """What `skerry site join` makes ready, the image can write."""
     assert f"USER {STATE_USER}:{STATE_USER}" in instructions()
     assert any(f"-o {STATE_USER} -g {STATE_USER}" in line for line in instructions())
 

@@ -1,4 +1,4 @@
-"""`skerry site render` writes what `kubectl` reads, and says in three lines what is wrong."""
+"""`skerry site join` writes what `kubectl` reads, and says in three lines what is wrong."""
 
 import pytest
 import yaml
@@ -9,9 +9,9 @@ from k3s.values import Grant, Rule, SecretKey, SiteConfig
 
 LEAST = [
     "site",
-    "render",
+    "join",
     "porto",
-    "--centre",
+    "--url",
     "https://centre.example:8443",
     "--image",
     "registry.example/skerry-agent:0.1.0",
