@@ -63,8 +63,11 @@ class Link(Protocol):
     async def next_event(self) -> LinkEvent:
         """Wait for what happens next, in order."""
 
-    async def publish(self, kind: Kind, payload: bytes) -> None:
+    async def publish(self, kind: Kind, payload: bytes) -> bool:
         """Give a message to the broker, and return when it has it (health: QoS 0). Not idempotent.
+
+        Returns whether anybody is subscribed to it, as far as the broker says: MQTT 5's
+        «no matching subscribers» is False, and one that says nothing of it counts as True.
 
         Raises:
             LinkDownError: not connected, or the connection broke meanwhile.

@@ -18,11 +18,15 @@ from agent.wire.topics import DEVICE_READS, RETAINED, Kind, Topic
 
 
 class MemoryBroker:
-    """Retained messages, wills and sessions, as in MQTT 5. `log` is all that devices published."""
+    """Retained messages, wills and sessions, as in MQTT 5. `log` is all that devices published.
+
+    Nobody is subscribed to what devices say while `centre_listens` is False.
+    """
 
     def __init__(self) -> None:
         self.retained: dict[str, bytes] = {}
         self.log: list[tuple[str, bytes]] = []
+        self.centre_listens = True
         self.open = asyncio.Event()
         self.open.set()
         self._links: dict[str, MemoryLink] = {}
@@ -97,7 +101,7 @@ class MemoryLink:
         """Wait for what happens next."""
         return await self._events.get()
 
-    async def publish(self, kind: Kind, payload: bytes) -> None:
+    async def publish(self, kind: Kind, payload: bytes) -> bool:
         """Give a message to the broker; see the port."""
         if self._will is None:
             raise LinkDownError("not connected")
@@ -105,6 +109,7 @@ class MemoryLink:
             raise LinkRefusedError(f"{len(payload)} bytes")
         self._broker.take(self._topics[kind], payload, retain=kind in RETAINED)
         await asyncio.sleep(0)
+        return self._broker.centre_listens
 
     async def close(self, death: bytes) -> None:
         """Say the death and disconnect."""

@@ -17,7 +17,7 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from paho.mqtt import client as paho
@@ -51,6 +51,7 @@ _CONNECT_LIMIT_S = 10.0
 _LASTED_S = 30.0
 """A connection that stood this long was a good one: the next wait is a short one."""
 _GOODBYE_LIMIT_S = 2.0
+_NO_MATCHING_SUBSCRIBERS = 0x10  # MQTT 5.0, 3.4.2.1
 
 _log = structlog.get_logger()
 
@@ -134,12 +135,12 @@ class MqttLink:
         """Wait for what happens next."""
         return await self._events.get()
 
-    async def publish(self, kind: Kind, payload: bytes) -> None:
+    async def publish(self, kind: Kind, payload: bytes) -> bool:
         """Give a message to the broker; see the port."""
         if self._connection is None:
             raise LinkDownError("not connected")
         qos = 0 if kind is Kind.HEALTH else 1
-        await self._connection.publish(
+        return await self._connection.publish(
             self._topics[kind], payload, qos=qos, retain=kind in RETAINED
         )
 
@@ -184,7 +185,7 @@ class _Connection:
         self._socket: SocketLike | None = None
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._granted: asyncio.Future[None] = self._loop.create_future()
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._waiting: dict[int, asyncio.Future[bool]] = {}
         self._slots = asyncio.Semaphore(_INFLIGHT)
         self._limit_bytes = PACKET_LIMIT_BYTES
         self._client = client = paho.Client(
@@ -252,8 +253,8 @@ class _Connection:
             raise LinkDownError(paho.error_string(code))
         await self._within(self._expect(mid))
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
-        """Send a message; with QoS 1 wait for the broker's PUBACK.
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> bool:
+        """Send a message; with QoS 1 wait for the broker's PUBACK: whether anybody hears it.
 
         Raises:
             LinkDownError: the connection broke.
@@ -267,11 +268,12 @@ class _Connection:
             sent = self._client.publish(topic, payload, qos=qos, retain=retain)
             if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 raise LinkDownError(paho.error_string(sent.rc))
-            if qos:
-                try:
-                    await self._expect(sent.mid)
-                finally:
-                    self._waiting.pop(sent.mid, None)
+            if not qos:
+                return True
+            try:
+                return await self._expect(sent.mid)
+            finally:
+                self._waiting.pop(sent.mid, None)
 
     async def stand(self) -> str:
         """Keep the connection alive until it ends; return why it did."""
@@ -297,10 +299,10 @@ class _Connection:
         self._client.on_disconnect = None
         self._client._reset_sockets()  # noqa: SLF001  # the only door to closing without a goodbye
 
-    def _expect(self, mid: int) -> asyncio.Future[None]:
+    def _expect(self, mid: int) -> asyncio.Future[bool]:
         return self._waiting.setdefault(mid, self._loop.create_future())
 
-    async def _within(self, answer: asyncio.Future[None]) -> None:
+    async def _within(self, answer: asyncio.Future[Any]) -> None:
         """Wait for an answer of the broker while keeping the connection alive."""
         try:
             async with asyncio.timeout(_CONNECT_LIMIT_S):
@@ -331,7 +333,8 @@ class _Connection:
         self._unwatch()
         if not self._ended.done():
             self._ended.set_result(why)
-        for waiting in [self._granted, *self._waiting.values()]:
+        awaited: list[asyncio.Future[Any]] = [self._granted, *self._waiting.values()]
+        for waiting in awaited:
             if not waiting.done():
                 waiting.set_exception(LinkDownError(why))
                 waiting.exception()  # seen: nobody may be waiting
@@ -382,19 +385,20 @@ class _Connection:
         codes: list[ReasonCode],
         _properties: object,
     ) -> None:
-        self._answer(mid, next((code for code in codes if code.is_failure), None))
+        self._answer(mid, next((code for code in codes if code.is_failure), None), heard=True)
 
     def _on_publish(
         self, _client: paho.Client, _user: object, mid: int, code: ReasonCode, _properties: object
     ) -> None:
-        self._answer(mid, code if code.is_failure else None)
+        heard = code.value != _NO_MATCHING_SUBSCRIBERS
+        self._answer(mid, code if code.is_failure else None, heard=heard)
 
-    def _answer(self, mid: int, failure: ReasonCode | None) -> None:
+    def _answer(self, mid: int, failure: ReasonCode | None, *, heard: bool) -> None:
         waiting = self._waiting.get(mid)
         if waiting is None or waiting.done():
             return
         if failure is None:
-            waiting.set_result(None)
+            waiting.set_result(heard)
         else:
             waiting.set_exception(LinkRefusedError(str(failure)))
             waiting.exception()

@@ -91,7 +91,7 @@ async def test_health_waits_in_order_while_there_is_no_connection(ledger: Ledger
 class Deaf(MemoryLink):
     """A link whose broker takes nothing."""
 
-    async def publish(self, kind: Kind, payload: bytes) -> None:
+    async def publish(self, kind: Kind, payload: bytes) -> bool:
         raise LinkRefusedError(f"{kind} of {len(payload)} bytes")
 
 

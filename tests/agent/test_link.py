@@ -10,6 +10,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -52,6 +53,7 @@ class World(Protocol):
     async def heard(self, kind: Kind, payload: bytes) -> None: ...
     async def cut(self) -> None: ...
     async def retained(self, kind: Kind) -> bytes: ...
+    async def listen(self, *, to_all: bool) -> None: ...
 
 
 class MemoryWorld:
@@ -74,6 +76,9 @@ class MemoryWorld:
     async def retained(self, kind: Kind) -> bytes:
         return self.broker.retained[topic(kind)]
 
+    async def listen(self, *, to_all: bool) -> None:
+        self.broker.centre_listens = to_all
+
 
 class RealWorld:
     """Mosquitto, behind a relay that can be cut, with a listener of its own for the centre."""
@@ -88,6 +93,18 @@ class RealWorld:
         self._centre.connect("127.0.0.1", centre_port)
         self._centre.subscribe("skerry/v1/f/+/#", qos=1)
         self._centre.loop_start()
+
+    async def listen(self, *, to_all: bool) -> None:
+        """Subscribe to what devices say, or to nothing; return when the broker has granted it."""
+        done = threading.Event()
+        everything = "skerry/v1/f/+/#"
+        if to_all:
+            self._centre.on_subscribe = lambda *_: done.set()
+            self._centre.subscribe(everything, qos=1)
+        else:
+            self._centre.on_unsubscribe = lambda *_: done.set()
+            self._centre.unsubscribe(everything)
+        assert await asyncio.to_thread(done.wait, 10)
 
     async def open(self) -> None:
         self._relay = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
@@ -358,6 +375,19 @@ async def test_publishing_reaches_the_centre(world: World) -> None:
         for kind in (Kind.REPORTED, Kind.EVENT, Kind.HEALTH, Kind.RESULT):
             await link.publish(kind, b"said " + kind.encode())
             await world.heard(kind, b"said " + kind.encode())
+
+
+async def test_what_nobody_hears_is_said_to_be_that(world: World) -> None:
+    """A broker that knows of no subscriber says so: its receipt alone is worth nothing."""
+    link = world.link()
+    async with running(link):
+        await expect(link, Connected)
+        assert await link.publish(Kind.EVENT, b"heard")
+        await world.listen(to_all=False)
+        assert not await link.publish(Kind.EVENT, b"into the wind")
+        await world.listen(to_all=True)
+        assert await link.publish(Kind.EVENT, b"heard again")
+        await world.heard(Kind.EVENT, b"heard again")
 
 
 async def test_many_at_once(world: World) -> None:
