@@ -18,6 +18,7 @@ What the pod may do, and why not less:
   that boots without a network must serve.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -151,7 +152,9 @@ def _config_map(site: SiteConfig) -> Object:
 
 
 def _secret(site: SiteConfig, token: str) -> Object:
-    body: dict[str, Json] = {"type": "Opaque", "stringData": {site.join_token.key: token}}
+    # Not `stringData`: the cluster never keeps that, so every apply would find it changed.
+    written = base64.b64encode(token.encode()).decode()
+    body: dict[str, Json] = {"type": "Opaque", "data": {site.join_token.key: written}}
     return _object("Secret", "v1", site.join_token.name, site.namespace, body)
 
 
@@ -280,12 +283,25 @@ def _resources(site: SiteConfig, accelerators: Mapping[str, int]) -> Json:
     numbers: dict[str, Json] = {name: str(number) for name, number in accelerators.items()}
     return {
         "requests": {
-            "cpu": f"{site.cpu_request_millis}m",
-            "memory": f"{site.memory_request_mib}Mi",
+            "cpu": _cpu(site.cpu_request_millis),
+            "memory": _memory(site.memory_request_mib),
             **numbers,
         },
-        "limits": {"memory": f"{site.memory_limit_mib}Mi", **numbers},
+        "limits": {"memory": _memory(site.memory_limit_mib), **numbers},
     }
+
+
+def _cpu(millis: int) -> str:
+    """Return a quantity as the cluster writes it: written otherwise, it would look changed."""
+    return f"{millis}m" if millis % 1000 else str(millis // 1000)
+
+
+def _memory(mib: int) -> str:
+    """Return a quantity as the cluster writes it: in the largest unit that leaves it whole."""
+    units = ["Mi", "Gi", "Ti"]
+    while mib % 1024 == 0 and len(units) > 1:
+        mib, units = mib // 1024, units[1:]
+    return f"{mib}{units[0]}"
 
 
 def _mounts() -> list[Json]:

@@ -1,5 +1,6 @@
 """What a site's cluster gets: exact bytes, Kubernetes' own types, no right that was not granted."""
 
+import base64
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
@@ -159,6 +160,41 @@ def test_the_token_is_only_named(name: str) -> None:
     assert token["valueFrom"]["secretKeyRef"]["optional"] is True
     assert "TOKEN" not in json.dumps([each["command"] for each in pod["initContainers"]])
     assert "env" not in pod["containers"][0]
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_a_token_that_comes_along_is_in_the_secret_alone(name: str) -> None:
+    """One more object, which the pod's join reads; all others are the same bytes."""
+    objects = render(SITES[name], "sk1.secret")
+    [secret] = of_kind(objects, "Secret")
+    wanted = SITES[name].join_token
+
+    assert wanted.name == secret["metadata"]["name"]
+    assert b"sk1.secret" == base64.b64decode(secret["data"][wanted.key])
+    assert render(SITES[name]) == tuple(each for each in objects if each["kind"] != "Secret")
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ({"memory_limit_mib": 1536}, "1536Mi"),
+        ({"memory_limit_mib": 1024}, "1Gi"),
+        ({"memory_limit_mib": 3 << 10}, "3Gi"),
+        ({"memory_limit_mib": 1 << 20}, "1Ti"),
+        ({"memory_limit_mib": 512}, "512Mi"),
+        ({"cpu_request_millis": 1500}, "1500m"),
+        ({"cpu_request_millis": 2000}, "2"),
+    ],
+)
+def test_quantities_are_written_as_the_cluster_writes_them(
+    said: dict[str, int], written: str
+) -> None:
+    """Otherwise `kubectl apply` would find a change each time."""
+    [agent] = pod_of(dataclasses.replace(PLAIN, **said))["containers"]  # type: ignore[arg-type]
+    [name] = said
+    part, what = ("limits", "memory") if name == "memory_limit_mib" else ("requests", "cpu")
+
+    assert written == agent["resources"][part][what]
 
 
 def test_without_a_grant_there_is_no_right_and_no_api_token() -> None:
