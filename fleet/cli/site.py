@@ -5,6 +5,7 @@ goes to stdout: into `kubectl apply -f -`, say.
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,11 @@ def join(  # one option each: what differs between sites
     name: Annotated[str, typer.Argument(help="The site's name.")],
     *,
     url: Annotated[
-        str, typer.Option(help="The https URL at which the site's nodes reach the centre.")
+        str,
+        typer.Option(
+            help="The https URL at which the site's nodes reach the centre; whom this command "
+            "itself asks is --centre.",
+        ),
     ],
     image: Annotated[str, typer.Option(help="The agent's image, with a version or digest.")],
     nodes: Annotated[int, typer.Option(min=1, help="How many nodes may join.")] = 1,
@@ -42,12 +47,15 @@ def join(  # one option each: what differs between sites
     token_secret: Annotated[
         str | None,
         typer.Option(
-            help="A Secret of the cluster that holds the join token, as NAME or NAME/KEY; by "
-            "default one is made and comes with the rest.",
+            help="Write no token: a Secret of the cluster holds it, as NAME or NAME/KEY; by "
+            "default a token is made and comes with the rest.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write, for its owner alone; else stdout.")
+        Path | None,
+        typer.Option(
+            help="The file to write, for its owner alone; else stdout, and the token with it."
+        ),
     ] = None,
     namespace: Annotated[str, typer.Option(help="Where the agents run.")] = "skerry",
     node: Annotated[
@@ -99,41 +107,49 @@ def join(  # one option each: what differs between sites
             "see: skerry site join --help",
             ExitCode.USAGE,
         ) from error
-    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
-        raise _not_there(out, "no file can be made there")  # before a token is made for it
+    if out is not None and not _can_be_made(out):  # before a token is made for it
+        raise _not_written(out, "no file can be made there")
     made = None if token_secret else new_token(centre, uses=nodes, valid=valid, site=name)
-    text = to_yaml(render(config, None if made is None else made["token"]))
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        try:
-            durable.write(out, text.encode(), mode=0o600)
-        except OSError as error:
-            raise _not_there(out, f"{error.strerror}; the token made for it ends unused") from error
-    _tell(config, made, out)
-
-
-def _not_there(out: Path, why: str) -> CommandError:
-    next_step = "name another place: --out FILE"
-    return CommandError(f"{out} can't be written", f"OUT: {why}", next_step, ExitCode.NOT_ALLOWED)
-
-
-def _tell(config: SiteConfig, made: Mapping[str, Any] | None, out: Path | None) -> None:
-    """Say what is left to do by hand."""
-    folder = f"install -d -m 0700 -o {STATE_USER} -g {STATE_USER} {config.state_path}"
-    note(f"on each node, once, as root: {folder}")
-    token = config.join_token
-    if made is None:
-        note(
-            f"the token: kubectl -n {config.namespace} create secret generic {token.name} "
-            f"--from-literal={token.key}=TOKEN"
-        )
-    else:
-        uses = made["uses_limit"]
-        who = "1 node" if uses == 1 else f"{uses} nodes"
+    _write(out, to_yaml(render(config, None if made is None else made["token"])), made)
+    note(
+        f"on each node, once, as root: "
+        f"install -d -m 0700 -o {STATE_USER} -g {STATE_USER} {config.state_path}"
+    )
+    if made is not None:
+        who = "1 node" if nodes == 1 else f"{nodes} nodes"
         note(f"it holds a join token: {who} may join with it until {made['expires_at']}")
     if out is not None:
-        note(f"then: kubectl apply -f {out}, or copy it to {_AUTO_DEPLOY} on a K3s server")
+        path = shlex.quote(str(out))
+        note(f"then: kubectl apply -f {path}, or copy it to {_AUTO_DEPLOY} on a K3s server")
+    if made is None:
+        create = ["skerry", "token", "create", f"--uses={nodes}", f"--valid={valid}"]
+        note(
+            f"then the token: {shlex.join([*create, f'--site={name}', *centre.typed()])} | "
+            f"kubectl -n {namespace} create secret generic {config.join_token.name} "
+            f"--from-file={config.join_token.key}=/dev/stdin"
+        )
+
+
+def _can_be_made(out: Path) -> bool:
+    """Whether a file can take this place: a device, pipe or folder is not replaced by one."""
+    return (out.is_file() or not out.exists()) and os.access(out.parent, os.W_OK)
+
+
+def _write(out: Path | None, text: str, made: Mapping[str, Any] | None) -> None:
+    try:
+        if out is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            durable.write(out, text.encode(), mode=0o600)
+    except OSError as error:
+        unused = "" if made is None else f"; its token stays unused until {made['expires_at']}"
+        raise _not_written(out or "stdout", f"{error.strerror}{unused}") from error
+
+
+def _not_written(out: Path | str, why: str) -> CommandError:
+    next_step = "name another place: --out FILE"
+    return CommandError(f"{out} can't be written", f"OUT: {why}", next_step, ExitCode.NOT_ALLOWED)
 
 
 _AUTO_DEPLOY = "/var/lib/rancher/k3s/server/manifests/"

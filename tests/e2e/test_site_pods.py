@@ -5,6 +5,7 @@ processes, started with exactly what the YAML says. Only two things differ: the
 paths of volumes are the node's folder, and each node has a port of its own.
 """
 
+import base64
 import os
 import stat
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.scene import Centre, Program, free_port, run, until
+from tests.e2e.scene import SKERRY, Centre, Program, free_port, run, until
 
 pytestmark = [pytest.mark.real("mosquitto"), pytest.mark.slow]
 
@@ -51,7 +52,7 @@ class Node(Program):
             elif (secret := self.objects.get("Secret")) is not None:
                 wanted = each["valueFrom"]["secretKeyRef"]
                 assert wanted["name"] == secret["metadata"]["name"]
-                env[each["name"]] = secret["stringData"][wanted["key"]]
+                env[each["name"]] = base64.b64decode(secret["data"][wanted["key"]]).decode()
             else:
                 assert each["valueFrom"]["secretKeyRef"]["optional"]
         return env
@@ -144,6 +145,17 @@ def test_nothing_is_written_where_no_token_can_be_had(island: Centre, tmp_path: 
     away = island.skerry(*words, "--out", path)
     assert (5, "", 3) == (away.returncode, away.stdout, away.stderr.count("\n"))
     assert "before" == path.read_text()
+
+
+def test_a_token_that_nobody_got_is_told(island: Centre) -> None:
+    """It was made, and then there was no room for it: until when it is good is said."""
+    words = ["site", "join", "porto", "--url", str(island.where["url"]), "--image", IMAGE]
+    said = run("sh", "-c", 'exec "$@" > /dev/full', "sh", SKERRY, *words, "--home", island.home)
+
+    (token,) = island.ask("GET", "/api/v1/tokens")["tokens"]
+    assert (4, "", 3) == (said.returncode, said.stdout, said.stderr.count("\n"))
+    assert f"its token stays unused until {token['expires_at']}" in said.stderr
+    assert 0 == token["uses"]
 
 
 def _online(centre: Centre) -> list[Any]:

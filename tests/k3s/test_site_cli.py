@@ -26,6 +26,7 @@ def test_it_writes_the_sites_objects(capsys: pytest.CaptureFixture[str]) -> None
     more += ["--accelerator", "squat.ai/edgetpu=1", "--device", "/dev/apex_0"]
     more += ["--grant", "shop:apps/deployments:get,list", "--grant", "shop:pods:get"]
     more += ["--grant", "other:/pods/log:get", "--namespace", "harbour"]
+    more += ["--nodes", "3", "--valid", "2d"]
     code = main([*LEAST[:-1], "join/oslo", *more])
     out, err = capsys.readouterr()
     expected = SiteConfig(
@@ -56,7 +57,10 @@ def test_it_writes_the_sites_objects(capsys: pytest.CaptureFixture[str]) -> None
 
     assert (code, out) == (0, to_yaml(render(expected)))
     assert "install -d -m 0700 -o 10001 -g 10001 /var/lib/skerry" in err
-    assert "kubectl -n harbour create secret generic join --from-literal=oslo=TOKEN" in err
+    assert (
+        "skerry token create --uses=3 --valid=2d --site=porto | "
+        "kubectl -n harbour create secret generic join --from-file=oslo=/dev/stdin\n"
+    ) in err
 
 
 def test_the_least_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
