@@ -24,6 +24,24 @@ SAID = "\n".join(
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
+def options() -> dict[str, set[str]]:
+    """Return the options of each command, as the reference has them."""
+    files = [ROOT / "docs" / "reference" / name for name in ("skerry.md", "skerry-agent.md")]
+    text = "\n".join(file.read_text() for file in files)
+    _, *parts = re.split(r"^## `?([^`\n]+)`?$", text, flags=re.MULTILINE)
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
+    for title, part in sections.items():
+        if "(#which-centre)" in part:
+            sections[title] += sections["Which centre"]
+    return {
+        title: set(re.findall(r"(--?[a-z][a-z-]*)(?=[`,])", part))
+        for title, part in sections.items()
+    }
+
+
+OPTIONS = options()
+
+
 @every_page
 def test_every_link_leads_somewhere(page: Path) -> None:
     """A link inside the repository names a file or folder that is there."""
@@ -73,6 +91,26 @@ def test_every_command_that_is_named_exists() -> None:
             unknown.append(f"skerry {word} {below}")
 
     assert [] == sorted(unknown)
+
+
+@every_page
+def test_every_option_that_is_named_is_one_of_its_command(page: Path) -> None:
+    """What is copied from a page is taken: the reference of its command has each option."""
+    text = page.read_text()
+    fenced = re.findall(r"(?ms)^```(?:sh|console)\n(.*?)^```", text)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```", "", text))
+    lines = [line for block in [*fenced, *spans] for line in block.splitlines()]
+    nested = [each for line in lines for each in re.findall(r"\$\(([^)]*)\)", line)]
+    outer = [re.sub(r"\$\([^)]*\)", "", line) for line in lines]
+    commands = "|".join(sorted(OPTIONS, key=len, reverse=True))
+    typed = re.findall(rf"(?<![\w-])({commands})((?: [^|;#&\n]*)?)", "\n".join([*outer, *nested]))
+
+    assert [] == [
+        f"{command} {option}"
+        for command, rest in typed
+        for option in re.findall(r"(?<= )--?[a-z][a-z-]*", rest)
+        if option not in {*OPTIONS[command], "--help"}
+    ]
 
 
 def test_every_command_of_the_agent_that_is_named_exists() -> None:
