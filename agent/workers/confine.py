@@ -1,6 +1,6 @@
 """What a worker gives up before it reads a model, by means every Linux has. In the worker only.
 
-It dies with its supervisor, can gain no rights, dumps no core, opens few files
+It dies with its supervisor and of no polite signal, can gain no rights, dumps no core, opens few files
 and can't fill a disk; once the launch is known its address space is bounded.
 """
 
@@ -25,6 +25,9 @@ def confine(*, supervisor: int) -> None:
         OSError: the kernel refused.
         ProcessLookupError: the supervisor died before we could ask to die with it.
     """
+    # A service manager may ask the whole group to end. The supervisor answers what is under way
+    # first, with us, and then closes our socket.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
         raise ProcessLookupError("the supervisor is gone")

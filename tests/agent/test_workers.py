@@ -123,6 +123,18 @@ async def test_a_dimension_that_varies_is_the_client_s_to_choose(tmp_path: Path)
             assert raw(array).tobytes() == answer.body[answer.json_length :]
 
 
+async def test_a_worker_ends_when_its_supervisor_says_so(dense: Package) -> None:
+    """Not by a signal to the whole group: what is under way is answered first."""
+    array = dense.inputs(1, seed=2)[0]
+    async with ready(dense.launch()) as worker:
+        os.kill(worker.pid, signal.SIGTERM)
+        answer = await worker.infer(array.tobytes(), 0)
+        assert 200 == answer.status
+        pid = worker.pid
+
+    assert not psutil.pid_exists(pid)
+
+
 async def test_a_worker_holds_only_what_a_model_needs(dense: Package) -> None:
     """Own session, no new rights, no core dumps, few files, bounded memory, nothing inherited."""
     secret = os.open("/etc/hostname", os.O_RDONLY)
