@@ -1,7 +1,8 @@
 """What a worker gives up before it reads a model, by means every Linux has. In the worker only.
 
-It dies with its supervisor and of no polite signal, can gain no rights, dumps no core, opens few files
-and can't fill a disk; once the launch is known its address space is bounded.
+It dies with its supervisor and of no polite signal, can gain no rights, dumps no core,
+opens few files and can't fill a disk; once the launch is known its address space is
+bounded.
 """
 
 import ctypes
