@@ -1,4 +1,9 @@
-"""The database: whole, and of a schema that this program knows; and what it knows of devices."""
+"""The database: whole, and of a schema that this program knows; and what other checks need of it.
+
+Looking leaves no file behind. A reader of a write-ahead log that isn't there would make one and
+may not take it away again; who may write takes it away, so it is opened so, and forbidden to
+write. Where a log is there, a centre runs or was killed: that log is not ours to put away.
+"""
 
 import sqlite3
 from collections.abc import Sequence
@@ -7,13 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fleet.checkup.finding import Finding, not_tried, ok, warning, wrong
+from fleet.checkup.finding import Finding, ok, wrong
 from fleet.checkup.trust import SOON
 from fleet.clock import written
 from fleet.store.tables import SCHEMA
 
 _WAIT_S = 10.0
-_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,7 @@ class Kept:
     """What a store holds, as far as other checks look at it."""
 
     bundles: Sequence[tuple[str, str]]
-    """Name with version, and digest."""
+    """Name with version, and digest; the newest first."""
 
     devices: int
     expiring: Sequence[str]
@@ -33,41 +37,51 @@ def look(path: Path, now: datetime) -> tuple[Finding, Kept | None]:
     if not path.exists():
         return ok("store", "there is none yet: the centre makes it when it first starts"), None
     try:
-        with closing(
-            sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)
-        ) as database:
-            [verdict] = database.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                return _damaged(path, str(verdict)), None
-            [schema] = database.execute("SELECT version_num FROM alembic_version").fetchone()
-            if str(schema) != SCHEMA:
-                return _other_schema(str(schema)), None
-            return ok("store", f"whole, schema {schema}"), _kept(database, now)
-    except sqlite3.OperationalError as error:
-        hint = "do it as the user that runs the centre; look at the disk"
-        return wrong("store", f"{path} can't be read", str(error), hint), None
+        with closing(_open(path)) as database:
+            return _look_into(database, path, now)
     except sqlite3.DatabaseError as error:
-        return _damaged(path, str(error)), None
+        return _unreadable(path, error), None
 
 
-def devices(kept: Kept | None) -> Finding:
-    """Judge what the store knows of devices' certificates: they are not renewed by themselves."""
-    if kept is None:
-        return not_tried("devices", "it needs the store")
-    if not kept.expiring:
-        return ok("devices", f"{kept.devices} joined; no certificate ends within {SOON.days} d")
-    more = len(kept.expiring) - _NAMED
-    names = ", ".join(kept.expiring[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-    return warning(
-        "devices",
-        f"{len(kept.expiring)} of {kept.devices} certificates have ended or end soon: {names}",
-        "a device whose certificate has ended goes on serving, and is heard no more",
-        "on each: move its identity folder away, then skerry-agent join with a new token and name",
-    )
+def _look_into(
+    database: sqlite3.Connection, path: Path, now: datetime
+) -> tuple[Finding, Kept | None]:
+    [verdict] = database.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        return _damaged(path, str(verdict)), None
+    [schema] = database.execute("SELECT max(version_num) FROM alembic_version").fetchone()
+    if schema is None:
+        return _damaged(path, "it does not say which schema it has"), None
+    if str(schema) != SCHEMA:
+        return _other_schema(str(schema)), None
+    return ok("store", f"whole, schema {schema}"), _kept(database, now)
+
+
+def _unreadable(path: Path, error: sqlite3.DatabaseError) -> Finding:
+    """Say whether who asks can't read it, or it was read and is not what we wrote."""
+    refused = isinstance(error, sqlite3.OperationalError)
+    if refused and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # that one: no such table
+        hint = "do it as the user that runs the centre; look at the disk"
+        return wrong("store", f"{path} can't be read", str(error), hint)
+    return _damaged(path, str(error))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "rw"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    database = sqlite3.connect(uri, uri=True, timeout=_WAIT_S)
+    try:
+        database.execute("PRAGMA query_only=ON")
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _kept(database: sqlite3.Connection, now: datetime) -> Kept:
-    bundles = database.execute("SELECT name, version, digest FROM bundles ORDER BY name, version")
+    bundles = database.execute(
+        "SELECT name, version, digest FROM bundles ORDER BY published_at DESC, name"
+    )
     ending = database.execute(
         "SELECT name FROM devices WHERE certificate_expires_at < ? ORDER BY name",
         (written(now + SOON),),

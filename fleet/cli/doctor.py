@@ -3,16 +3,18 @@
 import importlib.metadata
 import json
 import os
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import typer
 
 from fleet import clock
 from fleet.checkup import centre as of_centre
-from fleet.checkup import disk, registry, store, trust
+from fleet.checkup import devices, disk, registry, store, trust
 from fleet.checkup.centre import Asked
 from fleet.checkup.finding import Finding, Verdict, not_tried, wrong
 from fleet.cli.marks import Screen, show
@@ -31,6 +33,7 @@ _MARKS = {
     Verdict.NOT_TRIED: Mark.UNKNOWN,
 }
 _COLUMNS = 12
+_T = TypeVar("_T")
 
 
 @app.command()
@@ -75,50 +78,78 @@ def doctor(
 def examine(centre: CentreOptions) -> Iterator[Finding]:
     """Do all checks: first of the home, where it is here, then of the centre that runs."""
     home, now = Home(centre.home), clock.now()
-    if centre.url is None and os.path.isdir(home.trust):  # noqa: PTH112  # never raises
+    here = not centre.url and any(
+        os.path.lexists(each) for each in (home.trust, home.store, home.operator_token)
+    )
+    where = "".join(f" {shlex.quote(word)}" for word in centre.typed())
+    kept = None
+    if here:
         yield disk.look(home.path)
         yield from trust.look(home, now)
         whole, kept = store.look(home.store, now)
         yield whole
-        yield from registry.look(home, kept)
-        yield store.devices(kept)
+        yield from registry.look(home, kept, where)
     else:
         why = "another centre is named" if centre.url else f"no centre's home at {home.path}"
         yield not_tried("home", f"{why}: disk, trust, store and registry are not looked at")
-    yield from _running(centre, home)
+    asked = yield from _running(centre, home if here else None, where)
+    yield from devices.judge(kept, asked)
 
 
-def _running(centre: CentreOptions, home: Home) -> Iterator[Finding]:
+def _running(
+    centre: CentreOptions, home: Home | None, where: str
+) -> Generator[Finding, None, Asked | None]:
     try:
-        asked = _ask(centre)
+        asked = _ask(centre, where)
     except CommandError as error:
-        yield wrong("centre", error.what, error.why, error.next_step)
+        yield _unanswered(home, error) or wrong("centre", error.what, error.why, error.next_step)
         yield not_tried("broker", "it needs the centre")
-        return
-    yield of_centre.centre(asked, importlib.metadata.version("skerry"))
-    url = _broker_url(home.running) if centre.url is None else None
-    strangers = None if url is None else of_centre.strangers(url, str(home.ca))
+        return None
+    except ValueError as error:
+        hint = "check the address: --centre or SKERRY_CENTRE"
+        yield wrong("centre", "what is asked there is no centre", str(error), hint)
+        yield not_tried("broker", "it needs the centre")
+        return None
+    yield from of_centre.centre(asked, importlib.metadata.version("skerry"))
+    url = None if home is None else _said(home.running, "broker_url", str)
+    strangers = None if home is None or url is None else of_centre.strangers(url, str(home.ca))
     yield of_centre.broker(asked, url, strangers_in=strangers)
+    return asked
 
 
-def _ask(centre: CentreOptions) -> Asked:
+def _unanswered(home: Home | None, error: CommandError) -> Finding | None:
+    if home is None or not error.why.startswith("UNREACHABLE"):
+        return None
+    return of_centre.unanswered(
+        home.path,
+        error.why,
+        running=of_centre.runs(home.lock) is True,
+        pid=_said(home.running, "pid", int),
+    )
+
+
+def _ask(centre: CentreOptions, where: str) -> Asked:
     with centre.connect() as api:
         began = time.monotonic()  # noqa: TID251  # a command of its own: there is no loop
         healthy = api.get("healthz")
         took_s = time.monotonic() - began  # noqa: TID251  # as above
         fleet = api.get("api", "v1", "fleet")
-        return Asked(
-            url=api.url,
-            took_s=took_s,
-            version=str(healthy["version"]),
+        now = clock.now()
+        return Asked.read(
+            healthy=healthy,
             fleet=fleet,
-            now=clock.now(),
+            unheard=api.get("api", "v1", "devices", query={"field": "state=unknown"}),
+            url=api.url,
+            where=where,
+            took_s=took_s,
+            now=now,
         )
 
 
-def _broker_url(running: Path) -> str | None:
+def _said(running: Path, name: str, kind: Callable[[Any], _T]) -> _T | None:
+    """Return what a centre said when it was ready; None: it ended well, or never was."""
     try:
-        return str(json.loads(running.read_text(encoding="utf-8"))["broker_url"])
+        return kind(json.loads(running.read_text(encoding="utf-8"))[name])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -4,21 +4,15 @@ import datetime as dt
 import hashlib
 import os
 import shutil
-import socket
 import sqlite3
-import ssl
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fleet.checkup import centre as of_centre
-from fleet.checkup import disk, store
-from fleet.checkup.centre import Asked
+from fleet.checkup import disk, registry, store
 from fleet.checkup.finding import Finding, Verdict, ok, warning
 from fleet.cli import main
 from fleet.cli.doctor import examine, lines, summary
@@ -34,7 +28,6 @@ from tests.fleet.centre.parties import add_devices
 from tests.models.files.conftest import GOLDEN, card_of, small_model
 
 TODAY = dt.datetime.now(dt.UTC)  # noqa: TID251  # certificates go by the clock
-NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 
 
 def init(path: Path, *, ago: dt.timedelta = dt.timedelta(0)) -> Home:
@@ -93,7 +86,7 @@ def tree(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.endswith(("-shm", "-wal"))  # of whoever reads, too
+        if path.is_file()
     }
 
 
@@ -102,7 +95,7 @@ def test_a_whole_home_has_nothing_wrong(home: Home) -> None:
     findings = found(home)
 
     assert {} == bad(findings)
-    assert ["disk", "trust", "store", "registry", "devices", "centre", "broker"] == [
+    assert ["disk", "trust", "store", "registry", "centre", "broker", "devices"] == [
         each.check for each in findings
     ]
     [registry] = [each for each in findings if each.check == "registry"]
@@ -119,6 +112,11 @@ def damage(path: Path, *, at: int | None = None, size: int = 64) -> None:
     content[begin : begin + size] = bytes(each ^ 0xFF for each in content[begin : begin + size])
     path.chmod(0o644)
     path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1])
 
 
 def sql(home: Home, text: str) -> None:
@@ -154,6 +152,19 @@ HARMS: dict[str, tuple[Harm, str, str]] = {
     "a certificate with another key": (
         lambda home: foreign(home, "centre.key"), "trust", "the centre certificate can't be used",
     ),
+    "an authority whose key is another's": (
+        lambda home: foreign(home, "ca.key"), "trust", "the CA certificate can't be used",
+    ),
+    "bundle keys of two fleets": (
+        lambda home: foreign(home, "bundle.key"), "trust", "what is signed here from now on",
+    ),
+    "no trust at all": (lambda home: shutil.rmtree(home.trust), "trust", "trust is gone"),
+    "a folder others can write in": (
+        lambda home: home.trust.chmod(0o777), "trust", "others on this machine can write in",
+    ),
+    "a token that is no text": (
+        lambda home: home.operator_token.write_bytes(b"\xff\xfe"), "trust", "no operator token",
+    ),
     "no operator token": (
         lambda home: home.operator_token.write_text("\n"), "trust", "no operator token",
     ),
@@ -162,6 +173,12 @@ HARMS: dict[str, tuple[Harm, str, str]] = {
     ),
     "no database at all": (
         lambda home: home.store.write_bytes(b"no database" * 100), "store", "is damaged",
+    ),
+    "a store that was emptied": (
+        lambda home: home.store.write_bytes(b""), "store", "no such table",
+    ),
+    "a store without a schema": (
+        lambda home: sql(home, "DELETE FROM alembic_version"), "store", "which schema it has",
     ),
     "a newer store": (
         lambda home: sql(home, "UPDATE alembic_version SET version_num = '9999'"),
@@ -174,16 +191,19 @@ HARMS: dict[str, tuple[Harm, str, str]] = {
         lambda home: damage(largest_blob(home)), "registry", "DIGEST_MISMATCH",
     ),
     "the registry is gone": (
-        lambda home: shutil.rmtree(home.registry), "registry", "can't be given to devices",
+        lambda home: shutil.rmtree(home.registry), "registry", "none of 1 bundle can be given",
+    ),
+    "a blob was cut off": (
+        lambda home: cut(largest_blob(home)), "registry", "SIZE_MISMATCH",
     ),
     "another bundle key": (
-        lambda home: foreign(home, "bundle.pub"), "registry", "SIGNATURE_INVALID",
+        lambda home: foreign(home, "bundle.key", "bundle.pub"), "registry", "SIGNATURE_INVALID",
     ),
     "a certificate that ends soon": (
         lambda home: sql(
             home, "UPDATE devices SET certificate_expires_at = '2026-01-01T00:00:00Z'"
         ),
-        "devices", "1 of 1 certificates have ended or end soon: name-d-one",
+        "devices", "1 of 1 certificates have ended or end within 30 d: name-d-one",
     ),
 }  # fmt: skip
 
@@ -212,12 +232,69 @@ def test_what_is_harmed_is_found_and_nothing_else(
     assert ("", False) == (printed.err, "Traceback" in printed.out)
 
 
+def test_a_home_may_be_named_from_where_one_stands(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `skerry trust init --home home` does: the same is found."""
+    monkeypatch.chdir(home.path.parent)
+    near = found(Home(Path(home.path.name)))
+
+    assert {} == bad(near)
+    assert [each.check for each in found(home)] == [each.check for each in near]
+
+
+def test_a_log_that_a_killed_centre_left_is_read_and_stays(home: Home) -> None:
+    """What is in it counts, and is not put away: that is the centre's, when it starts again."""
+    writer = sqlite3.connect(home.store)
+    writer.execute("PRAGMA journal_mode=WAL")
+    writer.execute("UPDATE alembic_version SET version_num = '9999'")
+    writer.commit()
+    killed = Home(Path(shutil.copytree(home.path, home.path.parent / "killed")))
+    writer.close()
+    log = killed.store.with_name("store.db-wal")
+    before = (killed.store.read_bytes(), log.read_bytes())
+
+    assert "a newer Skerry" in bad(found(killed))["store"]
+    assert before == (killed.store.read_bytes(), log.read_bytes())
+
+
+@pytest.mark.parametrize("bundles_hashed", [0, 1])
+def test_past_the_limit_bundles_are_still_looked_for(home: Home, bundles_hashed: int) -> None:
+    """What was not hashed is said; that a part is not there, or cut off, is found all the same."""
+    _, kept = store.look(home.store, TODAY)
+    assert kept is not None
+    [told] = registry.look(home, kept, limit_bytes=bundles_hashed)
+
+    said = "1 bundle whole" if bundles_hashed else "1 bundle there, the newest 0 whole"
+    assert (Verdict.OK, True) == (told.verdict, told.what.startswith(said))
+
+    damage(largest_blob(home))
+    [told] = registry.look(home, kept, limit_bytes=bundles_hashed)
+    assert (Verdict.WRONG if bundles_hashed else Verdict.OK) is told.verdict
+    cut(largest_blob(home))
+    [told] = registry.look(home, kept, limit_bytes=bundles_hashed)
+    assert "SIZE_MISMATCH" in told.why
+
+
+def test_of_many_that_are_harmed_some_are_told_one_by_one(home: Home) -> None:
+    """A dead disk is not five hundred findings."""
+    lost = store.Kept(
+        bundles=[(f"wake:{n}.0.0", f"sha256:{n:064x}") for n in range(500)], devices=0, expiring=()
+    )
+    told = list(registry.look(home, lost, " --home /h"))
+
+    assert 4 == len(told)
+    assert told[-1].what.startswith("497 bundles more can't be given to devices: wake:3.0.0, ")
+    assert all(each.hint.endswith("skerry model publish FOLDER --home /h") for each in told)
+
+
 @pytest.mark.parametrize(
     ("days", "verdict", "said"),
     [
         (1700, None, ""),
         (1800, Verdict.WARNING, "expires soon"),
         (1830, Verdict.WRONG, "has expired"),
+        (3660, Verdict.WRONG, "has expired"),
     ],
 )
 def test_the_end_of_certificates_is_told_before(
@@ -228,6 +305,7 @@ def test_the_end_of_certificates_is_told_before(
     judged = [each for each in found(home) if each.check == "trust"]
 
     wanted = ["the server certificate", "the centre certificate"] if verdict else ["whole"]
+    wanted = ["the CA certificate", *wanted] if days > 3600 else wanted
     assert len(wanted) == len(judged)
     for each, begins in zip(judged, wanted, strict=True):
         assert each.what.startswith(begins)
@@ -262,115 +340,9 @@ def test_another_centre_is_asked_and_no_home_is_looked_at(home: Home) -> None:
     """The home here may be another fleet's."""
     findings = found(home, url="http://127.0.0.1:9")
 
-    assert ["home", "centre", "broker"] == [each.check for each in findings]
+    assert ["home", "centre", "broker", "devices"] == [each.check for each in findings]
     assert Verdict.NOT_TRIED is findings[0].verdict
     assert "UNREACHABLE" in findings[1].why
-
-
-def test_many_certificates_are_counted_and_some_named() -> None:
-    """Nobody reads four thousand names."""
-    kept = store.Kept(bundles=(), devices=4000, expiring=[f"pi-{n}" for n in range(1000)])
-
-    assert "1000 of 4000" in store.devices(kept).what
-    assert store.devices(kept).what.endswith("pi-0, pi-1, pi-2 and 997 more")
-    assert Verdict.NOT_TRIED is store.devices(None).verdict
-
-
-def asked(**changes: Any) -> Asked:  # noqa: ANN401  # fields of what is asked
-    fields: dict[str, Any] = {
-        "url": "http://c",
-        "took_s": 0.012,
-        "version": "1",
-        "fleet": {"as_of": "2026-03-01T12:00:00Z", "broker": {"connected": True}},
-        "now": NOW,
-        **changes,
-    }
-    return Asked(**fields)
-
-
-@pytest.mark.parametrize(
-    ("changes", "verdict", "why"),
-    [
-        ({}, Verdict.OK, ""),
-        ({"version": "2"}, Verdict.WARNING, "this program is version 1"),
-        ({"now": NOW + dt.timedelta(seconds=90)}, Verdict.WARNING, "90 s behind"),
-        ({"now": NOW - dt.timedelta(seconds=90)}, Verdict.WARNING, "90 s ahead of"),
-        ({"now": NOW + dt.timedelta(seconds=9)}, Verdict.OK, ""),
-    ],
-)
-def test_a_centre_of_another_time_or_version_is_told(
-    changes: dict[str, object], verdict: Verdict, why: str
-) -> None:
-    """What it is answers either way."""
-    judged = of_centre.centre(asked(**changes), "1")
-
-    assert verdict is judged.verdict
-    assert why in judged.why
-    assert "answers in 12 ms" in judged.what
-
-
-def test_a_broker_is_judged_by_the_centre_and_by_a_stranger() -> None:
-    """Not connected, open to strangers, shut to them, on loopback, or not known."""
-    lost = {"as_of": "2026-03-01T12:00:00Z", "broker": {"connected": False}}
-    url = "mqtts://c:8883"
-
-    def judge(where: str | None, strangers: bool | None, **changes: object) -> Finding:  # noqa: FBT001  # a test's data
-        return of_centre.broker(asked(**changes), where, strangers_in=strangers)
-
-    assert Verdict.WRONG is judge(url, None, fleet=lost).verdict
-    assert Verdict.WRONG is judge(url, True).verdict  # noqa: FBT003  # as above
-    shut = judge(url, False)  # noqa: FBT003  # as above
-    assert (Verdict.OK, True) == (shut.verdict, "without a certificate is refused" in shut.what)
-    assert "on loopback" in judge("mqtt://127.0.0.1:1", None).what
-    assert "connected" == judge(None, None).what
-
-
-@pytest.fixture
-def listener(whole: Home) -> Iterator[Callable[[ssl.VerifyMode], str]]:
-    """Start a TLS server that never speaks, as a broker that waits; return its URL."""
-    bound: list[socket.socket] = []
-    threads: list[threading.Thread] = []
-    done = threading.Event()
-
-    def start(mode: ssl.VerifyMode) -> str:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(whole.ca))
-        context.load_cert_chain(whole.server, whole.server_key)
-        context.verify_mode = mode
-        server = socket.create_server(("127.0.0.1", 0))
-        bound.append(server)
-
-        def serve() -> None:
-            plain, _ = server.accept()
-            try:
-                with context.wrap_socket(plain, server_side=True):
-                    done.wait(10)
-            except OSError:
-                plain.close()
-
-        threads.append(threading.Thread(target=serve))
-        threads[-1].start()
-        return f"mqtts://127.0.0.1:{server.getsockname()[1]}"
-
-    yield start
-    done.set()
-    for thread in threads:
-        thread.join(10)
-    for each in bound:
-        each.close()
-
-
-def test_a_stranger_is_really_sent(
-    listener: Callable[[ssl.VerifyMode], str], whole: Home, tmp_path: Path
-) -> None:
-    """Let in, refused, nobody there, and a server of another fleet's."""
-    ca = str(whole.ca)
-    other = str(init(tmp_path / "other").ca)
-
-    assert of_centre.strangers(listener(ssl.CERT_NONE), ca) is True
-    assert of_centre.strangers(listener(ssl.CERT_REQUIRED), ca) is False
-    assert of_centre.strangers(listener(ssl.CERT_REQUIRED), other) is None
-    assert of_centre.strangers("mqtts://127.0.0.1:9", ca) is None
-    assert of_centre.strangers("mqtt://127.0.0.1:9", ca) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become somebody else")
