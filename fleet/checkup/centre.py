@@ -88,7 +88,8 @@ def centre(asked: Asked, own_version: str) -> Iterator[Finding]:
         why = f"this program is version {own_version}"
         yield warning("centre", what, why, "run the same version on both sides: skerry --version")
     if abs(apart_s) <= _CLOCKS_APART_S and asked.version == own_version:
-        yield ok("centre", f"{what}, clocks {abs(apart_s):.0f} s apart")
+        # The centre's time has whole seconds: what is below one is not known.
+        yield ok("centre", f"{what}, clocks {int(abs(apart_s))} s apart")
 
 
 def runs(lock: Path) -> bool | None:
