@@ -6,6 +6,7 @@ the reason code, what to do next. Blocking.
 
 import json
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 """A list of 100,000 devices has some 40 MB; nothing asks for more."""
 
 _TIMEOUT_S = 30.0
+_TOKEN = re.compile(r"[!-~]{1,1024}\Z")  # what an HTTP header takes, in one word
 _EXITS = {
     401: ExitCode.NOT_ALLOWED,
     403: ExitCode.NOT_ALLOWED,
@@ -52,7 +54,7 @@ class Connection:
         if ca is None and os.path.isfile(places.ca):  # noqa: PTH113  # never raises
             ca = places.ca
         return cls(
-            url=(url or _running(places)).rstrip("/"),
+            url=_usable(url or _running(places)),
             token=_token(token_file or places.operator_token),
             ca=ca,
         )
@@ -194,16 +196,34 @@ def _running(places: Home) -> str:
         ) from error
 
 
+def _usable(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise CommandError(
+            f"not the address of a centre: {url[:200]!r}",
+            "USAGE: it is no http or https URL",
+            "write it like https://centre.example:8443: --centre or SKERRY_CENTRE",
+            ExitCode.USAGE,
+        )
+    return url.rstrip("/")
+
+
 def _token(path: Path) -> str:
     try:
         token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError):
+        token = ""
+    if not _TOKEN.match(token):  # and is never repeated: what it is may be another secret
         raise CommandError(
             f"no operator token in {path}",
             "TOKEN_MISSING",
             "say where it is: --token-file or SKERRY_TOKEN_FILE",
             ExitCode.NOT_ALLOWED,
-        ) from error
+        )
     return token
 
 

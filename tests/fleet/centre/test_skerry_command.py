@@ -231,3 +231,25 @@ def test_json_on_stdout_is_one_document(tmp_path: Path) -> None:
     (tmp_path / "running.json").write_text(json.dumps({"nothing": 1}))
 
     assert 5 == skerry("device", "ls", "--home", str(tmp_path)).returncode
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "ftp://c", "c.example:8443", "https://", "", "x"])
+def test_what_is_no_address_is_told_before_anything_is_asked(url: str, tmp_path: Path) -> None:
+    """Of a centre that is named by mistake: three lines, and the usage code."""
+    (tmp_path / "token").write_text("t" * 43)
+    ended = skerry("device", "ls", "--centre", url or "-", "--token-file", str(tmp_path / "token"))
+
+    assert ExitCode.USAGE == ended.returncode
+    assert three_lines(ended)[0].startswith("not the address of a centre: ")
+
+
+@pytest.mark.parametrize("text", ["", "hush\nhush", "hush hush", "hus\x00h", "h" * 2000, "hüsh"])
+def test_what_is_no_token_is_told_and_never_repeated(text: str, tmp_path: Path) -> None:
+    """A wrong file may hold another secret: not a letter of it is shown."""
+    (tmp_path / "token").write_text(text, encoding="utf-8")
+    where = ["--centre", "http://127.0.0.1:9", "--token-file", str(tmp_path / "token")]
+    ended = skerry("device", "ls", *where)
+
+    assert ExitCode.NOT_ALLOWED == ended.returncode
+    assert "TOKEN_MISSING" == three_lines(ended)[1]
+    assert "hush" not in ended.stderr
