@@ -101,7 +101,7 @@ def left_out(excluded: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, str, 
 
 
 def measured(found: Mapping[str, Any]) -> str:
-    """Return a measurement, after the one before it: `accuracy 96.1 -> 96.8 % (int8, …)`."""
+    """Return a measurement, after the one before it: `accuracy 96.1 -> 96.8 % (int8, …) on …`."""
     share = found["name"] == "accuracy"
 
     def value(number: float) -> str:
@@ -109,7 +109,8 @@ def measured(found: Mapping[str, Any]) -> str:
 
     before = "" if found["before"] is None else f"{value(found['before'])} -> "
     rows = f"{found['format']}, {found['dataset']}, n {count(found['samples'])}"
-    return f"{found['name']} {before}{value(found['after'])}{' %' if share else ''} ({rows})"
+    said = f"{found['name']} {before}{value(found['after'])}{' %' if share else ''} ({rows})"
+    return f"{said} on {found['runtime']}"
 
 
 def soak(seconds: float) -> str:

@@ -52,7 +52,7 @@ def test_what_was_measured_alike_is_compared() -> None:
 
     assert (0.961, 0.968) == (one.before, one.after)
     told = wording.measured(one.model_dump())
-    assert "accuracy 96.1 -> 96.8 % (int8, digits-test, n 500)" == told
+    assert "accuracy 96.1 -> 96.8 % (int8, digits-test, n 500) on litert 2.3.0" == told
     assert ("accuracy", "int8", "digits-test", 500) == (
         one.name,
         one.format,
@@ -66,7 +66,9 @@ def test_what_was_measured_otherwise_is_not() -> None:
     for other in (replace(METRIC, dataset="night"), replace(METRIC, runtime="tflite 2.14.0")):
         (one,) = shown(other, after=(METRIC,))
         assert one.before is None
-        assert "accuracy 96.1 % (int8, digits-test, n 500)" == wording.measured(one.model_dump())
+        assert "accuracy 96.1 % (int8, digits-test, n 500) on litert 2.3.0" == wording.measured(
+            one.model_dump()
+        )
     assert [] == shown(METRIC, after=())
 
 
