@@ -112,6 +112,33 @@ def judge(card: Card, blob: bytes, runner: Runner) -> Judgement:
     )
 
 
+def apart(card: Card, blob: bytes, one: Runner, other: Runner) -> tuple[float, ...]:
+    """Return how far two models' answers to the golden inputs are apart, at most, per output.
+
+    Raises:
+        RefusedError: BUNDLE_MALFORMED, or one of them does not answer (LOAD_FAILED).
+    """
+    found = [0.0] * len(card.outputs)
+    one.reset()
+    other.reset()
+    for inputs in inputs_of(card, blob):
+        for place, (left, right) in enumerate(zip(one.run(inputs), other.run(inputs), strict=True)):
+            found[place] = max(found[place], float(distance(left, right).max(initial=0.0)))
+    return tuple(found)
+
+
+def inputs_of(card: Card, blob: bytes) -> list[list[Array]]:
+    """Return the golden inputs as arrays, to measure by.
+
+    Raises:
+        RefusedError: BUNDLE_MALFORMED.
+    """
+    return [
+        [_array(tensor, raw) for tensor, raw in zip(card.inputs, vector.inputs, strict=True)]
+        for vector in golden.read(card, blob)
+    ]
+
+
 def distance(answer: Array, reference: Array) -> Array:
     """Return how far each element is from its reference: flat, in the output's own units.
 

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 
 from agent.wire.reasons import Reason
 from agent.workers import frames
-from agent.workers.confine import bound_memory, confine
+from agent.workers.confine import confine, seal
 from agent.workers.frames import AnswerFrame, Failure
 from models.errors import ModelError
 
 if TYPE_CHECKING:
     from agent.workers.model import Model
     from agent.workers.values import Launch
+
+START_CPU_S = 120
+"""Of computing, for a worker to become ready: as long as it may take on one core."""
 
 
 def main(arguments: list[str]) -> int:
@@ -30,8 +33,13 @@ def main(arguments: list[str]) -> int:
     with socket.socket(fileno=socket_number) as channel:
         first = frames.parse_request(channel.recv(frames.FRAME_LIMIT_BYTES))
         launch = frames.parse_launch(os.pread(region_number, first.length, 0))
-        bound_memory(launch.memory_bytes)
-        opened = _open(launch)
+        in_force = seal(
+            (launch.model, launch.card, launch.golden),
+            memory_bytes=launch.memory_bytes,
+            start_cpu_s=START_CPU_S,
+            delegate=launch.delegate,
+        )
+        opened = _open(launch, in_force)
         status, content, region_bytes = (
             (500, frames.render_failure(opened), 0)
             if isinstance(opened, Failure)
@@ -51,11 +59,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _open(launch: "Launch") -> "Model | Failure":
+def _open(launch: "Launch", in_force: tuple[str, ...]) -> "Model | Failure":
     try:
         from agent.workers.model import open_model  # noqa: PLC0415  # numpy, only once confined
 
-        return open_model(launch)
+        return open_model(launch, in_force)
     except ModelError as error:
         return Failure(reason=Reason(error.reason), message=str(error))
     except MemoryError:

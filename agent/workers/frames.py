@@ -15,7 +15,8 @@ from typing import Any
 
 from agent.wire.reasons import Reason
 from agent.wire.v1.desired import BundleRef
-from agent.workers.values import Encoding, Launch, ReadyReport, Verdict
+from agent.workers.values import Encoding, Examination, Launch, ReadyReport, Verdict
+from models.delegate import Delegate
 from models.values import parse_digest
 
 FRAME_LIMIT_BYTES = 256
@@ -132,13 +133,24 @@ def parse_launch(raw: bytes) -> Launch:
         ValueError, KeyError, TypeError: it is not one; a defect of ours.
     """
     fields: dict[str, Any] = json.loads(raw)
+    driver = fields.pop("delegate")
     return Launch(
+        delegate=driver and _delegate(driver),
         bundle=BundleRef(**fields.pop("bundle")),
         model=Path(fields.pop("model")),
         variant=parse_digest(fields.pop("variant")),
         card=Path(fields.pop("card")),
         golden=Path(fields.pop("golden")),
         **fields,
+    )
+
+
+def _delegate(fields: dict[str, Any]) -> Delegate:
+    return Delegate(
+        accelerator=fields["accelerator"],
+        library=fields["library"],
+        options=tuple((key, value) for key, value in fields["options"]),
+        devices=tuple(Path(each) for each in fields["devices"]),
     )
 
 
@@ -172,10 +184,26 @@ def parse_report(raw: bytes, *, start_s: float) -> ReadyReport:
             ),
             metadata=str(fields["metadata"]).encode(),
             body_limit_bytes=body_limit_bytes,
+            sandbox=tuple(str(name) for name in fields["sandbox"]),
             start_s=start_s,
+            examination=_examination(fields["examination"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError("not a worker's report") from error
+
+
+def _examination(fields: dict[str, Any] | None) -> Examination | None:
+    if fields is None:
+        return None
+    latency_p50_s = float(fields["latency_p50_s"])
+    if not 0 <= latency_p50_s < float("inf"):
+        raise ValueError(f"a latency of {latency_p50_s} s")
+    return Examination(
+        runs=int(fields["runs"]),
+        latency_p50_s=latency_p50_s,
+        memory_bytes=int(fields["memory_bytes"]),
+        reference=str(fields["reference"])[:_TEXT_LIMIT],
+    )
 
 
 def render_failure(failure: Failure) -> bytes:

@@ -6,12 +6,14 @@ process, with this runtime and these threads.
 
 import hashlib
 import math
+import resource
 import time
 from pathlib import Path
 
 import orjson
 
 from agent.workers import oip
+from agent.workers.examine import examine
 from agent.workers.frames import REGION_LIMIT_BYTES, AnswerFrame, RequestFrame
 from agent.workers.oip import Signature
 from agent.workers.tensors import OipError
@@ -83,7 +85,7 @@ class Model:
         )
 
 
-def open_model(launch: Launch) -> Model:
+def open_model(launch: Launch, sandbox: tuple[str, ...]) -> Model:
     """Open, judge and reset the model.
 
     Raises:
@@ -97,10 +99,17 @@ def open_model(launch: Launch) -> Model:
     _check("model", content, launch.variant)
     golden = _read(launch.golden, BLOB_LIMIT_BYTES)
     _check("golden vectors", golden, card.golden.digest)
-    runner = runtime.open_model(content, library=_library(launch), threads=launch.threads)
+    before = _resident_bytes()
+    runner = runtime.open_model(
+        content, library=_library(launch), threads=launch.threads, delegate=launch.delegate
+    )
     judgement = judge(card, golden, runner)
     if not judgement.passed:
         raise RefusedError(judgement.reason or "GOLDEN_MISMATCH", judgement.message)
+    examination = None
+    if launch.examines:
+        grown = max(0, _resident_bytes() - before)
+        examination = examine(launch, card, content, golden, runner, memory_bytes=grown)
     runner.reset()  # requests meet a model that remembers nothing
     signature = Signature(
         name=launch.deployment,
@@ -119,9 +128,16 @@ def open_model(launch: Launch) -> Model:
         ),
         metadata=oip.metadata(signature),
         body_limit_bytes=body_limit_bytes,
+        sandbox=sandbox,
         start_s=0.0,
+        examination=examination,
     )
     return Model(runner=runner, signature=signature, report=report, region_bytes=region_bytes)
+
+
+def _resident_bytes() -> int:
+    """Return the memory that this process has, not what it has only reserved."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _library(launch: Launch) -> Library:

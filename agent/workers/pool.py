@@ -231,6 +231,7 @@ async def start_worker(launch: Launch, *, deadline_s: float = START_LIMIT_S) -> 
         if isinstance(error, TimeoutError | ProcessGoneError | ValueError):
             raise _not_ready(launch, error, how, deadline_s) from error
         raise
+    process.lift_start_limit()
     process.forget_words()
     return Worker(launch, report, process, region)
 

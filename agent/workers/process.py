@@ -13,6 +13,7 @@ import errno
 import fcntl
 import mmap
 import os
+import resource
 import signal
 import site
 import socket
@@ -138,6 +139,12 @@ class Process:
         """Forget what it printed so far: greetings of libraries explain no later death."""
         self._on_words()
         self._words.clear()
+
+    def lift_start_limit(self) -> None:
+        """Let it compute on: from now on a call that does not end is ended by its deadline."""
+        with suppress(ProcessLookupError):
+            _, hard = resource.prlimit(self.pid, resource.RLIMIT_CPU)
+            resource.prlimit(self.pid, resource.RLIMIT_CPU, (hard, hard))
 
     def kill(self) -> None:
         """End the process now. Idempotent."""

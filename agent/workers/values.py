@@ -10,6 +10,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from agent.wire.v1.desired import BundleRef
+from models.delegate import Delegate
 from models.values import Digest
 
 
@@ -22,7 +23,8 @@ class Launch:
     `litert` or `tflite`. `timeout_s` ends a call that does not end.
     `memory_bytes` bounds the worker's address space (RLIMIT_AS), which counts
     libraries and reservations too: it is a fence against runaway models, not
-    what the worker uses.
+    what the worker uses. `delegate` is the driver of the accelerator it runs on;
+    None is the CPU. A worker that `examines` measures itself before it is ready.
     """
 
     deployment: str
@@ -36,6 +38,8 @@ class Launch:
     threads: int
     timeout_s: float
     memory_bytes: int
+    delegate: Delegate | None = None
+    examines: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +53,29 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What a worker measured of itself over the golden inputs.
+
+    `latency_p50_s` is of `runs` calls, without the way to the worker and back;
+    `memory_bytes` by how much its resident memory grew with the model.
+    `reference` says how its answers compare with the CPU's: `agrees`, `is it`
+    (it runs on the CPU itself), or why there is no comparison.
+    """
+
+    runs: int
+    latency_p50_s: float
+    memory_bytes: int
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyReport:
     """What a worker says when its golden vectors agreed and it may take requests.
 
     `metadata` is the body of the Open Inference Protocol's model metadata,
     composed where the card was read. `body_limit_bytes` is the largest request
-    that can make sense for these tensors. `start_s` is from spawn to ready.
+    that can make sense for these tensors. `sandbox` names what confines the worker.
+    `start_s` is from spawn to ready.
     """
 
     library: str
@@ -62,7 +83,9 @@ class ReadyReport:
     verdict: Verdict
     metadata: bytes
     body_limit_bytes: int
+    sandbox: tuple[str, ...]
     start_s: float
+    examination: Examination | None = None
 
 
 class Encoding(IntEnum):

@@ -11,6 +11,7 @@ golden vectors alone decide (`models.judge`).
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from models.delegate import Delegate
 from models.values import Library
 
 if TYPE_CHECKING:
@@ -63,6 +64,14 @@ class Runner(Protocol):
         """Forget all state, as if just loaded. Idempotent."""
 
 
+class Opened(Runner, Protocol):
+    """A loaded model that can say who runs it."""
+
+    @property
+    def delegated(self) -> int:
+        """How many nodes stand for what a delegate took over, the runtime's own for CPUs too."""
+
+
 def available() -> tuple[Library, ...]:
     """Return the runtimes installed here, preferred first; whether one works, `check` says."""
     from models.runtime.interpreter import available as installed  # noqa: PLC0415  # numpy, on first need only
@@ -90,7 +99,8 @@ def open_model(
     library: Library | None = None,
     threads: int = 1,
     reference: bool = False,
-) -> Runner:
+    delegate: Delegate | None = None,
+) -> Opened:
     """Load a model from bytes and allocate it.
 
     Args:
@@ -98,10 +108,13 @@ def open_model(
         library: which runtime; None is the first of `available()`.
         threads: one, unless measured on this machine: two make tflite-runtime slower on some.
         reference: without the default delegates; for second opinions, never for serving.
+        delegate: of an accelerator; what it does not claim, or all of it, runs on the CPU.
 
     Raises:
-        RefusedError: LOAD_FAILED, the runtime refuses this file; RUNTIME_MISSING or RUNTIME_BROKEN.
+        RefusedError: LOAD_FAILED, the runtime or the delegate refuses this file;
+            ACCELERATOR_MISSING, the delegate can't be loaded or finds no device; RUNTIME_MISSING
+            or RUNTIME_BROKEN.
     """
     from models.runtime.interpreter import Loaded  # noqa: PLC0415  # numpy, on first need only
 
-    return Loaded(content, library=library, threads=threads, reference=reference)
+    return Loaded(content, library=library, threads=threads, reference=reference, delegate=delegate)

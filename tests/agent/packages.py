@@ -89,8 +89,13 @@ class Package:
         return [rng.integers(-128, 128, shape_of(tensor)).astype(np.int8) for _ in range(count)]
 
 
-def dense_net(widths: tuple[int, ...], *, seed: int = 7, varies: bool = False) -> bytes:
-    """Return a float `.tflite` of fully connected layers with random weights."""
+def dense_net(
+    widths: tuple[int, ...], *, seed: int = 7, varies: bool = False, reshapes: bool = False
+) -> bytes:
+    """Return a float `.tflite` of fully connected layers with random weights.
+
+    With `reshapes` its first node is a RESHAPE to the shape it has: one that a delegate can take.
+    """
     rng = np.random.default_rng(seed)
     model = schema.ModelT()
     model.version, model.description, model.buffers = 3, "dense", [schema.BufferT()]
@@ -116,6 +121,8 @@ def dense_net(widths: tuple[int, ...], *, seed: int = 7, varies: bool = False) -
     model.operatorCodes = [code]
     last = tensor("x", (1, widths[0]))
     graph.inputs = [last]
+    if reshapes:
+        last = _reshaped(model, graph, tensor, last, widths[0])
     for step, (narrow, wide) in enumerate(pairwise(widths)):
         weights = rng.normal(0, math.sqrt(2 / narrow), (wide, narrow))
         operator = schema.OperatorT()
@@ -140,6 +147,28 @@ def dense_net(widths: tuple[int, ...], *, seed: int = 7, varies: bool = False) -
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _reshaped(
+    model: Any,  # noqa: ANN401  # the schema's own, which has no types
+    graph: Any,  # noqa: ANN401  # as above
+    tensor: Callable[..., int],
+    last: int,
+    width: int,
+) -> int:
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
+    code.version = 1
+    model.operatorCodes.append(code)
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(model.operatorCodes) - 1
+    operator.inputs, made = [last], tensor("same", (1, width))
+    operator.outputs = [made]
+    operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+    operator.builtinOptions = schema.ReshapeOptionsT()
+    operator.builtinOptions.newShape = [1, width]
+    graph.operators.append(operator)
+    return made
 
 
 def quantized(content: bytes, width: int, folder: Path, *, how: str = "int8") -> bytes:
