@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     run = word("run", "Run the agent in the foreground.")
     _listen(run)
     run.add_argument("--library", choices=("litert", "tflite"), help="the model runtime to use")
+    _driven(run)
     run.add_argument("--socket", type=Path, metavar="PATH", help="listen on a unix socket too")
     run.set_defaults(command=_run)
 
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = word("doctor", "Look for what is wrong with this device, and say what to do.")
     _listen(doctor)
     doctor.add_argument("--library", choices=("litert", "tflite"), help="the model runtime to try")
+    _driven(doctor)
     doctor.add_argument(
         "-o", dest="output", choices=("table", "json"), default="table", help="how data is printed"
     )
@@ -110,6 +112,28 @@ def _listen(word: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where to serve (default: %(default)s)",
     )
+
+
+def _driven(word: argparse.ArgumentParser) -> None:
+    word.add_argument(
+        "--delegate",
+        type=_delegate,
+        action="append",
+        default=[],
+        metavar="NAME=LIBRARY[,KEY=VALUE...]",
+        help="the driver of an accelerator: its name in model cards, its library, its options; "
+        "the key `device` names a device node that it opens; may be given again "
+        "(edgetpu, vx, ethos-u and teflon are found by themselves)",
+    )
+
+
+def _delegate(text: str) -> Any:  # noqa: ANN401  # imported on need only
+    from models.delegate import parse
+
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _default_home() -> Path:
@@ -180,6 +204,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 host=host,
                 port=port,
                 library=arguments.library,
+                delegates=tuple(arguments.delegate),
                 socket=arguments.socket.absolute() if arguments.socket else None,
             )
         )
@@ -237,6 +262,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
         host=host,
         port=port,
         library=arguments.library,
+        delegates=tuple(arguments.delegate),
         now=clock(),
     )
     found = []

@@ -30,6 +30,7 @@ from agent.fetch.tls import client_context
 from agent.home import Home
 from agent.identity import Identity, load
 from agent.ledger_file import SCHEMA
+from models.delegate import Delegate
 
 DISK_FREE_BYTES = 64 * 1024 * 1024
 """Below this no model can be fetched beside the one that serves, nor the ledger grow."""
@@ -47,6 +48,7 @@ class Patient:
     port: int
     library: str | None
     now: str
+    delegates: tuple[Delegate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
     """Do all checks, those that need nobody else first."""
     yield disk(patient.home.path)
     yield ledger(patient.home.ledger)
-    yield runtime(patient.library)
+    yield from runtime(patient.library, patient.delegates)
     yield port(patient)
     who, identity = _identity(patient.home)
     yield who
@@ -141,15 +143,41 @@ def ledger(path: Path) -> Finding:
     return Finding(check="ledger", verdict="ok", what=f"whole, schema {schema}")
 
 
-def runtime(library: str | None) -> Finding:
-    """Look in a child whether a model runtime can be loaded and works."""
+def runtime(library: str | None, delegates: tuple[Delegate, ...] = ()) -> Iterator[Finding]:
+    """Look in children what models can run on here, and what confines them."""
+    refused: list[facts.Refused] = []
     try:
-        machine = asyncio.run(facts.machine(library))
+        machine = asyncio.run(facts.machine(library, delegates, refused.append))
     except PersonError as error:
-        return _wrong("runtime", error.what, f"{error.reason}: {error.why}", error.hint)
-    return Finding(
-        check="runtime", verdict="ok", what=f"{machine.library} {machine.library_version}"
-    )
+        yield _wrong("runtime", error.what, f"{error.reason}: {error.why}", error.hint)
+        return
+    works = f"{machine.library} {machine.library_version}"
+    yield Finding(check="runtime", verdict="ok", what=works)
+    for delegate in machine.delegates:
+        what = f"{delegate.accelerator} works, by {delegate.library}"
+        yield Finding(check="driver", verdict="ok", what=what)
+    for each in refused:
+        yield _wrong(
+            "driver",
+            f"{each.delegate.accelerator} can't be used",
+            f"{each.reason}: {each.message}",
+            "connect the device and load its kernel driver, or remove the library",
+        )
+    yield sandbox(machine.sandbox)
+
+
+def sandbox(in_force: tuple[str, ...]) -> Finding:
+    """Say what confines a model's process on this kernel, and what could as well."""
+    kinds = {each.partition("-")[0] for each in in_force}
+    missing = [each for each in ("landlock", "seccomp") if each not in kinds]
+    if missing:
+        return _wrong(
+            "sandbox",
+            f"models run with {', '.join(in_force)}",
+            f"this kernel lacks {' and '.join(missing)}: a model could do more than it needs",
+            "boot with `landlock` in the kernel's lsm= list (Linux 5.13 or newer), and seccomp on",
+        )
+    return Finding(check="sandbox", verdict="ok", what=", ".join(in_force))
 
 
 def port(patient: Patient) -> Finding:

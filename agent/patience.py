@@ -31,6 +31,10 @@ class Patience:
         """Put off a candidate's step; return how often it failed, and how long it waits."""
         return _put_off(name, now_s, self._attempts, self.waits)
 
+    def attempts(self, name: str) -> int:
+        """Return how often a candidate's step has failed so far."""
+        return self._attempts.get(name, 0)
+
     def restore_failed(self, name: str, now_s: float) -> tuple[int, float]:
         """Put off starting what should serve; return the same."""
         return _put_off(name, now_s, self._restore_attempts, self.restore_waits)

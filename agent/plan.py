@@ -10,7 +10,9 @@ another's. Rules, first match wins:
    with no network; what died too often gives way to what was committed before it.
 4. Another revision wanted supersedes the one under way, whatever its phase.
 5. What is wanted and serves already, committed under another number, is adopted.
-6. Else the phase says: fetch, stage, test, activate, then commit or fail probation.
+6. What serves on another machine than it was measured on (a runtime changed, an
+   accelerator came or went) is measured again.
+7. Else the phase says: fetch, stage, test, activate, then commit or fail probation.
    Content in quarantine is refused before it is fetched, unless it is what serves.
 
 While a technician holds the device nothing new is begun: it wants what it has.
@@ -58,6 +60,7 @@ class Action(StrEnum):
     TEST = "test"
     ACTIVATE = "activate"
     COMMIT = "commit"
+    CHOOSE_AGAIN = "choose-again"
     FAIL = "fail"
 
 
@@ -130,7 +133,7 @@ def _next(  # noqa: PLR0911  # a ladder of rules, one return each
     if record.phase is Phase.PROBATION:
         return _probation(record, observed.trials.get(name), now_s)
     if record.phase not in _BY_PHASE:
-        return _recovery(record, observed, now_s)
+        return _choice(record, observed, now_s) or _recovery(record, observed, now_s)
     if observed.held:
         return None
     return due if due > now_s else _onward(record, observed)
@@ -171,6 +174,19 @@ def _onward(record: Record, observed: Observed) -> Step:
         return Step(deployment=record.name, action=Action.REFUSE, reason=why, problem=problem)
     action, why = _BY_PHASE[record.phase]
     return Step(deployment=record.name, action=action, reason=why)
+
+
+def _choice(record: Record, observed: Observed, now_s: float) -> Step | float | None:
+    """Choose again how to serve, where the machine is another than the choice was made on."""
+    current = record.current
+    if observed.held or record.phase is not Phase.COMMITTED or current is None:
+        return None
+    if current.hardware == observed.hardware:
+        return None
+    if (due := observed.waits.get(record.name, now_s)) > now_s:
+        return due
+    why = f"how it serves was chosen on {current.hardware or 'nothing measured'}"
+    return Step(deployment=record.name, action=Action.CHOOSE_AGAIN, reason=why)
 
 
 def _recovery(record: Record, observed: Observed, now_s: float) -> Step | float | None:
@@ -224,7 +240,12 @@ _PASSING = frozenset(
         Reason.INTERRUPTED, Reason.HELD_BY_OWNER,
     }
 )  # fmt: skip
-_MAY_PASS = frozenset({Reason.WORKER_CRASHED, Reason.WORKER_STUCK, Reason.SIZE_MISMATCH})
+_MAY_PASS = frozenset(
+    {
+        Reason.WORKER_CRASHED, Reason.WORKER_STUCK, Reason.SIZE_MISMATCH,
+        Reason.ACCELERATOR_MISSING,
+    }
+)  # fmt: skip
 
 
 def condemned(problem: v1.Problem) -> str | None:

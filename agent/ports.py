@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.state import GivenUp, Installed, Serving
+from agent.state import GivenUp, Installed, Measured, Serving
 from agent.wire import v1
 from agent.wire.phases import Happening
 from agent.wire.topics import Kind
@@ -92,8 +92,10 @@ class Supply(Protocol):
             StepError: with the reason.
         """
 
-    async def stage(self, deployment: v1.Deployment) -> Installed:
-        """Choose the variant that fits this device. Idempotent, needs no network.
+    async def stage(self, deployment: v1.Deployment) -> tuple[Installed, ...]:
+        """Return the ways it can serve here, the likeliest first, at least one.
+
+        Idempotent, needs no network.
 
         Raises:
             StepError: with the reason.
@@ -116,8 +118,14 @@ class Floor(Protocol):
     def given_up(self) -> Mapping[str, GivenUp]:
         """What died too often and is not started again until it is activated anew, by name."""
 
-    async def test(self, candidate: Installed) -> None:
-        """Start the candidate apart, with its golden vectors, and close it. Nothing else changes.
+    @property
+    def hardware(self) -> str:
+        """What a choice among ways to serve depends on, as one text."""
+
+    async def test(self, candidate: Installed) -> Measured:
+        """Start the candidate apart, with its golden vectors, measure and close it.
+
+        Nothing else changes.
 
         Raises:
             StepError: with the reason.

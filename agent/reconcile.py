@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from agent import choice
 from agent.errors import StepError
 from agent.ledger import Ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.meter import Meter
 from agent.patience import Patience
-from agent.plan import Action, Step, condemned, outcome, plan
+from agent.plan import ATTEMPTS_LIMIT, Action, Step, condemned, outcome, plan
 from agent.ports import Floor, Supply
 from agent.register import MAY_DEFER, OvertakenError, Register
-from agent.state import GivenUp, Installed, Observed, Record, text
+from agent.state import GivenUp, Installed, Measured, Observed, Record, text
 from agent.wire import v1
 from agent.wire.phases import Happening, Phase
 from agent.wire.reasons import Reason
@@ -158,6 +159,7 @@ class Reconciler:
             },
             quarantined=self._ledger.quarantined,
             held=self._ledger.owner_hold is not None,
+            hardware=self._floor.hardware,
         )
 
     def _interrupt(self) -> None:
@@ -232,12 +234,46 @@ class Reconciler:
         await self._register.put(record, record.moved(Happening.VERIFIED, self._clock()))
 
     async def _stage(self, record: Record, _step: Step) -> None:
-        candidate = await self._supply.stage(record.wanted)
-        await self._register.put(record, record.staged(candidate, self._clock()))
+        likeliest, *_ = await self._supply.stage(record.wanted)
+        await self._register.put(record, record.staged(likeliest, self._clock()))
 
     async def _test(self, record: Record, _step: Step) -> None:
-        await self._floor.test(_candidate(record))
-        await self._register.put(record, record.moved(Happening.TESTED, self._clock()))
+        chosen = await self._measure(record.wanted)
+        await self._register.put(record, record.tested(chosen, self._clock()))
+
+    async def _measure(self, wanted: v1.Deployment) -> Installed:
+        """Try every way a bundle can serve here, and return the one to take."""
+        last_try = self._patience.attempts(wanted.name) + 1 >= ATTEMPTS_LIMIT
+        bearable = choice.OF_THE_WAY | (choice.OF_THE_WAY_IN_THE_END if last_try else frozenset())
+        tried: list[Installed] = []
+        found: list[Measured] = []
+        for way in await self._supply.stage(wanted):
+            if choice.hopeless(way, found):
+                continue
+            tried.append(way)
+            try:
+                found.append(await self._floor.test(way))
+            except StepError as error:
+                if error.reason not in bearable:
+                    raise
+                found.append(choice.failed(way, error.reason, str(error)))
+        budget_s = wanted.settings.latency_budget_s
+        chosen = choice.choose(tried, found, budget_s=budget_s)
+        if chosen is None:
+            reason, message = choice.refusal(found, budget_s)
+            raise StepError(reason, message[:250])
+        await _log.ainfo("chosen", deployment=wanted.name, why=chosen.why)
+        return chosen
+
+    async def _choose_again(self, record: Record, _step: Step) -> None:
+        """Measure what is committed again, and let it serve the way that is best now."""
+        current = record.current
+        assert current is not None  # noqa: S101  # for the type checker: the plan looked
+        chosen = await self._measure(current.deployment)
+        if not _same_way(chosen, current) or record.name not in self._floor.serving():
+            await self._floor.activate(chosen)
+        self._patience.moved_on(record.name)
+        await self._register.chosen_again(record, chosen)
 
     async def _activate(self, record: Record, step: Step) -> None:
         await self._floor.activate(_candidate(record))
@@ -299,7 +335,9 @@ class Reconciler:
         assert record.current is not None  # noqa: S101  # for the type checker: the plan looked
         try:
             await self._start_again(record.current)
-        except StepError:
+        except StepError as error:
+            if await self._start_on_cpu(record, record.current, error):
+                return
             serving = self._floor.serving().get(record.name)
             if record.previous is not None and serving is None:
                 await self._start_again(record.previous)
@@ -310,6 +348,20 @@ class Reconciler:
         if record.phase is Phase.PROBATION:
             self._meter.begin_trial(record.name, record.current.revision, now)
         self._changed()
+
+    async def _start_on_cpu(self, record: Record, current: Installed, error: StepError) -> bool:
+        """Start what an accelerator no longer serves on the CPU; all ways are measured soon."""
+        if current.accelerator == "cpu":
+            return False
+        try:
+            ways = await self._supply.stage(current.deployment)
+            way = next(each for each in ways if each.accelerator == "cpu")
+            await self._floor.activate(way)
+        except (StepError, StopIteration):
+            return False
+        why = text(f"{current.accelerator}: {error.reason}: {error}")
+        await self._register.chosen_again(record, replace(way, hardware="", fallback=why))
+        return True
 
     async def _start_again(self, installed: Installed) -> None:
         try:
@@ -408,6 +460,14 @@ def _problem(step: Step) -> v1.Problem:
     return step.problem or v1.Problem(reason=Reason.INTERNAL, message=text(step.reason))
 
 
+def _same_way(one: Installed, other: Installed) -> bool:
+    return (one.variant, one.accelerator, one.threads) == (
+        other.variant,
+        other.accelerator,
+        other.threads,
+    )
+
+
 def _candidate(record: Record) -> Installed:
     if record.candidate is None:
         raise StepError(Reason.INTERRUPTED, "nothing was staged")
@@ -420,6 +480,7 @@ _STEPS = {
     Action.STAGE: Reconciler._stage,  # noqa: SLF001  # as above
     Action.TEST: Reconciler._test,  # noqa: SLF001  # as above
     Action.ACTIVATE: Reconciler._activate,  # noqa: SLF001  # as above
+    Action.CHOOSE_AGAIN: Reconciler._choose_again,  # noqa: SLF001  # as above
     Action.COMMIT: Reconciler._commit,  # noqa: SLF001  # as above
     Action.FAIL: Reconciler._fail,  # noqa: SLF001  # as above
     Action.LET_GO: Reconciler._part,  # noqa: SLF001  # as above

@@ -11,7 +11,16 @@ from types import MappingProxyType
 from agent.errors import StepError
 from agent.ledger import Ledger
 from agent.plan import condemned
-from agent.state import Note, Quarantined, Record, accepted, phase_note, quarantine_note
+from agent.state import (
+    Installed,
+    Note,
+    Quarantined,
+    Record,
+    accepted,
+    choice_note,
+    phase_note,
+    quarantine_note,
+)
 from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
@@ -89,6 +98,18 @@ class Register:
         notes = [phase_note(new)] if _is_news(old, new) else []
         notes.append(quarantine_note(verdict, new.name, lifted=True))
         await self._write(new.name, old, new, *notes, verdicts={verdict.digest: None})
+        return new
+
+    async def chosen_again(self, old: Record, chosen: Installed) -> Record:
+        """Replace the way in which what is committed serves.
+
+        Raises:
+            OvertakenError: the record has changed meanwhile.
+            LedgerError: it could not be written; nothing changed.
+        """
+        new = old.chosen_again(chosen)
+        notes = [choice_note(new, chosen)] if chosen.measured or chosen.fallback else []
+        await self._write(old.name, old, new, *notes)
         return new
 
     async def drop(self, old: Record) -> None:

@@ -13,7 +13,7 @@ import structlog
 
 from agent.ledger import Ledger
 from agent.ports import Link, LinkDownError, LinkRefusedError
-from agent.state import Installed, Quarantined, Record
+from agent.state import Installed, Quarantined, Record, text
 from agent.wire import codec, v1
 from agent.wire.codec import WireError
 from agent.wire.limits import QUARANTINED_LIMIT
@@ -84,6 +84,8 @@ def _active(installed: Installed) -> v1.Active:
         variant=installed.variant,
         runtime=installed.runtime,
         accelerator=installed.accelerator,
+        threads=installed.threads,
+        latency_p50_s=installed.latency_p50_s,
     )
 
 
@@ -92,6 +94,13 @@ def _conditions(record: Record, quarantined: Mapping[str, Quarantined]) -> Itera
         yield v1.Condition(type="deferred", reason=record.problem.reason, since=record.since)
     if record.phase in {Phase.REFUSED, Phase.ROLLED_BACK} and record.current is not None:
         yield v1.Condition(type="serving", reason=Reason.INCUMBENT_KEPT, since=record.since)
+    if record.current is not None and record.current.fallback:
+        yield v1.Condition(
+            type="fallback",
+            reason=Reason.ACCELERATOR_FALLBACK,
+            since=record.since,
+            parameters={"why": text(record.current.fallback)},
+        )
     verdict = quarantined.get(record.current.digest) if record.current else None
     if verdict is not None:  # there is nothing else that could serve
         yield v1.Condition(type="ailing", reason=verdict.reason, since=verdict.since)

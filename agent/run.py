@@ -45,6 +45,7 @@ from agent.upload import send_log
 from agent.wire import codec, v1
 from agent.wire.reasons import Reason
 from models import durable
+from models.delegate import Delegate
 
 _VERIFY_LIMIT_S = 60.0
 
@@ -59,6 +60,7 @@ class RunSettings:
     host: str
     port: int
     library: str | None = None
+    delegates: tuple[Delegate, ...] = ()
     socket: Path | None = None
 
 
@@ -74,7 +76,7 @@ async def run(settings: RunSettings) -> None:
     durable.make_directory(home.path, mode=0o700)
     # Heard from before anybody can know whom to tell: unheard, this signal would end us.
     with _nudged_by_signal() as nudged, alone(home.lock):
-        machine = await facts_module.machine(settings.library)
+        machine = await facts_module.machine(settings.library, settings.delegates, _unusable)
         try:
             ledger = open_ledger(
                 home.ledger, fleet=identity.answer.fleet, device=identity.answer.device
@@ -99,6 +101,15 @@ async def run(settings: RunSettings) -> None:
             await device.run(link)
         finally:
             ledger.close()
+
+
+def _unusable(refused: facts_module.Refused) -> None:
+    _log.warning(
+        "accelerator not usable",
+        accelerator=refused.delegate.accelerator,
+        reason=refused.reason,
+        message=refused.message,
+    )
 
 
 class _Device:

@@ -14,17 +14,54 @@ from dataclasses import dataclass, field, replace
 from agent.wire import v1
 from agent.wire.phases import SETTLED, Happening, Phase, after
 from agent.wire.reasons import Reason
+from models.delegate import Delegate
 from models.values import DISTRIBUTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What became of one way to serve, tried on this device: a median, or why it is out."""
+
+    variant: str
+    format: str
+    accelerator: str
+    threads: int
+    latency_p50_s: float | None = None
+    memory_bytes: int | None = None
+    reference: str = ""
+    reason: str | None = None
+    message: str = ""
+
+    @property
+    def named(self) -> str:
+        """The way in a few words."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.format} on {self.accelerator}, {threads}"
+
+    @property
+    def took(self) -> str:
+        """The median in words."""
+        return "" if self.latency_p50_s is None else f"{1000 * self.latency_p50_s:.3g} ms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """A revision that was staged: its deployment, the variant chosen, and on what it runs."""
+    """A revision that was staged: its deployment, the variant chosen, and on what it runs.
+
+    `hardware` is what the choice was made on, `measured` by what, and `why` says so in words.
+    `fallback` says why it does not run on the accelerator that there is a variant for.
+    """
 
     deployment: v1.Deployment
     variant: str
     runtime: str
     accelerator: str = "cpu"
+    format: str = ""
+    threads: int = 1
+    hardware: str = ""
+    measured: tuple[Measured, ...] = ()
+    why: str = ""
+    fallback: str = ""
 
     @property
     def revision(self) -> int:
@@ -36,6 +73,15 @@ class Installed:
         """The bundle's digest."""
         return self.deployment.bundle.digest
 
+    @property
+    def latency_p50_s(self) -> float | None:
+        """The median that was measured of this way; None: it was not measured."""
+        way = (self.variant, self.accelerator, self.threads)
+        for each in self.measured:
+            if (each.variant, each.accelerator, each.threads) == way:
+                return each.latency_p50_s
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -44,7 +90,20 @@ class Machine:
     architecture: str
     library: str
     library_version: str
-    accelerators: tuple[str, ...] = ("cpu",)
+    cores: int = 1
+    delegates: tuple[Delegate, ...] = ()
+    sandbox: tuple[str, ...] = ()
+
+    @property
+    def accelerators(self) -> tuple[str, ...]:
+        """What a variant may be built for."""
+        return ("cpu", *(each.accelerator for each in self.delegates))
+
+    @property
+    def hardware(self) -> str:
+        """What a choice depends on: another text means that it must be made again."""
+        special = "+".join(self.accelerators)
+        return f"{self.architecture}, {self.cores} cores, {special}, {self.runtime}"
 
     @property
     def runtime(self) -> str:
@@ -103,6 +162,14 @@ class Record:
     def staged(self, candidate: Installed, at: str) -> "Record":
         """Remember the candidate that was made ready to start."""
         return replace(self.moved(Happening.STAGED, at), candidate=candidate)
+
+    def tested(self, chosen: Installed, at: str) -> "Record":
+        """Remember the way to serve that was chosen by measurement."""
+        return replace(self.moved(Happening.TESTED, at), candidate=chosen)
+
+    def chosen_again(self, chosen: Installed) -> "Record":
+        """What serves goes on another way, for the machine is another."""
+        return replace(self, current=chosen)
 
     def activated(self, at: str) -> "Record":
         """The candidate serves; what was committed before it is kept to return to."""
@@ -236,6 +303,7 @@ class Observed:
     given_up: Mapping[str, GivenUp] = field(default_factory=dict)
     quarantined: Mapping[str, Quarantined] = field(default_factory=dict)
     held: bool = False
+    hardware: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +324,8 @@ class Note:
 def phase_note(record: Record) -> Note:
     """Return the transition that led to a record."""
     problem = record.problem
+    if problem is None and record.phase is Phase.ACTIVATING and record.candidate is not None:
+        return choice_note(record, record.candidate)
     return Note(
         kind=v1.EventKind.PHASE,
         deployment=record.name,
@@ -265,6 +335,26 @@ def phase_note(record: Record) -> Note:
         reason=problem.reason if problem else None,
         message=problem.message if problem else "",
         parameters=problem.parameters if problem else {},
+    )
+
+
+def choice_note(record: Record, chosen: Installed) -> Note:
+    """Return how a revision serves here from now on, and by which numbers that was chosen."""
+    numbers = {"variant": chosen.variant[:19], "accelerator": chosen.accelerator}
+    numbers["threads"] = str(chosen.threads)
+    if chosen.latency_p50_s is not None:
+        numbers["latency_p50_ms"] = f"{1000 * chosen.latency_p50_s:.4g}"
+    if chosen.fallback:
+        numbers["fallback"] = text(chosen.fallback)
+    return Note(
+        kind=v1.EventKind.PHASE,
+        deployment=record.name,
+        revision=record.wanted.revision,
+        digest=record.wanted.bundle.digest,
+        phase=record.phase,
+        reason=Reason.ACCELERATOR_FALLBACK if chosen.fallback else None,
+        message=text(chosen.why),
+        parameters=numbers,
     )
 
 

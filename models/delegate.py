@@ -6,8 +6,9 @@ proves nothing: it may find no device, claim no node, or answer wrongly. It is a
 vendor's program, so it is only ever loaded in a child.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Delegate:
     accelerator: str
     library: str
     options: tuple[tuple[str, str], ...] = ()
-    devices: tuple[Path, ...] = ()
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.accelerator.replace("-", "").isalnum() or self.accelerator == "cpu":
@@ -29,27 +30,41 @@ class Delegate:
         if not self.library:
             raise ValueError(f"{self.accelerator} has no library")
 
+    def to_json(self) -> dict[str, object]:
+        """Return what goes to a child."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Delegate":
+        """Return the delegate that came to a child."""
+        return cls(
+            accelerator=fields["accelerator"],
+            library=fields["library"],
+            options=tuple((key, value) for key, value in fields["options"]),
+            devices=tuple(fields["devices"]),
+        )
+
 
 KNOWN = (
     Delegate(
         accelerator="edgetpu",
         library="libedgetpu.so.1",
-        devices=(Path("/dev/apex_0"), Path("/dev/bus/usb")),
+        devices=("/dev/apex_0", "/dev/bus/usb"),
     ),
     Delegate(
         accelerator="vx",
-        library="/usr/lib/libvx_delegate.so",
-        devices=(Path("/dev/galcore"),),
+        library="libvx_delegate.so",
+        devices=("/dev/galcore",),
     ),
     Delegate(
         accelerator="ethos-u",
-        library="/usr/lib/libethosu_delegate.so",
-        devices=(Path("/dev/ethosu0"),),
+        library="libethosu_delegate.so",
+        devices=("/dev/ethosu0",),
     ),
     Delegate(
         accelerator="teflon",
         library="libteflon.so",
-        devices=(Path("/dev/dri"), Path("/dev/accel")),
+        devices=("/dev/dri", "/dev/accel"),
     ),
 )
 """Where vendors install theirs (Coral, NXP i.MX 8M Plus and 93, Mesa); tried at each start."""
@@ -70,5 +85,5 @@ def parse(text: str) -> Delegate:
         accelerator=accelerator,
         library=library,
         options=tuple((key, value) for key, _, value in pairs if key != "device"),
-        devices=tuple(Path(value) for key, _, value in pairs if key == "device"),
+        devices=tuple(value for key, _, value in pairs if key == "device"),
     )

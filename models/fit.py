@@ -2,7 +2,8 @@
 
 A machine that fits none is told every reason. Where several variants fit, an
 accelerator's own goes first, then what measured fastest on this runtime and
-architecture, then the order in the card, which is its packer's preference.
+architecture, then the order in the card, which is its packer's preference. Which of
+them a device runs is decided there, by measurement.
 """
 
 import math
@@ -37,10 +38,15 @@ Reasons = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fits:
-    """The variant to run; `passed_over` says why the others can't be."""
+    """The variants that can run, the likeliest first; `passed_over` says why the others can't."""
 
-    variant: Variant
+    variants: tuple[Variant, ...]
     passed_over: Reasons = ()
+
+    @property
+    def variant(self) -> Variant:
+        """The likeliest."""
+        return self.variants[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +57,7 @@ class Misfits:
 
 
 def fit(card: Card, hardware: Hardware) -> Fits | Misfits:
-    """Return the variant of a bundle that this machine should run, or why it can run none."""
+    """Return the variants of a bundle that this machine can run, or why it can run none."""
     fitting = []
     reasons: Reasons = ()
     for position, variant in enumerate(card.variants):
@@ -61,8 +67,8 @@ def fit(card: Card, hardware: Hardware) -> Fits | Misfits:
             fitting.append((_preference(variant, hardware), position, variant))
     if not fitting:
         return Misfits(reasons=reasons)
-    _, _, best = min(fitting, key=lambda each: each[:2])
-    return Fits(variant=best, passed_over=reasons)
+    fitting.sort(key=lambda each: each[:2])
+    return Fits(variants=tuple(variant for *_, variant in fitting), passed_over=reasons)
 
 
 def _against(variant: Variant, hardware: Hardware) -> Reasons:

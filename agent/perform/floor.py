@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from agent.errors import StepError
@@ -9,11 +10,12 @@ from agent.perform.supply import read_card
 from agent.ports import Tally
 from agent.serving.switchboard import Switchboard
 from agent.serving.values import Happening, WorkerEvent
-from agent.state import GivenUp, Installed, Machine, Serving
+from agent.state import GivenUp, Installed, Machine, Measured, Serving
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from agent.workers.pool import Worker, WorkerError, start_worker
 from agent.workers.values import Launch
+from models.delegate import Delegate
 from models.errors import ModelError
 from models.layout import Layout
 from models.values import Digest
@@ -61,10 +63,27 @@ class WorkerFloor:
         for name in names:
             self.board.expect(name)
 
-    async def test(self, candidate: Installed) -> None:
-        """Start the candidate apart and close it; see the port."""
-        worker = await self._start(candidate)
+    @property
+    def hardware(self) -> str:
+        """What a choice depends on."""
+        return self._machine.hardware
+
+    async def test(self, candidate: Installed) -> Measured:
+        """Start the candidate apart, measure and close it; see the port."""
+        worker = await self._start(candidate, examines=True)
         await worker.close(0)
+        found = worker.report.examination
+        if found is None:
+            raise StepError(Reason.WORKER_CRASHED, "the worker did not measure itself")
+        return Measured(
+            variant=candidate.variant,
+            format=candidate.format,
+            accelerator=candidate.accelerator,
+            threads=candidate.threads,
+            latency_p50_s=found.latency_p50_s,
+            memory_bytes=found.memory_bytes,
+            reference=found.reference,
+        )
 
     async def activate(self, installed: Installed) -> None:
         """Start it beside what serves, then switch; see the port."""
@@ -106,8 +125,9 @@ class WorkerFloor:
             )
         self._tell(event)
 
-    async def _start(self, installed: Installed) -> Worker:
+    async def _start(self, installed: Installed, *, examines: bool = False) -> Worker:
         launch = await asyncio.to_thread(self._launch, installed)
+        launch = replace(launch, examines=examines)
         try:
             return await start_worker(launch, deadline_s=START_LIMIT_S)
         except WorkerError as error:
@@ -134,7 +154,17 @@ class WorkerFloor:
             card=layout.blob_path(manifest.config.digest),
             golden=layout.blob_path(card.golden.digest),
             library=self._machine.library,
-            threads=deployment.settings.threads,
+            threads=installed.threads,
             timeout_s=deployment.settings.timeout_s,
             memory_bytes=_ADDRESS_SPACE_BYTES + 8 * needs.memory_bytes,
+            delegate=self._delegate(installed.accelerator),
         )
+
+    def _delegate(self, accelerator: str) -> Delegate | None:
+        """Return an accelerator's driver: never another one, and never the CPU in its stead."""
+        if accelerator == "cpu":
+            return None
+        for each in self._machine.delegates:
+            if each.accelerator == accelerator:
+                return each
+        raise StepError(Reason.ACCELERATOR_MISSING, f"{accelerator} is not here any more")

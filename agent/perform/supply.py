@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from agent.children.converse import converse
+from agent.choice import thread_counts
 from agent.errors import StepError
 from agent.fetch.job import Credentials, FetchJob
 from agent.state import Installed, Machine
@@ -78,8 +79,8 @@ class StoreSupply:
         finally:
             self._fetching -= 1
 
-    async def stage(self, deployment: v1.Deployment) -> Installed:
-        """Choose the variant that fits; see the port."""
+    async def stage(self, deployment: v1.Deployment) -> tuple[Installed, ...]:
+        """Return the ways it can serve here; see the port."""
         _, card = await asyncio.to_thread(self._card, deployment.bundle.digest)
         hardware = Hardware(
             architecture=self._machine.architecture,
@@ -94,11 +95,21 @@ class StoreSupply:
             only = {code for code, _ in fits.reasons}
             reason = Reason.OUT_OF_MEMORY if only == {"OUT_OF_MEMORY"} else Reason.NO_VARIANT_FITS
             raise StepError(reason, why[:250])
-        return Installed(
-            deployment=deployment,
-            variant=fits.variant.digest,
-            runtime=self._machine.runtime,
-            accelerator=fits.variant.requirements.accelerator,
+        wanted = deployment.settings.threads
+        return tuple(
+            Installed(
+                deployment=deployment,
+                variant=variant.digest,
+                runtime=self._machine.runtime,
+                accelerator=variant.requirements.accelerator,
+                format=variant.format,
+                threads=threads,
+                hardware=self._machine.hardware,
+            )
+            for variant in fits.variants
+            for threads in thread_counts(
+                wanted, self._machine.cores, variant.requirements.accelerator
+            )
         )
 
     async def collect(self, keep: Collection[str]) -> None:

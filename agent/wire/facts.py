@@ -17,6 +17,9 @@ RUNTIME_VERSION = "skerry/runtime_version"
 ACCELERATORS = "skerry/accelerators"
 """Sorted, joined by `_` (a label's value may hold no comma). Absent where there is only the CPU."""
 
+SANDBOX = "skerry/sandbox"
+"""What confines each model's process there, joined by `_`: it depends on the kernel."""
+
 LEDGER = "skerry/ledger"
 """The id of the device's ledger: sessions and events are numbered within it.
 

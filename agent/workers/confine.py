@@ -82,7 +82,8 @@ def seal(
     _bound(resource.RLIMIT_AS, memory_bytes)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (start_cpu_s, hard))
-    driver, devices = ([], ()) if delegate is None else (_read_by(delegate), delegate.devices)
+    driver = [] if delegate is None else _read_by(delegate)
+    devices = [] if delegate is None else [Path(each) for each in delegate.devices]
     level = landlock.restrict([*_needed(), *driver, *readable], devices)
     filtered = seccomp.install(seccomp.here(), drives=delegate is not None)
     return (

@@ -135,22 +135,13 @@ def parse_launch(raw: bytes) -> Launch:
     fields: dict[str, Any] = json.loads(raw)
     driver = fields.pop("delegate")
     return Launch(
-        delegate=driver and _delegate(driver),
+        delegate=driver and Delegate.from_json(driver),
         bundle=BundleRef(**fields.pop("bundle")),
         model=Path(fields.pop("model")),
         variant=parse_digest(fields.pop("variant")),
         card=Path(fields.pop("card")),
         golden=Path(fields.pop("golden")),
         **fields,
-    )
-
-
-def _delegate(fields: dict[str, Any]) -> Delegate:
-    return Delegate(
-        accelerator=fields["accelerator"],
-        library=fields["library"],
-        options=tuple((key, value) for key, value in fields["options"]),
-        devices=tuple(Path(each) for each in fields["devices"]),
     )
 
 

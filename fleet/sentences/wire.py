@@ -161,6 +161,10 @@ WIRE: Mapping[str, Sentence] = {
         "Publish a repaired version: quarantine is of exactly these bytes. If the machine was the "
         "cause, let it be tried again: `skerry-agent lift-quarantine` at the device.",
     ),
+    Reason.TOO_SLOW: Sentence(
+        "It takes longer on this device than its latency budget allows.",
+        "Pack a faster variant, or raise latency_budget_s.",
+    ),
     Reason.ACCELERATOR_FALLBACK: Sentence(
         "It runs, on a slower path than it was built for.",
         "Check the accelerator's driver on the device.",

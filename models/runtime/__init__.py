@@ -79,18 +79,19 @@ def available() -> tuple[Library, ...]:
     return installed()
 
 
-def check(library: Library) -> str:
+def check(library: Library, delegate: Delegate | None = None) -> str:
     """Build an interpreter of a tiny model, run it, and return the runtime's version.
 
     Importing proves nothing: tflite-runtime 2.14.0 imports under numpy 2 and fails at the first
     model.
 
     Raises:
-        RefusedError: RUNTIME_MISSING or RUNTIME_BROKEN.
+        RefusedError: RUNTIME_MISSING or RUNTIME_BROKEN; ACCELERATOR_MISSING, the delegate can't be
+            loaded or finds no device.
     """
     from models.runtime.interpreter import check as tried  # noqa: PLC0415  # numpy, on first need only
 
-    return tried(library)
+    return tried(library, delegate)
 
 
 def open_model(

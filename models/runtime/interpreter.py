@@ -47,19 +47,21 @@ def available() -> tuple[Library, ...]:
     )
 
 
-def check(library: Library) -> str:
+def check(library: Library, delegate: Delegate | None = None) -> str:
     """Build an interpreter of a tiny model, run it, and return the runtime's version.
 
     Raises:
-        RefusedError: RUNTIME_MISSING or RUNTIME_BROKEN.
+        RefusedError: RUNTIME_MISSING, RUNTIME_BROKEN or ACCELERATOR_MISSING.
     """
     if library not in available():
         raise RefusedError("RUNTIME_MISSING", f"{DISTRIBUTIONS[library]} is not installed here")
     try:
-        interpreter = _build(_ABS, library, 1)
+        interpreter = _build(_ABS, library, 1, delegate=delegate)
         interpreter.set_tensor(0, np.array([-3], np.float32))
         interpreter.invoke()
         answer = float(interpreter.get_tensor(1)[0])
+    except RefusedError:
+        raise
     except Exception as error:
         raise RefusedError(
             "RUNTIME_BROKEN",

@@ -144,9 +144,8 @@ def test_a_sound_device_is_told_so(home: Home, authority: TestAuthority, capsys:
 
     assert all(line.startswith("ok ") for line in said[0].splitlines())
     assert found["ok"]
-    assert ["disk", "ledger", "runtime", "port", "identity", "clock", "registry", "broker"] == [
-        each["check"] for each in found["checks"]
-    ]
+    checks = ["disk", "ledger", "runtime", "sandbox", "port", "identity", "clock", "registry"]
+    assert [*checks, "broker"] == [each["check"] for each in found["checks"]]
     assert before == home.ledger.read_bytes()
     # SQLite puts two files beside a ledger that it reads.
     others = {path.name for path in home.path.iterdir()} - {"ledger.db-shm", "ledger.db-wal"}
@@ -206,8 +205,16 @@ def test_a_ledger_that_is_damaged_newer_or_unreadable(home: Home) -> None:
 
 def test_a_runtime_that_is_not_there() -> None:
     """It is looked for in a child, as the agent does."""
-    assert "ok" == doctor.runtime("litert").verdict
-    check_wrong(doctor.runtime("tflite"), "RUNTIME_MISSING", "pip install")
+    works, *_ = doctor.runtime("litert")
+    assert "ok" == works.verdict
+    [missing] = doctor.runtime("tflite")
+    check_wrong(missing, "RUNTIME_MISSING", "pip install")
+
+
+def test_what_confines_a_model_is_said() -> None:
+    """And what this kernel could have beside it, with what to do."""
+    assert "ok" == doctor.sandbox(("limits", "landlock-7", "seccomp")).verdict
+    check_wrong(doctor.sandbox(("limits", "seccomp")), "lacks landlock", "lsm=")
 
 
 def test_an_address_that_somebody_else_has(home: Home) -> None:

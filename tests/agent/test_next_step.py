@@ -57,6 +57,7 @@ class Simulation:
         self.restore_waits: dict[str, float] = {}
         self.recoveries: dict[str, float] = {}
         self.held = observed.held
+        self.hardware = observed.hardware
         self.now_s = 0.0
 
     def observed(self) -> Observed:
@@ -69,6 +70,7 @@ class Simulation:
             restore_waits=self.restore_waits,
             recoveries=self.recoveries,
             held=self.held,
+            hardware=self.hardware,
         )
 
     def seat(self, name: str, what: Installed) -> None:
@@ -104,7 +106,12 @@ class Simulation:
             case Action.STAGE:
                 self.records[name] = record.staged(installed(record.wanted), AT)
             case Action.TEST:
-                self.records[name] = record.moved(Happening.TESTED, AT)
+                chosen = replace(installed(record.wanted), hardware=self.hardware)
+                self.records[name] = record.tested(chosen, AT)
+            case Action.CHOOSE_AGAIN:
+                assert record.current is not None
+                chosen = replace(record.current, hardware=self.hardware)
+                self.records[name] = record.chosen_again(chosen)
             case Action.ACTIVATE:
                 assert record.candidate is not None
                 self.seat(name, record.candidate)
@@ -271,6 +278,7 @@ def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
             )
             for digest in digests
         },
+        hardware=draw(st.sampled_from(["", "another machine"])),
     )
 
 
@@ -361,6 +369,7 @@ def test_deployments_do_not_look_at_each_other(world: tuple[v1.Desired, Observed
                 trials=observed.trials,
                 given_up=observed.given_up,
                 quarantined=observed.quarantined,
+                hardware=observed.hardware,
             ),
             0.0,
         )
@@ -386,6 +395,18 @@ def test_a_newer_generation_that_leaves_a_revision_alone_changes_nothing() -> No
     observed = Observed(records={"digits": record}, serving=seated(record))
     newer = replace(desired(deployment()), order=v1.Order(epoch=0, generation=99))
     assert plan(newer, observed, 0.0) == Plan()
+
+
+def test_another_machine_is_measured_anew() -> None:
+    """What is committed goes on, until it is known how it serves best there; not while held."""
+    record = committed()
+    observed = Observed(records={"digits": record}, serving=seated(record), hardware="other")
+    wanted = desired(deployment())
+    [step] = plan(wanted, observed, 0.0).steps
+    assert (Action.CHOOSE_AGAIN, "digits") == (step.action, step.deployment)
+    assert () == plan(wanted, replace(observed, held=True), 0.0).steps
+    waiting = replace(observed, waits={"digits": 5.0})
+    assert Plan(wake_s=5.0) == plan(wanted, waiting, 0.0)
 
 
 def test_the_incumbent_is_started_before_the_candidate_goes_on() -> None:

@@ -16,7 +16,7 @@ from agent.meter import Meter
 from agent.ports import Tally
 from agent.reconcile import Reconciler
 from agent.report import Self, reported
-from agent.state import GivenUp, Installed, Serving
+from agent.state import GivenUp, Installed, Measured, Serving
 from agent.wire import codec, v1
 from agent.wire.phases import Happening, Phase
 from tests.agent.inline import Inline
@@ -50,6 +50,9 @@ class World:
     kept: frozenset[str] = frozenset()
     dead: dict[str, GivenUp] = field(default_factory=dict)
     runtime: str = "litert 2.3.0"
+    hardware: str = ""
+    took_s: dict[str, float | str] = field(default_factory=lambda: {"cpu": 0.002})
+    ways: list[tuple[str, str]] = field(default_factory=list)
 
     async def _do(self, what: str, one: v1.Deployment | v1.BundleRef, revision: int) -> None:
         self.did.append(f"{what} {one.name} {revision}")
@@ -66,9 +69,19 @@ class World:
         await self._do("fetch", bundle, int(bundle.digest.removeprefix("sha256:"), 16))
         await progress(Happening.FETCHED)
 
-    async def stage(self, wanted: v1.Deployment) -> Installed:
+    async def stage(self, wanted: v1.Deployment) -> tuple[Installed, ...]:
         await self._do("stage", wanted, wanted.revision)
-        return Installed(deployment=wanted, variant=wanted.bundle.digest, runtime="litert 2.3.0")
+        return tuple(
+            Installed(
+                deployment=wanted,
+                variant=wanted.bundle.digest,
+                runtime="litert 2.3.0",
+                accelerator=accelerator,
+                format="int8",
+                hardware=self.hardware,
+            )
+            for accelerator in self.took_s
+        )
 
     async def collect(self, keep: Collection[str]) -> None:
         self.kept = frozenset(keep)
@@ -79,11 +92,25 @@ class World:
     def given_up(self) -> Mapping[str, GivenUp]:
         return dict(self.dead)
 
-    async def test(self, candidate: Installed) -> None:
+    async def test(self, candidate: Installed) -> Measured:
         await self._do("test", candidate.deployment, candidate.revision)
+        took_s = self.took_s[candidate.accelerator]
+        if isinstance(took_s, str):
+            raise StepError(took_s, f"{candidate.accelerator} went wrong")
+        return Measured(
+            variant=candidate.variant,
+            format=candidate.format,
+            accelerator=candidate.accelerator,
+            threads=candidate.threads,
+            latency_p50_s=took_s,
+        )
 
     async def activate(self, installed: Installed) -> None:
         await self._do("activate", installed.deployment, installed.revision)
+        took_s = self.took_s.get(installed.accelerator, "ACCELERATOR_MISSING")
+        if isinstance(took_s, str):
+            raise StepError(took_s, f"{installed.accelerator} went wrong")
+        self.ways.append((installed.deployment.name, installed.accelerator))
         self.dead.pop(installed.deployment.name, None)
         self.seats[installed.deployment.name] = Serving(
             revision=installed.revision, digest=installed.digest
@@ -168,7 +195,9 @@ async def test_a_deployment_comes_to_serve(device: Device, world: World) -> None
         await device.reaches("digits", Phase.COMMITTED)
         while not world.kept:  # the store is cleaned after the commit
             await asyncio.sleep(0.01)
-    assert world.did == ["fetch digits 1", "stage digits 1", "test digits 1", "activate digits 1"]
+    # What it could serve by is looked up again before it is tried: the machine may be another.
+    steps = ["fetch", "stage", "stage", "test", "activate"]
+    assert world.did == [f"{step} digits 1" for step in steps]
     phases = [phase for phase, _, _ in device.told()]
     assert phases == [
         "accepted", "fetching", "verifying", "staging",
@@ -389,7 +418,8 @@ async def test_a_restart_in_any_step_goes_on(device: Device, world: World, phase
     async with device.running():
         assert world.did[0] == "activate digits 1"
         await device.reaches("digits", Phase.COMMITTED, 2)
-    assert world.did[1] == f"{phase} digits 2"
+    begun = "stage" if phase == "test" else phase  # which looks up the ways first
+    assert world.did[1] == f"{begun} digits 2"
 
 
 @pytest.mark.looptime
@@ -742,3 +772,105 @@ async def test_a_device_that_starts_held_serves_and_begins_nothing(
         await asyncio.sleep(0.05)
     assert world.did == ["activate digits 1"]
     assert world.seats["digits"].revision == 1
+
+
+async def chosen(device: Device) -> Installed:
+    record = device.ledger.records["digits"]
+    assert record.current is not None
+    return record.current
+
+
+async def test_the_way_that_measures_fastest_serves(device: Device, world: World) -> None:
+    """And the numbers, with the reason, are remembered and told."""
+    world.took_s = {"npu": 0.004, "cpu": 0.001}
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+    current = await chosen(device)
+    assert [("digits", "cpu")] == world.ways
+    assert "int8 on cpu, 1 thread: 1 ms; before int8 on npu, 1 thread: 4 ms" == current.why
+    assert "" == current.fallback  # it is a choice, not a fallback
+    events = [codec.decode(each.body, v1.Event) for each in device.ledger.pending()]
+    [told] = [each for each in events if each.phase is Phase.ACTIVATING]
+    assert current.why == told.message
+    assert ("cpu", "1", "1") == tuple(
+        told.parameters[name] for name in ("accelerator", "threads", "latency_p50_ms")
+    )
+
+
+@pytest.mark.parametrize("reason", ["ACCELERATOR_FALLBACK", "GOLDEN_MISMATCH", "LOAD_FAILED"])
+async def test_an_accelerator_that_fails_is_no_reason_not_to_serve(
+    device: Device, world: World, reason: str
+) -> None:
+    """The CPU does, and it is said that it is a fallback, and why."""
+    world.took_s = {"npu": reason, "cpu": 0.001}
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+    current = await chosen(device)
+    assert "cpu" == current.accelerator
+    assert f"int8 on npu, 1 thread: {reason}: npu went wrong" == current.fallback
+    who = Self(fleet="f", device="d-1", agent_version="1")
+    document = reported(who, 1, None, device.ledger.records, None)
+    [condition] = document.deployments[0].conditions
+    assert ("fallback", "ACCELERATOR_FALLBACK") == (condition.type, condition.reason)
+    assert ("activating", 1, "ACCELERATOR_FALLBACK") in device.told()
+
+
+async def test_content_that_no_way_can_serve_is_refused(device: Device, world: World) -> None:
+    """By the likeliest one's reason."""
+    world.took_s = {"npu": "LOAD_FAILED", "cpu": "GOLDEN_MISMATCH"}
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.REFUSED)
+    assert ("refused", 1, "LOAD_FAILED") == device.told()[-1]
+
+
+async def test_a_model_slower_than_its_budget_is_refused(device: Device) -> None:
+    """Before it serves, with both numbers."""
+    wanted = deployment()
+    settings = replace(wanted.settings, latency_budget_s=0.001)
+    async with device.running():
+        device.want(1, replace(wanted, settings=settings))
+        await device.reaches("digits", Phase.REFUSED)
+    problem = device.ledger.records["digits"].problem
+    assert problem is not None
+    assert "TOO_SLOW" == problem.reason
+    assert "int8 on cpu, 1 thread takes 2 ms; 1 ms are allowed" == problem.message
+
+
+async def test_an_accelerator_that_is_gone_after_a_restart(device: Device, world: World) -> None:
+    """What it served is served by the CPU; when it is back, by the accelerator again."""
+    world.took_s, world.hardware = {"npu": 0.001, "cpu": 0.004}, "with npu"
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+    assert "npu" == (await chosen(device)).accelerator
+    world.seats.clear()
+    world.took_s, world.hardware = {"cpu": 0.004}, "without"
+    async with device.running(), asyncio.timeout(10):
+        while (await chosen(device)).hardware != "without":
+            await asyncio.sleep(0.01)
+        assert ("digits", "cpu") == world.ways[-1]
+        assert 1 == world.seats["digits"].revision
+    assert Phase.COMMITTED is device.ledger.records["digits"].phase
+    world.took_s, world.hardware = {"npu": 0.001, "cpu": 0.004}, "with npu"
+    async with device.running(), asyncio.timeout(10):
+        while (await chosen(device)).accelerator != "npu":
+            await asyncio.sleep(0.01)
+    assert ("digits", "npu") == world.ways[-1]
+
+
+async def test_an_accelerator_that_fails_where_it_served(device: Device, world: World) -> None:
+    """It is there and answers wrongly since the restart: the CPU serves, and that is told."""
+    world.took_s, world.hardware = {"npu": 0.001, "cpu": 0.004}, "with npu"
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+    world.seats.clear()
+    world.took_s = {"npu": "GOLDEN_MISMATCH", "cpu": 0.004}
+    async with device.running(), asyncio.timeout(10):
+        while (await chosen(device)).hardware != "with npu" or not (await chosen(device)).fallback:
+            await asyncio.sleep(0.01)
+    assert ("digits", "cpu") == world.ways[-1]
+    assert not device.ledger.quarantined

@@ -79,24 +79,32 @@ class BundleRef:
 class DeploymentSettings:
     """How a bundle serves.
 
-    `threads` is the runtime's thread count; 1 until a measurement on that class
-    says otherwise (two threads made one int8 model 30 times slower).
-    `workers` is how many processes answer. `timeout_s` ends a stuck call.
+    `threads` is the runtime's thread count; None: as measured on the device (two
+    threads made one int8 model 30 times slower). `workers` is how many processes
+    answer. `timeout_s` ends a stuck call. `latency_budget_s` is the longest median,
+    measured on the device before it serves, with which it is let in; None: any.
     `probation_s` is how long a new revision serves before it is committed.
     `values` go to pre- and post-processing (thresholds and the like).
     """
 
-    threads: int = 1
+    threads: int | None = None
     workers: int = 1
     timeout_s: float = 10.0
+    latency_budget_s: float | None = None
     probation_s: float = 0.0
     values: Mapping[str, Setting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_whole("threads", self.threads, least=1)
+        if self.threads is not None:
+            check_whole("threads", self.threads, least=1)
         check_whole("workers", self.workers, least=1)
         if not 0 < self.timeout_s <= 3600:  # noqa: PLR2004  # an hour: above it nobody waits
             raise ValueError(f"timeout_s is {self.timeout_s}; it must be above 0 and at most 3600")
+        if self.latency_budget_s is not None and not 0 < self.latency_budget_s <= self.timeout_s:
+            raise ValueError(
+                f"latency_budget_s is {self.latency_budget_s}; "
+                "it must be above 0 and at most timeout_s"
+            )
         if not 0 <= self.probation_s <= 30 * 86400:
             raise ValueError(f"probation_s is {self.probation_s}; it must be between 0 and 30 days")
         check_settings(self.values)

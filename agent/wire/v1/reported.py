@@ -4,6 +4,7 @@ A report is about (deployment, revision, digest). `observed` says which desired
 document it answers; nothing is inferred from its age.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -69,19 +70,27 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Active:
-    """What serves now under a deployment's name, and on what: no slower path goes unsaid."""
+    """What serves now under a deployment's name, and on what: no slower path goes unsaid.
+
+    `latency_p50_s` is the median measured when this way was chosen; None: it was not measured.
+    """
 
     revision: int
     bundle: BundleRef
     variant: str
     runtime: str
     accelerator: str
+    threads: int = 1
+    latency_p50_s: float | None = None
 
     def __post_init__(self) -> None:
         check_whole("revision", self.revision, least=1)
         check_digest(self.variant)
         check_text(self.runtime)
         check_text(self.accelerator)
+        check_whole("threads", self.threads, least=1)
+        if self.latency_p50_s is not None and not 0 <= self.latency_p50_s < math.inf:
+            raise ValueError(f"latency_p50_s is {self.latency_p50_s}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

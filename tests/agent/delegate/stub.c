@@ -4,6 +4,7 @@
  * needed), claims RESHAPE nodes and really executes them inside the graph. Options, all text:
  *   mode    copy (right), corrupt, fail_prepare, fail_invoke, hang_invoke, crash_invoke,
  *           no_device, crash_create, claims_nothing, slow, attack
+ *   after   how many calls go well before it misbehaves
  *   attack  with mode attack: which one; arguments in `path` and `process`
  * What an attack came to is the text of the error that the call then fails with.
  */
@@ -70,7 +71,7 @@ static int try_more_memory(void) { /* lift the bound first */
 }
 static int try_fill(void) { /* write far behind the end of whatever is open for writing */
   int refused = EBADF;
-  for (int fd = 0; fd < 64; fd++) {
+  for (int fd = 3; fd < 64; fd++) {
     struct stat at;
     if (fstat(fd, &at) || !S_ISREG(at.st_mode)) continue;
     if (pwrite(fd, "x", 1, 1ll << 33) == 1) return 0;
@@ -190,7 +191,9 @@ struct Delegate {
   void (*free_handle)(Context *, Delegate *, int *); int64_t flags; void *opaque;
 };
 typedef struct { Delegate *delegate; IntArray *nodes, *in, *out; } Parameters;
-typedef struct { Delegate delegate; char mode[32], attack[32], path[256]; int process; } Stub;
+typedef struct { Delegate delegate; char mode[32], attack[32], path[256]; int process, after; } Stub;
+
+static int calls; /* of all delegates: the runtime is built anew for each fresh state */
 
 enum { RESHAPE = 22, DELEGATED = 51 };
 
@@ -206,11 +209,12 @@ static void wait_ms(long ms) {
 }
 static int kernel_invoke(Context *c, Node *node) {
   Stub *stub = node->user_data;
-  if (!strcmp(stub->mode, "fail_invoke")) { c->report(c, "stub delegate: device lost"); return 1; }
-  if (!strcmp(stub->mode, "crash_invoke")) *(volatile int *)0 = 1;
-  if (!strcmp(stub->mode, "hang_invoke")) for (;;) wait_ms(1000);
-  if (!strcmp(stub->mode, "slow")) wait_ms(40);
-  if (!strcmp(stub->mode, "attack")) {
+  const char *mode = calls++ < stub->after ? "copy" : stub->mode;
+  if (!strcmp(mode, "fail_invoke")) { c->report(c, "stub delegate: device lost"); return 1; }
+  if (!strcmp(mode, "crash_invoke")) *(volatile int *)0 = 1;
+  if (!strcmp(mode, "hang_invoke")) for (;;) wait_ms(1000);
+  if (!strcmp(mode, "slow")) wait_ms(40);
+  if (!strcmp(mode, "attack")) {
     int done = attack(stub->attack, stub->path, stub->process);
     c->report(c, "attack %s: %s", stub->attack, done == 0 ? "SUCCEEDED" : strerror(errno));
     return 1;
@@ -222,7 +226,7 @@ static int kernel_invoke(Context *c, Node *node) {
   }
   if (!in) { c->report(c, "stub delegate: no matching input"); return 1; }
   memcpy(out->data, in->data, out->bytes);
-  if (!strcmp(stub->mode, "corrupt"))
+  if (!strcmp(mode, "corrupt"))
     for (size_t k = 0; k < out->bytes; k++) ((unsigned char *)out->data)[k] ^= 0x55;
   return 0;
 }
@@ -260,6 +264,7 @@ Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t n, vo
     else if (!strcmp(keys[i], "attack")) strncpy(stub->attack, values[i], sizeof stub->attack - 1);
     else if (!strcmp(keys[i], "path")) strncpy(stub->path, values[i], sizeof stub->path - 1);
     else if (!strcmp(keys[i], "process")) stub->process = atoi(values[i]);
+    else if (!strcmp(keys[i], "after")) stub->after = atoi(values[i]);
     else {
       if (report) report("stub delegate: unknown option");
       free(stub);

@@ -77,7 +77,7 @@ async def live(job: dict[str, Any], envelope: bytes) -> None:
     ledger = Mortal(home.ledger, fleet=answer.fleet, device=answer.device)
     ledger.moments_left = job["moments"]
     settings = run.RunSettings(home=home.path, host="127.0.0.1", port=0)
-    machine = Machine(**{**job["machine"], "accelerators": ("cpu",)})
+    machine = Machine(**job["machine"])
     device = run._Device(settings, identity, machine, ledger, asyncio.Event())
     boot = device._reconciler.boot
 

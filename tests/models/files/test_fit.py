@@ -41,7 +41,7 @@ def measured(variant: Variant, value: float, **where: str) -> Variant:
 
 def test_the_only_variant_fits(card: Card) -> None:
     """Nothing to pass over."""
-    assert Fits(variant=card.variants[0]) == fit(card, PI)
+    assert Fits(variants=(card.variants[0],)) == fit(card, PI)
 
 
 def test_too_little_memory_is_said_in_bytes(card: Card) -> None:
@@ -89,7 +89,7 @@ def test_an_accelerator_s_variant_goes_first_where_it_is(card: Card) -> None:
     without = fit(both, PI)
 
     assert isinstance(with_it, Fits)
-    assert both.variants[1] == with_it.variant
+    assert (both.variants[1], both.variants[0]) == with_it.variants
     assert isinstance(without, Fits)
     assert both.variants[0] == without.variant
     assert ["ACCELERATOR_MISSING"] == [code for code, _ in without.passed_over]
