@@ -1,5 +1,7 @@
-"""Fixtures of the agent's tests: real models on disk."""
+"""Fixtures of the agent's tests: real models on disk, and a device's loop."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import pytest
 
 from models.card import Tensor
 from models.values import Datatype
+from tests.agent.inline import Inline
+from tests.agent.looped import Device, World
 from tests.agent.packages import (
     DENSE_INPUTS,
     DENSE_OUTPUTS,
@@ -38,3 +42,16 @@ def jarvis(tmp_path: Path) -> Package:
         inputs=(Tensor(name="input", datatype=Datatype.INT8, shape=(1, 3, 40)),),
         outputs=(Tensor(name="output", datatype=Datatype.UINT8, shape=(1, 1)),),
     )
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def device(tmp_path: Path, world: World) -> AsyncIterator[Device]:
+    asyncio.get_running_loop().set_default_executor(Inline())
+    made = Device(tmp_path / "ledger.db", world)
+    yield made
+    made.ledger.close()
