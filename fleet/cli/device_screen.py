@@ -111,7 +111,13 @@ def _variant(told: Mapping[str, Any]) -> Iterator[str]:
     if active is None:
         yield "nothing serves"
         return
-    yield f"on {active['runtime']}, {active['accelerator']}"
+    threads = active["threads"]
+    yield f"on {active['runtime']}, {active['accelerator']}, {threads} thread{'s' * (threads > 1)}"
+    if active["latency_p50_s"] is not None:
+        yield f"{1000 * active['latency_p50_s']:.3g} ms when it was chosen"
+    for each in told["conditions"]:
+        if each["type"] == "fallback":
+            yield f"fallback: {each['parameters'].get('why', each['reason'])}"
     yield f"file {active['variant'].removeprefix('sha256:')[:12]}"
 
 

@@ -4,33 +4,28 @@ import hashlib
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from agent.wire import codec, v1
+from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.topics import Kind
-from models import bundle, keys, tflite
-from models.bundle import Bundle
-from models.layout import Layout
-from models.values import ModelRef, digest_of
+from models import keys
 from tests.agent.device.running import Agent, Centre
 from tests.agent.device.world import (
-    DEVICE,
-    FLEET,
     Deployed,
-    Handler,
     Home,
     Publish,
     Registry,
     Tree,
     answers,
+    deployment,
     free_port,
+    make_home,
+    publisher,
+    serving_registry,
     until,
 )
 from tests.agent.packages import Package
@@ -38,17 +33,8 @@ from tests.agent.packages import Package
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    made = Registry(Layout.create(tmp_path / "registry"))
-    handler = type("Handler", (Handler,), {"registry": made})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield made
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving_registry(tmp_path / "registry") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -61,25 +47,7 @@ def bundle_key(tmp_path_factory: pytest.TempPathFactory) -> keys.SigningKey:
 @pytest.fixture
 def publish(registry: Registry, bundle_key: keys.SigningKey, dense: Package) -> Publish:
     """Put a version of the small model into the registry; `padding` makes its card larger."""
-
-    def put(version: str = "1.0.0", *, padding: int = 0, golden: bytes | None = None) -> Bundle:
-        found = tflite.read(dense.content)
-        vectors = dense.golden if golden is None else golden
-        card = replace(
-            dense.card,
-            ref=ModelRef("dense", version),
-            inputs=found.inputs,
-            outputs=found.outputs,
-            description="." * padding,
-            golden=replace(dense.card.golden, digest=digest_of(vectors)),
-        )
-        made = bundle.write(
-            registry.layout, card, {card.variants[0].digest: dense.content}, vectors
-        )
-        bundle.sign(registry.layout, made, bundle_key)
-        return made
-
-    return put
+    return publisher(registry.layout, bundle_key, dense)
 
 
 @pytest.fixture
@@ -108,40 +76,12 @@ def home(
     tmp_path: Path, registry: Registry, bundle_key: keys.SigningKey, request: pytest.FixtureRequest
 ) -> Home:
     port = request.getfixturevalue("broker") if "broker" in request.fixturenames else 1
-    folder = tmp_path / "device" / "identity"
-    folder.mkdir(parents=True)
-    keys.generate(tmp_path / "desired.key", tmp_path / "desired.pub")
-    desired_key = keys.SigningKey.load(tmp_path / "desired.key")
-    pem = "-----BEGIN CERTIFICATE-----\nnone here\n-----END CERTIFICATE-----\n"
-    answer = v1.JoinAnswer(
-        fleet=FLEET,
-        device=DEVICE,
-        certificate=pem,
-        ca=pem,
-        keys=(
-            v1.TrustedKey(id=bundle_key.id, use="bundle", key=bundle_key.public_pem),
-            v1.TrustedKey(id=desired_key.id, use="desired", key=desired_key.public_pem),
-        ),
-        broker_url=f"mqtt://127.0.0.1:{port}",
-        registry_url=registry.url,
-    )
-    (folder / "join.json").write_bytes(codec.encode(answer))
-    return Home(folder.parent, desired_key)
+    return make_home(tmp_path, registry.url, bundle_key, broker_port=port)
 
 
 @pytest.fixture
 def deployed() -> Deployed:
-    def make(
-        of: Bundle, revision: int = 1, *, name: str = "digits", probation_s: float = 0.0
-    ) -> v1.Deployment:
-        return v1.Deployment(
-            name=name,
-            revision=revision,
-            bundle=v1.BundleRef(digest=of.digest, name=of.ref.name, version=of.ref.version),
-            settings=v1.DeploymentSettings(probation_s=probation_s),
-        )
-
-    return make
+    return deployment
 
 
 @pytest.fixture

@@ -2,20 +2,22 @@
 
 import contextlib
 import socket
+import threading
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 
 from agent.wire import codec, v1
-from models import dsse, keys
+from models import bundle, dsse, keys, tflite
 from models import manifest as oci
 from models.bundle import Bundle
 from models.layout import Layout
 from models.limits import BLOB_LIMIT_BYTES
-from models.values import Digest
+from models.values import Digest, ModelRef, digest_of
+from tests.agent.packages import Package
 
 FLEET, DEVICE = "f", "d-1"
 
@@ -141,3 +143,79 @@ class Home:
             settings=v1.DeviceSettings(health_period_s=1, reconnect_cap_s=0.2),
         )
         return dsse.render((key or self.desired_key).sign(kind, codec.encode(document)))
+
+
+@contextlib.contextmanager
+def serving_registry(folder: Path) -> Iterator[Registry]:
+    """Serve a new registry while the block lasts."""
+    made = Registry(Layout.create(folder))
+    handler = type("Handler", (Handler,), {"registry": made})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def publisher(layout: Layout, key: keys.SigningKey, dense: Package) -> Publish:
+    """Return what puts versions of a small model into a registry."""
+
+    def put(version: str = "1.0.0", *, padding: int = 0, golden: bytes | None = None) -> Bundle:
+        found = tflite.read(dense.content)
+        vectors = dense.golden if golden is None else golden
+        card = replace(
+            dense.card,
+            ref=ModelRef("dense", version),
+            inputs=found.inputs,
+            outputs=found.outputs,
+            description="." * padding,
+            golden=replace(dense.card.golden, digest=digest_of(vectors)),
+        )
+        made = bundle.write(layout, card, {card.variants[0].digest: dense.content}, vectors)
+        bundle.sign(layout, made, key)
+        return made
+
+    return put
+
+
+def make_home(
+    folder: Path, registry_url: str, bundle_key: keys.SigningKey, *, broker_port: int
+) -> Home:
+    """Make the home of a device that has joined."""
+    identity = folder / "device" / "identity"
+    identity.mkdir(parents=True)
+    keys.generate(folder / "desired.key", folder / "desired.pub")
+    desired_key = keys.SigningKey.load(folder / "desired.key")
+    pem = "-----BEGIN CERTIFICATE-----\nnone here\n-----END CERTIFICATE-----\n"
+    answer = v1.JoinAnswer(
+        fleet=FLEET,
+        device=DEVICE,
+        certificate=pem,
+        ca=pem,
+        keys=(
+            v1.TrustedKey(id=bundle_key.id, use="bundle", key=bundle_key.public_pem),
+            v1.TrustedKey(id=desired_key.id, use="desired", key=desired_key.public_pem),
+        ),
+        broker_url=f"mqtt://127.0.0.1:{broker_port}",
+        registry_url=registry_url,
+    )
+    (identity / "join.json").write_bytes(codec.encode(answer))
+    return Home(identity.parent, desired_key)
+
+
+def deployment(
+    of: Bundle, revision: int = 1, *, name: str = "digits", probation_s: float = 0.0
+) -> v1.Deployment:
+    """Return the deployment of a bundle."""
+    return v1.Deployment(
+        name=name,
+        revision=revision,
+        bundle=v1.BundleRef(digest=of.digest, name=of.ref.name, version=of.ref.version),
+        settings=v1.DeploymentSettings(probation_s=probation_s),
+    )
