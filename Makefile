@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test test-all arm64 docs lock system-deps arm64-deps parts
+.PHONY: help setup demo check test test-all arm64 power-loss docs lock system-deps arm64-deps parts
 
 # The first Python here that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
@@ -44,6 +44,9 @@ test-all: setup check parts  ## the gate and every test but those of ARM64: what
 arm64: $(MAIN)  ## build the agent's image and run it, on emulated ARM64 (as root; 8 minutes the first time)
 	.venv/bin/python -P -m pytest -m arm64 tests/arm64 $(PYTEST_FLAGS)
 
+power-loss: $(MAIN)  ## rebuild every disk that a power cut may leave of a device, and look at each (needs strace)
+	.venv/bin/python -P -m pytest -q -s tests/agent/power $(PYTEST_FLAGS)
+
 docs: $(MAIN)  ## write docs/reference from the code
 	.venv/bin/python -m tests.reference
 
@@ -54,15 +57,16 @@ lock: $(MAIN)  ## lock the newest dependencies that pyproject.toml allows (LOCK_
 	.venv/bin/python -c 'import pathlib, tomllib; print(*tomllib.loads(pathlib.Path("pyproject.toml").read_text())["build-system"]["requires"], sep="\n")' \
 	| $(COMPILE) $(LOCK_FLAGS) - --output-file requirements/wheel.txt
 
-system-deps:  ## install what pip can't: mosquitto, skopeo, chromium, gcc (Debian and its kin, as root)
+system-deps:  ## install what pip can't: mosquitto, skopeo, chromium, gcc, strace (Debian and its kin, as root)
 	@export PATH=$$PATH:/usr/sbin:/usr/local/sbin; \
 	if command -v mosquitto >/dev/null && command -v skopeo >/dev/null \
-	&& command -v chromium >/dev/null && command -v gcc >/dev/null; then exit 0; fi; \
+	&& command -v chromium >/dev/null && command -v gcc >/dev/null \
+	&& command -v strace >/dev/null; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
-	echo "install mosquitto, skopeo, chromium and gcc with this system's own package tool" >&2; exit 1; fi; \
+	echo "install mosquitto, skopeo, chromium, gcc and strace with this system's own package tool" >&2; exit 1; fi; \
 	if [ "$$(id -u)" != 0 ]; then echo "this needs root: sudo make system-deps" >&2; exit 1; fi; \
 	apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
-	apt-get -qq install --yes --no-install-recommends mosquitto skopeo chromium gcc libc6-dev
+	apt-get -qq install --yes --no-install-recommends mosquitto skopeo chromium gcc libc6-dev strace
 
 arm64-deps:  ## install what `make arm64` needs (Debian and its kin, as root)
 	apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
@@ -71,7 +75,7 @@ arm64-deps:  ## install what `make arm64` needs (Debian and its kin, as root)
 
 # What is missing on a person's machine is said in one line; its tests skip, or fail where CI=true.
 parts:
-	@for part in mosquitto skopeo chromium gcc; do PATH=$$PATH:/usr/sbin:/usr/local/sbin command -v $$part >/dev/null \
+	@for part in mosquitto skopeo chromium gcc strace; do PATH=$$PATH:/usr/sbin:/usr/local/sbin command -v $$part >/dev/null \
 	|| echo "missing: $$part (what needs it is skipped). Remedy: sudo make system-deps"; done
 	@test -x .venv-tflite/bin/python \
 	|| echo "missing: tflite-runtime (what needs it is skipped). Remedy: put python3.11 on PATH, make setup"
