@@ -4,11 +4,12 @@ A process id means something only in its own namespace: seen from the host, the 
 container that says it is process 1 is not. So the namespace stands beside it.
 """
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.errors import PersonError
@@ -24,7 +25,7 @@ def alone(lock: Path) -> Iterator[None]:
     Raises:
         PersonError: another one runs.
     """
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor, writable = _open(lock)
     try:
         if not _take(descriptor):
             raise PersonError(
@@ -35,11 +36,23 @@ def alone(lock: Path) -> Iterator[None]:
                 code=1,
             )
         # Who reads this looks at the lock first: it needs no more care than the lock itself.
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {_namespace()}\n".encode(), 0)
+        if writable:
+            os.ftruncate(descriptor, 0)
+            with suppress(OSError):  # a full disk: nobody will know our number, that is all
+                os.pwrite(descriptor, f"{os.getpid()} {_namespace()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(lock: Path) -> tuple[int, bool]:
+    """Open the lock, and say whether it can be written: a disk that gave up can still be locked."""
+    try:
+        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), True
+    except OSError as error:
+        if error.errno != errno.EROFS or not lock.exists():
+            raise
+        return os.open(lock, os.O_RDONLY | os.O_CLOEXEC), False
 
 
 def _take(descriptor: int) -> bool:

@@ -16,7 +16,8 @@ import structlog
 
 from agent.backoff import full_jitter_s
 from agent.errors import StepError
-from agent.ledger import HeldDocument, Ledger
+from agent.keepsake import HeldDocument
+from agent.ledger import Ledger
 from agent.ledger_file import LedgerError
 from agent.ports import Arrived
 from agent.state import Note, text

@@ -11,7 +11,8 @@ Rules:
   the oldest transitions are folded (`agent.folding`); never the first `WINDOW`,
   which may have been sent under their numbers.
 - A digest is put into quarantine, or taken out, with the record that shows why.
-- A ledger that is damaged is moved aside, never repaired and never deleted.
+- A ledger that is damaged is moved aside, never repaired and never deleted. What serves is
+  kept a second time (`agent.keepsake`), so that the new one knows it.
 
 Blocking: one row a transaction, but an fsync each; call it in a thread.
 """
@@ -19,31 +20,32 @@ Blocking: one row a transaction, but an fsync each; call it in a thread.
 import json
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import TypeAdapter, ValidationError
 
+from agent import keepsake
 from agent.folding import row_of
+from agent.keepsake import HeldDocument, Keepsake
 from agent.ledger_events import WINDOW, EventQueue, Pending
-from agent.ledger_file import LedgerDamagedError, Run, connect, move_aside, translated
+from agent.ledger_file import (
+    IN_MEMORY,
+    LedgerDamagedError,
+    LedgerError,
+    Run,
+    connect,
+    move_aside,
+    translated,
+)
 from agent.state import Note, Quarantined, Record
 from agent.wire import v1
 from agent.wire.limits import OUTBOX_LIMIT_BYTES
 from agent.wire.order import Held
+from agent.wire.reasons import Reason
 from agent.wire.shed import shed_waiting
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldDocument:
-    """A document the device obeys: its order, the exact payload, and the envelope it came in."""
-
-    held: Held
-    payload: bytes
-    envelope: bytes
 
 
 @cache
@@ -52,30 +54,47 @@ def _record_adapter() -> TypeAdapter[Record]:
 
 
 def open_ledger(path: Path, *, fleet: str, device: str) -> "Ledger":
-    """Open a device's ledger, or make it. One that is damaged is moved aside and a new one started.
+    """Open a device's ledger, or make it.
+
+    One that is damaged is moved aside and a new one started, which knows from the keepsake what
+    served. Where the disk won't have one, the ledger is in memory and knows the same: `forgetful`
+    says why, and nothing new is to be begun with it.
 
     Raises:
-        LedgerError: the disk won't have it, or a newer agent made it.
+        LedgerError: a newer agent made it; or the disk won't have it, and there is no keepsake.
     """
+    kept = keepsake.read(path.with_name(keepsake.NAME))
     try:
-        return Ledger(path, fleet=fleet, device=device)
-    except LedgerDamagedError:
-        aside = move_aside(path)
-    ledger = Ledger(path, fleet=fleet, device=device)
-    ledger.moved_aside = aside
+        try:
+            return Ledger(path, fleet=fleet, device=device)
+        except LedgerDamagedError:
+            aside = move_aside(path)
+        ledger = Ledger(path, fleet=fleet, device=device)
+        ledger.moved_aside = aside
+        if kept is not None:
+            ledger.recall(kept)
+    except (LedgerError, OSError) as error:
+        if kept is None or getattr(error, "reason", None) == Reason.UNKNOWN_SCHEMA:
+            raise
+        ledger = Ledger(IN_MEMORY, fleet=fleet, device=device)
+        ledger.recall(kept)
+        ledger.forgetful = str(error)
     return ledger
 
 
 class Ledger:
     """An open ledger. Reads come from memory, writes are durable when they return.
 
-    `moved_aside` is where the damaged one went that this one replaced.
+    `moved_aside` is where the damaged one went that this one replaced. `forgetful` says why it is
+    in memory only; empty where it is on the disk.
     """
 
     def __init__(self, path: Path, *, fleet: str, device: str) -> None:
         self._fleet, self._device = fleet, device
         self._lock = threading.Lock()
+        self._keepsake = path.with_name(keepsake.NAME)
         self.moved_aside: Path | None = None
+        self.forgetful = ""
         self._database = connect(path)
         try:
             with translated():
@@ -125,6 +144,28 @@ class Ledger:
         with self._lock:
             self._database.close()
 
+    def recall(self, kept: Keepsake) -> None:
+        """Begin with what served before this ledger was.
+
+        Raises:
+            LedgerError: it could not be written; nothing changed.
+        """
+        with self._transaction() as run:
+            for kind, document in kept.held.items():
+                _hold(run, kind, document)
+            for record in kept.records().values():
+                _put(run, record)
+        self._held = dict(kept.held)
+        self._records = kept.records()
+
+    def _keep(self) -> None:
+        """Keep a copy of what serves and is obeyed; without it, too, the ledger is the truth."""
+        if not self.forgetful:
+            with suppress(OSError):
+                keepsake.write(
+                    self._keepsake, keepsake.keepsake(self._records.values(), self._held)
+                )
+
     # What the device obeys
 
     def held(self, kind: str) -> HeldDocument | None:
@@ -137,20 +178,10 @@ class Ledger:
         Raises:
             LedgerError: it could not be written; the old one holds.
         """
-        held = document.held
         with self._transaction() as run:
-            run(
-                "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    kind,
-                    held.order.epoch,
-                    held.order.generation,
-                    held.payload_digest,
-                    document.payload,
-                    document.envelope,
-                ),
-            )
+            _hold(run, kind, document)
         self._held = {**self._held, kind: document}
+        self._keep()
 
     # What serves, and what is under way
 
@@ -184,11 +215,7 @@ class Ledger:
                 if new is None:
                     run("DELETE FROM deployment WHERE name = ?", (name,))
                 else:
-                    body = _record_adapter().dump_json(new).decode()
-                    run(
-                        "INSERT OR REPLACE INTO deployment VALUES (?, ?, ?, ?)",
-                        (name, new.wanted.revision, new.phase.value, body),
-                    )
+                    _put(run, new)
                 for digest, verdict in verdicts.items():
                     _judge(run, digest, verdict)
                 self._append(run, notes, at)
@@ -199,6 +226,8 @@ class Ledger:
             }
             rest = {key: value for key, value in self._records.items() if key != name}
             self._records = rest if new is None else {**rest, name: new}
+            if _serves(old) != _serves(new):
+                self._keep()
             return True
 
     @property
@@ -343,6 +372,29 @@ class Ledger:
 
 def _owner_hold(said: str | None) -> v1.Hold | None:
     return None if said is None else v1.Hold(**json.loads(said))
+
+
+def _serves(record: Record | None) -> tuple[object, ...]:
+    return (None,) if record is None else (record.current, record.previous, record.proven)
+
+
+def _hold(run: Run, kind: str, document: HeldDocument) -> None:
+    order = document.held.order
+    run(
+        "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            *(kind, order.epoch, order.generation, document.held.payload_digest),
+            *(document.payload, document.envelope),
+        ),
+    )
+
+
+def _put(run: Run, record: Record) -> None:
+    body = _record_adapter().dump_json(record).decode()
+    run(
+        "INSERT OR REPLACE INTO deployment VALUES (?, ?, ?, ?)",
+        (record.name, record.wanted.revision, record.phase.value, body),
+    )
 
 
 def _judge(run: Run, digest: str, verdict: Quarantined | None) -> None:

@@ -41,6 +41,9 @@ _SCHEMAS = (_FIRST, _QUARANTINE)
 
 SCHEMA = len(_SCHEMAS)
 
+IN_MEMORY = Path(":memory:")
+"""For a device whose disk won't have a ledger: what is written there is gone with the process."""
+
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 
 
@@ -84,7 +87,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def _prepare(database: sqlite3.Connection) -> None:
     run = database.execute
-    if run("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+    if run("PRAGMA journal_mode=WAL").fetchone()[0] not in {"wal", "memory"}:
         raise LedgerError(Reason.INTERNAL, "this file system can't hold a write-ahead log")
     run("PRAGMA synchronous=FULL")
     if run("PRAGMA quick_check(1)").fetchone()[0] != "ok":

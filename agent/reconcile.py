@@ -158,7 +158,7 @@ class Reconciler:
                 if self._parted.get(name) is not gone
             },
             quarantined=self._ledger.quarantined,
-            held=self._ledger.owner_hold is not None,
+            held=self._ledger.owner_hold is not None or bool(self._ledger.forgetful),
             hardware=self._floor.hardware,
         )
 

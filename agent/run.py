@@ -176,7 +176,7 @@ class _Device:
             self._who,
             self._ledger,
             link,
-            look=lambda: (self._inbox.desired, self._inbox.last_error),
+            look=lambda: (self._inbox.desired, self._inbox.last_error or self._forgetful()),
         )
         pulse = Pulse(
             self._who,
@@ -288,13 +288,21 @@ class _Device:
     async def _send_log(self, parameters: Mapping[str, str]) -> str:
         return await send_log(self._home.log, self._identity.credentials, parameters)
 
+    def _forgetful(self) -> v1.Problem | None:
+        why = self._ledger.forgetful
+        return v1.Problem(reason=Reason.LEDGER_UNWRITABLE, message=text(why)) if why else None
+
     def _note_boot(self) -> None:
-        aside = self._ledger.moved_aside
+        aside, why = self._ledger.moved_aside, self._ledger.forgetful
+        reason = Reason.LEDGER_CORRUPT if aside else Reason.LEDGER_UNWRITABLE if why else None
+        message = f"the damaged ledger is kept as {aside.name}" if aside else text(why)
+        if reason is not None:
+            _log.error("ledger lost", reason=reason, message=message)
         self._told.put_nowait(
             Note(
                 kind=v1.EventKind.BOOT,
-                reason=Reason.LEDGER_CORRUPT if aside else None,
-                message=f"the damaged ledger is kept as {aside.name}" if aside else "",
+                reason=reason,
+                message=message,
                 parameters={"agent_version": self._who.agent_version},
             )
         )

@@ -191,6 +191,10 @@ WIRE: Mapping[str, Sentence] = {
         "The device's own records were damaged, and it began new ones.",
         "Check its disk. It is told again what to serve.",
     ),
+    Reason.LEDGER_UNWRITABLE: Sentence(
+        "The device can't write its ledger: it serves what it served, and begins nothing new.",
+        "Mend its disk, or who owns its folder, and start the agent again.",
+    ),
     Reason.OUTBOX_FULL: Sentence(
         "So much was left to tell that the oldest of it was summed up.",
         "Nothing: the sums are kept. Check why the device was away so long.",

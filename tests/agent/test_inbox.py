@@ -7,7 +7,8 @@ import pytest
 
 from agent.errors import StepError
 from agent.inbox import Inbox
-from agent.ledger import HeldDocument, Ledger, open_ledger
+from agent.keepsake import HeldDocument
+from agent.ledger import Ledger, open_ledger
 from agent.ports import Arrived
 from agent.wire import codec, v1
 from agent.wire.topics import Kind

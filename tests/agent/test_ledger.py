@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 
 from agent import ledger as ledger_module
-from agent.ledger import HeldDocument, Ledger, open_ledger
+from agent.keepsake import HeldDocument
+from agent.ledger import Ledger, open_ledger
 from agent.ledger_file import LedgerError
-from agent.state import Note, Quarantined, Record, accepted, hold_note
+from agent.state import (
+    Installed,
+    Measured,
+    Note,
+    Quarantined,
+    Record,
+    accepted,
+    hold_note,
+)
 from agent.wire import codec, v1
 from agent.wire.order import Held
 from agent.wire.phases import Happening, Phase
@@ -326,3 +335,91 @@ def test_a_hold_is_known_after_a_restart_until_it_ends(ledger: Ledger, path: Pat
         ("hold", "released", "the belt is being changed", None),
     ]
     last.close()
+
+
+def installed(revision: int = 1) -> Installed:
+    return Installed(
+        deployment=deployment(revision),
+        variant=DIGEST,
+        runtime=RUNTIME,
+        hardware="here",
+        measured=(Measured(variant=DIGEST, format="int8", accelerator="cpu", threads=1),),
+    )
+
+
+def serving(ledger: Ledger) -> Record:
+    """Let a deployment serve, and obey a document."""
+    ledger.hold("desired", held_document(7))
+    first = accepted(deployment(), AT)
+    serves = replace(first, phase=Phase.COMMITTED, current=installed(), proven=True)
+    assert ledger.put("digits", None, serves, at=AT)
+    return serves
+
+
+def test_a_lost_ledger_forgets_nothing_that_serves(ledger: Ledger, path: Path) -> None:
+    """The new one knows what served and what is obeyed; it counts anew under another id."""
+    serves = serving(ledger)
+    before = ledger.id
+    ledger.close()
+    path.write_bytes(b"what a dying card makes of it" * 500)
+
+    again = open_at(path)
+
+    assert again.moved_aside is not None
+    assert {"digits": serves} == dict(again.records)
+    assert held_document(7) == again.held("desired")
+    assert before != again.id
+    again.close()
+    assert {"digits": serves} == dict(open_at(path).records)  # and it is written
+
+
+def test_a_revision_on_trial_gives_way_to_what_was_committed(ledger: Ledger, path: Path) -> None:
+    """When the ledger that knew of the trial is lost; it is tried again when it is desired."""
+    serves = serving(ledger)
+    trial = replace(
+        serves.superseded(deployment(2), AT),
+        phase=Phase.PROBATION,
+        current=installed(2),
+        previous=installed(),
+        proven=False,
+    )
+    assert ledger.put("digits", serves, trial, at=AT)
+    ledger.close()
+    path.write_bytes(b"")
+    path.with_name("ledger.db-wal").write_bytes(b"no log at all")
+    path.write_bytes(b"what a dying card makes of it" * 500)
+    again = open_at(path)
+    record = again.records["digits"]
+    assert (Phase.COMMITTED, installed(), True) == (record.phase, record.current, record.proven)
+    again.close()
+
+
+def test_where_the_disk_has_no_ledger_the_device_knows_what_it_serves(
+    ledger: Ledger, path: Path
+) -> None:
+    """It is in memory, says why, and leaves the file as it is."""
+    serves = serving(ledger)
+    ledger.close()
+    path.rename(path.with_name("away"))
+    path.mkdir()  # what can't be opened, whoever asks
+
+    again = open_at(path)
+
+    assert "can't be written" in again.forgetful
+    assert {"digits": serves} == dict(again.records)
+    again.tell(note(), at=AT)
+    assert 1 == again.depth
+    again.close()
+    assert path.is_dir()
+
+
+@pytest.mark.parametrize("kept", [b"", b"{}", b"\xff" * 10, b'{"held": {}, "schema": 2}', None])
+def test_a_keepsake_that_says_nothing_is_none(path: Path, kept: bytes | None) -> None:
+    """Then a damaged ledger is a new one, as it ever was."""
+    if kept is not None:
+        path.with_name("serving.json").write_bytes(kept)
+    path.write_bytes(b"what a dying card makes of it" * 500)
+    again = open_at(path)
+    assert not again.records
+    assert again.moved_aside is not None
+    again.close()

@@ -22,7 +22,8 @@ import structlog
 from agent import run
 from agent.home import Home
 from agent.identity import load
-from agent.ledger import HeldDocument, Ledger
+from agent.keepsake import HeldDocument
+from agent.ledger import Ledger
 from agent.link.memory import MemoryBroker, MemoryLink
 from agent.state import Machine, Note, Quarantined, Record
 from agent.wire.phases import Phase
