@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test test-all arm64 power-loss soak-agent hostile docs lock system-deps arm64-deps parts
+.PHONY: help setup demo check test test-all arm64 power-loss faults soak-agent hostile docs lock system-deps arm64-deps parts
 
 # The first Python here that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
@@ -46,6 +46,9 @@ arm64: $(MAIN)  ## build the agent's image and run it, on emulated ARM64 (as roo
 
 power-loss: $(MAIN)  ## rebuild every disk that a power cut may leave of a device, and look at each (needs strace)
 	.venv/bin/python -P -m pytest -q -s tests/agent/power $(PYTEST_FLAGS)
+
+faults: $(MAIN)  ## hit each step of a change with each fault (as root: it mounts a disk; five minutes)
+	.venv/bin/python -P -m tests.agent.device.faults $(FAULTS_FLAGS)
 
 soak-agent: $(MAIN)  ## kill a device's agent at 1000 random moments (half an hour)
 	.venv/bin/python -P -m tests.agent.device.soak $(SOAK_FLAGS)

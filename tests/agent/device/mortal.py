@@ -20,10 +20,11 @@ from typing import Any
 import structlog
 
 from agent import run
+from agent.errors import PersonError
 from agent.home import Home
 from agent.identity import load
 from agent.keepsake import HeldDocument
-from agent.ledger import Ledger
+from agent.ledger import Ledger, open_ledger
 from agent.link.memory import MemoryBroker, MemoryLink
 from agent.state import Machine, Note, Quarantined, Record
 from agent.wire.phases import Phase
@@ -75,8 +76,12 @@ async def live(job: dict[str, Any], envelope: bytes) -> None:
     home = Home(Path(job["home"]))
     identity = load(home)
     answer = identity.answer
-    ledger = Mortal(home.ledger, fleet=answer.fleet, device=answer.device)
-    ledger.moments_left = job["moments"]
+    ledger: Ledger
+    if job["moments"]:
+        ledger = Mortal(home.ledger, fleet=answer.fleet, device=answer.device)
+        ledger.moments_left = job["moments"]
+    else:
+        ledger = open_ledger(home.ledger, fleet=answer.fleet, device=answer.device)
     settings = run.RunSettings(home=home.path, host="127.0.0.1", port=0)
     machine = Machine(**job["machine"])
     device = run._Device(settings, identity, machine, ledger, asyncio.Event())
@@ -139,6 +144,13 @@ async def crash(device: run._Device, ledger: Ledger, revision: int | None) -> No
 
 
 if __name__ == "__main__":
-    structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.stderr))
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
     told = json.load(sys.stdin)
-    asyncio.run(live(told, Path(told["envelope"]).read_bytes()))
+    try:
+        asyncio.run(live(told, Path(told["envelope"]).read_bytes()))
+    except* PersonError as errors:
+        print(errors.exceptions, file=sys.stderr)  # noqa: T201  # as the command line does
+        sys.exit(1)

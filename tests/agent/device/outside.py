@@ -23,11 +23,20 @@ from typing import Any
 import psutil
 
 from agent import facts
+from agent.ledger import open_ledger
 from agent.wire import codec, v1
 from models import keys
 from models.bundle import Bundle
 from tests.agent.device.mortal import NAME
-from tests.agent.device.world import Home, deployment, make_home, publisher, serving_registry
+from tests.agent.device.world import (
+    DEVICE,
+    FLEET,
+    Home,
+    deployment,
+    make_home,
+    publisher,
+    serving_registry,
+)
 from tests.agent.packages import (
     DENSE_INPUTS,
     DENSE_OUTPUTS,
@@ -49,6 +58,7 @@ class Life:
     steps: "queue.SimpleQueue[dict[str, Any]]"
     said: list[dict[str, Any]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    port: int | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def watch(self) -> None:
@@ -71,6 +81,8 @@ class Life:
                 told = json.loads(line)
                 if told.get("event") == "step":
                     self.steps.put(told)
+                elif told.get("event") == "serving":
+                    self.port = int(str(told["addresses"][0]).rpartition(":")[2])
 
     def kill(self) -> None:
         """End it as nothing announces; its children must follow it by themselves."""
@@ -119,7 +131,7 @@ def _words_of(process: psutil.Process) -> list[str]:
 
 @dataclass
 class Subject:
-    """A device with a home, a registry that has three versions, and revisions that want them."""
+    """A device with a home, a registry that has four versions, and revisions that want them."""
 
     home: Home
     machine: dict[str, Any]
@@ -137,6 +149,12 @@ class Subject:
             self.versions[version], self.revision, probation_s=60.0 if crashes else PROBATION_S
         )
         (self.folder / "envelope").write_bytes(self.home.envelope(self.revision, made))
+
+    def lift(self) -> None:
+        """Let content in quarantine be tried again, as a technician does who knows why."""
+        ledger = open_ledger(self.home.path / "ledger.db", fleet=FLEET, device=DEVICE)
+        ledger.forgive(set(ledger.quarantined), [], at="2026-01-02T03:04:05Z")
+        ledger.close()
 
     def start(self) -> Life:
         """Start it."""
@@ -199,10 +217,10 @@ def subject(folder: Path, home: Path | None = None) -> Iterator[Subject]:
     with serving_registry(folder / "registry") as registry:
         made = make_home(home or folder, registry.url, key, broker_port=1)
         versions = {}
-        for number in (1, 2, 3):
+        for number in (1, 2, 3, 4):
             version = f"{number}.0.0"
             put = publisher(registry.layout, key, _model(folder / version, number))
-            versions[version] = put(version)
+            versions[version] = put(version, padding=200_000)
         yield Subject(made, machine, versions, folder)
 
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from agent.ledger import open_ledger
 from agent.wire import v1
 from agent.wire.phases import Phase
 from tests.agent.device.outside import Progress, Subject, subject
@@ -74,7 +73,7 @@ def soak(device: Subject, interruptions: int, *, seed: int, tell: Progress) -> S
         bad = number % BAD_EVERY == BAD_EVERY - 1
         wanted = "3.0.0" if bad else "1.0.0" if serves == "2.0.0" else "2.0.0"
         device.want(wanted, crashes=bad)
-        lift(device)
+        device.lift()
         made.changes += 1
         settled = False
         while not settled:
@@ -116,13 +115,6 @@ def interrupt(device: Subject, made: Soak, rng: random.Random, may: set[str]) ->
     made.interruptions += 1
     made.hit[device.phase() if life.said else "starting"] += 1
     return False
-
-
-def lift(device: Subject) -> None:
-    """Let content that was quarantined be tried again, as a technician does who knows why."""
-    ledger = open_ledger(device.home.path / "ledger.db", fleet="f", device="d-1")
-    ledger.forgive(set(ledger.quarantined), [], at="2026-01-02T03:04:05Z")
-    ledger.close()
 
 
 def check(device: Subject) -> None:
