@@ -44,8 +44,8 @@ test-all: setup check parts  ## the gate and every test but those of ARM64: what
 arm64: $(MAIN)  ## build the agent's image and run it, on emulated ARM64 (as root; 8 minutes the first time)
 	.venv/bin/python -P -m pytest -m arm64 tests/arm64 $(PYTEST_FLAGS)
 
-power-loss: $(MAIN)  ## rebuild every disk that a power cut may leave of a device, and look at each (needs strace)
-	.venv/bin/python -P -m pytest -q -s tests/agent/power $(PYTEST_FLAGS)
+power-loss: $(MAIN)  ## rebuild every disk that a power cut may leave of a device, and look at each (needs strace; 5 minutes)
+	.venv/bin/python -P -m tests.agent.power
 
 faults: $(MAIN)  ## hit each step of a change with each fault (as root: it mounts a disk; five minutes)
 	.venv/bin/python -P -m tests.agent.device.faults $(FAULTS_FLAGS)

@@ -20,8 +20,9 @@ that is there leads to a file.
 Not in it: a disk that lies about a flush, or that destroys what was durable before.
 
 The number of images is bounded by taking one file at a time through its variants, with all
-others as they were durable, and with all others as written. When more changes are pending
-than `MANY` (which happens where syncs are taken away), only the newest go one by one.
+others as they were durable, and with all others as written. Where more is pending than
+`MANY` writes of a file or changes of names, or than `FEW` files, only the newest go one by
+one: a device that syncs as ours does never has as much.
 """
 
 import hashlib
@@ -167,10 +168,15 @@ class Disk:
             files = {path: self._variants(found[path]) for path in found.keys() - folders}
             durable = folders | {path: each.durable for path, each in files.items()}
             written = folders | {path: each.written for path, each in files.items()}
+            dirty = sorted(
+                (pending[-1][0], path)
+                for path in files
+                if (pending := self._files[found[path]].pending)
+            )
             for others in (durable, written):
                 yield tuple(sorted(others.items()))
-                for path, each in files.items():
-                    for variant in each.between:
+                for _, path in dirty[-FEW:]:
+                    for variant in (files[path].durable, files[path].written, *files[path].between):
                         yield tuple(sorted({**others, path: variant}.items()))
 
     def whole(self) -> Files:
@@ -241,14 +247,17 @@ def _contents(file: _File) -> Iterator[_Content]:
 
 def _subsets(changes: Sequence[_Change]) -> Iterator[tuple[_Change, ...]]:
     every = range(len(changes))
+    chosen = {frozenset[int](), frozenset(every)}
     if len(changes) <= FEW:
-        chosen = [set(each) for count in range(FEW + 1) for each in combinations(every, count)]
+        chosen |= {frozenset(each) for count in every for each in combinations(every, count)}
     else:
-        newest = every if len(changes) <= MANY else every[-FEW:]
-        chosen = [set(), set(every)]
-        for each in newest:
-            chosen += [{each}, set(every[:each]), set(every) - {each}]
-    for subset in {frozenset(each) for each in chosen}:
+        for each in every if len(changes) <= MANY else every[-FEW:]:
+            chosen |= {
+                frozenset([each]),
+                frozenset(every[:each]),
+                frozenset(every) - {each},
+            }
+    for subset in chosen:
         there = tuple(changes[place] for place in sorted(subset))
         if all(change.after is None or _there(changes, there, change.after) for change in there):
             yield there

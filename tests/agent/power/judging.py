@@ -13,9 +13,10 @@ image by the pair it is made of.
 """
 
 import shutil
+import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,7 @@ def without(recording: Recording, taken: Callable[[Synced], bool]) -> Recording:
             left.append(each)
         elif not taken(each):
             since = places[each.since] if each.since < len(places) else len(left)
-            left.append(
-                Synced(node=each.node, path=each.path, is_folder=each.is_folder, since=since)
-            )
+            left.append(replace(each, since=since))
     return Recording(recording.before, recording.contents, left)
 
 
@@ -110,8 +109,8 @@ class Judge:
         self._ledgers: dict[Files, Ledger] = {}
         self._stores: dict[Files, Store] = {}
 
-    def judge(self, recording: Recording, *, until_broken: bool = False) -> Judgement:
-        """Build every image of a recording and judge each different one."""
+    def judge(self, recording: Recording, *, until: str | None = None) -> Judgement:
+        """Build every image of a recording and judge each different one; stop at a harm."""
         disk = Disk(recording)
         judgement = Judgement(disk)
         judgement.operations = sum(not isinstance(each, Marked) for each in recording.operations)
@@ -137,7 +136,7 @@ class Judge:
                     image.wrong = image.ledger.wrong or image.store.wrong or self._pair(image)
                 image.cuts.append(count)
                 image.wrong = image.wrong or promises.broken_by(image.ledger, count)
-                if image.wrong and until_broken:
+                if until is not None and image.wrong == until:
                     return judgement
         judgement.ledgers, judgement.stores = len(ledgers), len(stores)
         return judgement
@@ -210,6 +209,8 @@ def _look_at_ledger(path: Path) -> Ledger:
             generation=held.held.order.generation if held else 0,
             record=ledger.records.get(NAME),
         )
+    except sqlite3.DatabaseError:
+        return Ledger(wrong="the ledger is damaged")
     finally:
         ledger.close()
 
@@ -221,7 +222,7 @@ def _look_at_store(path: Path, bundles: frozenset[str]) -> Store:
             if not layout.has_whole(each.digest):
                 return Store(wrong="the index names what is not there")
     except ModelError as error:
-        return Store(wrong=f"the store does not open: {error}")
+        return Store(wrong=f"the store does not open: {error}".replace(f"{path}/", ""))
     return Store(whole=frozenset(each for each in bundles if _whole(layout, Digest(each))))
 
 
@@ -273,8 +274,8 @@ def _forgotten(ledger: Ledger, said: dict[str, Any]) -> str:
             for revision, phase in said["deployments"]:
                 if _behind(ledger.record, revision, Phase(phase)):
                     return f"revision {revision} was told to be {phase}, and is no longer"
-        case what:
-            raise AssertionError(f"told: {what}")
+        case unknown:
+            raise ValueError(unknown)
     return ""
 
 
