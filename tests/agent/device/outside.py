@@ -59,6 +59,7 @@ class Life:
     said: list[dict[str, Any]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     port: int | None = None
+    started: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def watch(self) -> None:
@@ -72,6 +73,8 @@ class Life:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.said.append(json.loads(line))
+            self.started.set()
+        self.started.set()  # nothing more will be said
 
     def _log(self) -> None:
         assert self.process.stderr is not None

@@ -3,11 +3,12 @@
     python -m tests.agent.device.soak --interruptions 1000      (make soak-agent)
 
 A change is measured first. Then, for ever: a version is wanted, the agent is started,
-and killed after a time drawn uniformly from 0 to 1.1 of a change; it is started again
-until it has settled. Every fifth change is to a version whose worker dies on trial,
-which must lead back. At each start something serves, and it is the old version or
-the new one; no event is numbered or told twice; each change takes a bounded number
-of transitions. The histogram says in which phase the kills found it.
+and killed after a time drawn uniformly from 0 to 1.1 of a change, counted from its start
+or from when it serves; it is started again until it has settled. Every fifth change is
+to a version whose worker dies on trial, which must lead back. At each start something
+serves, and it is the old version or the new one; no event is numbered or told twice;
+each change takes a bounded number of transitions. The histogram says in which phase
+the kills found it.
 """
 
 import argparse
@@ -66,9 +67,13 @@ def soak(device: Subject, interruptions: int, *, seed: int, tell: Progress) -> S
     rng = random.Random(seed)  # noqa: S311  # to be the same again
     made = Soak()
     serves = change(device, None, "1.0.0")
+    device.want("2.0.0")
+    life = device.start()
+    life.started.wait(60)
     begun = time.monotonic()  # noqa: TID251  # a program of its own, without a loop
-    serves = change(device, serves, "2.0.0")
+    assert life.end(60) == 0, life.log[-5:]
     made.cycle_s = time.monotonic() - begun  # noqa: TID251  # as above
+    serves = "2.0.0"
     for number in count():
         bad = number % BAD_EVERY == BAD_EVERY - 1
         wanted = "3.0.0" if bad else "1.0.0" if serves == "2.0.0" else "2.0.0"
@@ -99,9 +104,10 @@ def change(device: Subject, serves: str | None, wanted: str) -> str:
 def interrupt(device: Subject, made: Soak, rng: random.Random, may: set[str]) -> bool:
     """Start it and kill it after a while; return whether it had settled before."""
     life = device.start()
-    wait_s = rng.uniform(0, 1.1 * made.cycle_s)
+    if rng.random() < 0.8:  # most kills shall find it at a step, and not at its start
+        life.started.wait(60)
     try:
-        life.process.wait(wait_s)
+        life.process.wait(rng.uniform(0, 1.1 * made.cycle_s))
     except subprocess.TimeoutExpired:
         life.kill()
     status = life.end(60)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.agent.hostile.campaign import DEAD, PYTHONS, REACH, Table, numbered, run
 
-KILLERS = ()
+KILLERS = (("options", 322), ("operator", 404))
 """Kinds and numbers that kill the newest runtime's process, found by the campaign."""
 
 FILES = 84
