@@ -601,3 +601,24 @@ async def test_a_device_that_starts_held_serves_and_begins_nothing(
         await asyncio.sleep(0.05)
     assert world.did == ["activate digits 1"]
     assert world.seats["digits"].revision == 1
+
+
+async def test_a_device_that_can_write_no_ledger_serves_what_it_knows(
+    device: Device, world: World
+) -> None:
+    """And begins nothing new, whatever is desired: it could not remember it."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+    device.ledger.close()
+    device.path.rename(device.path.with_name("away"))
+    device.path.mkdir()
+    device.ledger = open_ledger(device.path, fleet="f", device="d-1")
+    world.seats.clear()
+    world.did.clear()
+    async with device.running():
+        device.want(2, deployment(revision=2))
+        await asyncio.sleep(0.05)
+    assert ["activate digits 1"] == world.did
+    assert 1 == world.seats["digits"].revision
+    assert device.ledger.forgetful
