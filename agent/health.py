@@ -19,6 +19,7 @@ from agent.meter import Meter
 from agent.ports import Tally
 from agent.report import Self
 from agent.state import Record
+from agent.throttling import Throttling
 from agent.wire import v1
 
 _SHORTEST_S = 1.0
@@ -49,6 +50,7 @@ class Pulse:
         self._who, self._ledger, self._meter = who, ledger, meter
         self._home, self._clock = home, clock
         self._settings, self._say = settings, say
+        self._throttling = Throttling()
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -94,6 +96,7 @@ class Pulse:
             memory_used_bytes=memory.total - memory.available,
             memory_total_bytes=memory.total,
             temperature_c=_temperature(),
+            throttled=self._throttling.look(),
             disk_free_bytes=disk.free,
             disk_total_bytes=disk.total,
             accelerator=self._who.accelerator,
