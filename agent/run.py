@@ -29,7 +29,7 @@ from agent.inbox import Inbox
 from agent.ledger import Ledger, open_ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.link.mqtt import MqttLink
-from agent.manager import Manager
+from agent.notify import Notice
 from agent.meter import Meter
 from agent.outbox import Outbox
 from agent.perform.floor import WorkerFloor
@@ -199,15 +199,15 @@ class _Device:
                 async with self._floor.board, asyncio.TaskGroup() as group:
                     names = [name for name, each in self._ledger.records.items() if each.current]
                     self._floor.expect(names)
-                    run, manager = _Runner(group), Manager.of_this_process()
-                    run("manager", manager.run())
+                    run, notice = _Runner(group), Notice.of_this_process()
+                    run("notice", notice.run())
                     run("serve", self._serve())
                     run("chronicle", self._chronicle())
                     run("heed", heed.run(self._nudged))
                     stopping = group.create_task(stop.wait(), name="stop")
                     booting = group.create_task(self._reconciler.boot(), name="boot")
                     await asyncio.wait([stopping, booting], return_when=asyncio.FIRST_COMPLETED)
-                    manager.ready()
+                    notice.ready()
                     run("reconcile", self._reconciler.run())
                     run("link", link.run(self._greet))
                     run("inbox", self._listen(link, outbox, reporter))
@@ -216,7 +216,7 @@ class _Device:
                     run("report", reporter.report())
                     run("health", pulse.run())
                     await stopping
-                    manager.stopping()
+                    notice.stopping()
                     await link.close(self._death())
                     booting.cancel()
                     run.cancel()

@@ -13,8 +13,8 @@ from typing import Self
 _MICRO = 1_000_000
 
 
-class Manager:
-    """The manager that started this process, if it wants to hear of it."""
+class Notice:
+    """What the manager that started this process is told, if it wants to hear of it."""
 
     def __init__(self, address: str | None, watchdog_s: float | None) -> None:
         self._address = address

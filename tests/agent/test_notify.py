@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.manager import Manager
+from agent.notify import Notice
 
 
 def heard(line: socket.socket) -> list[str]:
@@ -31,13 +31,13 @@ async def test_it_hears_of_the_start_the_loop_and_the_end(
         line.bind("\0" + name[1:] if abstract else name)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         monkeypatch.setenv("WATCHDOG_USEC", "40000")
-        manager = Manager.of_this_process()
-        manager.ready()
+        notice = Notice.of_this_process()
+        notice.ready()
         async with asyncio.TaskGroup() as group:
-            alive = group.create_task(manager.run(), name="alive")
+            alive = group.create_task(notice.run(), name="alive")
             await asyncio.sleep(0.15)
             alive.cancel()
-        manager.stopping()
+        notice.stopping()
         first, *between, last = await asyncio.to_thread(heard, line)
         assert ("READY=1", "STOPPING=1") == (first, last)
         assert {"WATCHDOG=1"} == set(between)
