@@ -29,8 +29,8 @@ from agent.inbox import Inbox
 from agent.ledger import Ledger, open_ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.link.mqtt import MqttLink
-from agent.notify import Notice
 from agent.meter import Meter
+from agent.notify import Notice
 from agent.outbox import Outbox
 from agent.perform.floor import WorkerFloor
 from agent.perform.supply import Origin, StoreSupply

@@ -44,12 +44,12 @@ async def test_it_hears_of_the_start_the_loop_and_the_end(
         assert len(between) > 2
 
         monkeypatch.setenv("WATCHDOG_PID", "1")
-        await Manager.of_this_process().run()  # it is not asked, and ends at once
+        await Notice.of_this_process().run()  # it is not asked, and ends at once
 
 
 async def test_without_a_manager_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor with one that has gone."""
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    await Manager.of_this_process().run()
+    await Notice.of_this_process().run()
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere/at/all")
-    Manager.of_this_process().ready()
+    Notice.of_this_process().ready()
