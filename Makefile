@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test test-all arm64 power-loss faults soak-agent hostile docs lock system-deps arm64-deps parts
+.PHONY: help setup demo check test test-all arm64 power-loss faults soak-agent cable hostile bench-agent docs lock system-deps arm64-deps parts
 
 # The first Python here that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
@@ -53,8 +53,14 @@ faults: $(MAIN)  ## hit each step of a change with each fault (as root: it mount
 soak-agent: $(MAIN)  ## kill a device's agent at 1000 random moments (half an hour)
 	.venv/bin/python -P -m tests.agent.device.soak $(SOAK_FLAGS)
 
+cable: $(MAIN)  ## cut a device off for ten minutes while much happens to it (twenty minutes)
+	.venv/bin/python -P -m tests.e2e.cable.cut $(CABLE_FLAGS)
+
 hostile: setup  ## send 10,000 damaged and hostile models a device's way (half an hour)
 	.venv/bin/python -P -m tests.agent.hostile.campaign
+
+bench-agent: $(MAIN)  ## measure what it costs that a model answers in a process of its own (two minutes)
+	.venv/bin/python -P -m tests.bench.bench_agent $(BENCH_FLAGS)
 
 docs: $(MAIN)  ## write docs/reference from the code
 	.venv/bin/python -m tests.reference
