@@ -4,7 +4,6 @@ Run it as `python -m tests.bench.bench_serving` from the repository. Ratios may 
 compared, figures may not: machines are noisy. Nothing is asserted.
 """
 
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from agent.workers.frames import render_launch
 from models.card import Tensor
 from models.values import Datatype
 from tests.agent.packages import Package, dense_net, packaged, quantized
+from tests.bench.http_client import HttpClient
 
 WIDTHS = {"tiny": (64, 32, 10), "small": (1024, 512, 512, 10), "wide": (150528, 64, 10)}
 SECONDS = 2.0
@@ -71,32 +71,12 @@ def raw_rate(made: Package) -> float:
     return calls / (time.perf_counter() - begun)
 
 
-def read_answer(connection: socket.socket) -> None:
-    """Read one good answer to its end."""
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += connection.recv(65536)
-    head, _, rest = answer.partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(rest.decode())
-    left = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]) - len(rest)
-    while left:
-        left -= len(connection.recv(left))
-
-
 def http_rate(port: int, body: bytes) -> float:
     """Return requests per second over one connection, one at a time, raw bodies."""
-    head = (
-        b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: d\r\n"
-        b"Inference-Header-Content-Length: 0\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body)
-    )
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with HttpClient(port) as client:
         begun, calls = time.perf_counter(), 0
         while time.perf_counter() - begun < SECONDS:
-            connection.sendall(head + body)
-            read_answer(connection)
+            client.infer("digits", body)
             calls += 1
         return calls / (time.perf_counter() - begun)
 

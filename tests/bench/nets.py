@@ -1,0 +1,100 @@
+"""Nets of convolutions over a picture, made here: int8, as long to compute as one likes."""
+
+import math
+import warnings
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from litert_quantizer import quantizer, recipe
+
+from models import tflite
+from tests.agent.packages import Package, packaged
+
+_KERNEL, _HALVE = 3, 2
+
+
+def picture_net(side: int, channels: tuple[int, ...], folder: Path) -> Package:
+    """Return an int8 net of 3 x 3 convolutions; the first two of them halve the picture."""
+    content = _quantized(_float_net(side, channels), side, folder)
+    found = tflite.read(content)
+    return packaged(content, folder / "package", inputs=found.inputs, outputs=found.outputs)
+
+
+def _float_net(side: int, channels: tuple[int, ...]) -> bytes:
+    rng = np.random.default_rng(7)
+    model, graph, code = schema.ModelT(), schema.SubGraphT(), schema.OperatorCodeT()
+    model.version, model.description, model.buffers = 3, "pictures", [schema.BufferT()]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CONV_2D
+    code.version = 1
+    model.operatorCodes, model.subgraphs = [code], [graph]
+    graph.name, graph.tensors, graph.operators = "main", [], []
+
+    def tensor(
+        name: str,
+        shape: tuple[int, ...],
+        content: "np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None" = None,
+    ) -> int:
+        made = schema.TensorT()
+        made.name, made.shape, made.type = name, list(shape), schema.TensorType.FLOAT32
+        if content is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(content.tobytes(), np.uint8)
+            model.buffers.append(buffer)
+            made.buffer = len(model.buffers) - 1
+        graph.tensors.append(made)
+        return len(graph.tensors) - 1
+
+    last, deep = tensor("x", (1, side, side, 3)), 3
+    graph.inputs = [last]
+    for step, wide in enumerate(channels):
+        stride = 2 if step < _HALVE else 1
+        side = -(-side // stride)
+        shape = (wide, _KERNEL, _KERNEL, deep)
+        weights = rng.normal(0, math.sqrt(2 / (_KERNEL * _KERNEL * deep)), shape)
+        operator, options = schema.OperatorT(), schema.Conv2DOptionsT()
+        options.strideH = options.strideW = stride
+        options.dilationHFactor = options.dilationWFactor = 1
+        options.padding = schema.Padding.SAME
+        final = step == len(channels) - 1
+        if not final:
+            options.fusedActivationFunction = schema.ActivationFunctionType.RELU
+        operator.opcodeIndex = 0
+        operator.builtinOptionsType, operator.builtinOptions = (
+            schema.BuiltinOptions.Conv2DOptions,
+            options,
+        )
+        operator.inputs = [
+            last,
+            tensor(f"w{step}", shape, weights.astype(np.float32)),
+            tensor(f"b{step}", (wide,), np.zeros(wide, np.float32)),
+        ]
+        last, deep = tensor("y" if final else f"h{step}", (1, side, side, wide)), wide
+        operator.outputs = [last]
+        graph.operators.append(operator)
+    graph.outputs = [last]
+    named = schema.SignatureDefT()
+    named.signatureKey, named.subgraphIndex = "serving_default", 0
+    named.inputs, named.outputs = [schema.TensorMapT()], [schema.TensorMapT()]
+    named.inputs[0].name, named.inputs[0].tensorIndex = "x", graph.inputs[0]
+    named.outputs[0].name, named.outputs[0].tensorIndex = "y", last
+    model.signatureDefs = [named]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _quantized(content: bytes, side: int, folder: Path) -> bytes:
+    folder.mkdir(parents=True, exist_ok=True)
+    source, target = folder / "float.tflite", folder / "int8.tflite"
+    source.write_bytes(content)
+    rng = np.random.default_rng(3)
+    shape = (1, side, side, 3)
+    samples = [{"x": rng.normal(0, 1, shape).astype(np.float32)} for _ in range(5)]
+    steps = quantizer.Quantizer(str(source))
+    steps.load_quantization_recipe(recipe.static_wi8_ai8())
+    with warnings.catch_warnings():  # calibration preserves all tensors, and warns that it does
+        warnings.simplefilter("ignore")
+        steps.quantize(steps.calibrate({"serving_default": samples})).export_model(str(target))
+    return target.read_bytes()
