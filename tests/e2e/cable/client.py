@@ -12,6 +12,7 @@ from tests.e2e.scene import LIMIT_S, Device
 from tests.e2e.wares import Model
 
 _PAUSE_S = 0.01
+_AFTER_FAILURE_S = 0.05
 
 
 def clock() -> float:
@@ -87,6 +88,7 @@ class Client:
             else:
                 said = answer.decode(errors="replace")[:300]
                 self.failed.append(Failed(span, status, said))
+                self._stop.wait(_AFTER_FAILURE_S)
 
 
 def unexplained(failed: Sequence[Failed], harm: Harm) -> list[Failed]:

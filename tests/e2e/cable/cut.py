@@ -161,9 +161,8 @@ class Report:
 
 
 @contextmanager
-def world(folder: Path) -> Iterator[World]:
+def world(folder: Path, model: Model) -> Iterator[World]:
     """Start a centre, and a device that serves."""
-    model, _ = build()
     centre = Centre(folder)
     device = None
     try:
@@ -236,7 +235,8 @@ def while_cut(world: World, how: Cut, watch: Watch, harm: Harm, tell: Tell) -> N
     begun = clock()
     home = Home(world.device.home)
     deaths = [how.seconds * (n + 1) / (how.agent_kills + 1) for n in range(how.agent_kills)]
-    looked = worker = said = 0.0
+    looked = said = 0.0
+    worker = -_WORKER_EVERY_S  # one dies at once
     made = 0
     while (passed := clock() - begun) < how.seconds:
         if deaths and passed >= deaths[0]:
@@ -300,6 +300,7 @@ def kill_worker(device: Device, harm: Harm) -> None:
     oldest = min(workers, key=lambda each: each.create_time())
     begun = clock()
     oldest.kill()
+    oldest.wait(10)  # until then it may still take a request, and die over it
     harm.workers.append(Span(begun, clock()))
 
 
@@ -324,7 +325,8 @@ def main() -> int:
     def tell(line: str) -> None:
         print(line, flush=True)  # noqa: T201  # progress, for whoever waits
 
-    with tempfile.TemporaryDirectory() as name, world(Path(name)) as made:
+    model, _ = build()
+    with tempfile.TemporaryDirectory() as name, world(Path(name), model) as made:
         how = Cut(arguments.seconds, arguments.per_second)
         report = cut(made, how, tell)
     tell(str(report))

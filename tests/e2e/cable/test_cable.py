@@ -7,11 +7,12 @@ import pytest
 
 from tests.e2e.cable.client import Failed, Harm, Span, unexplained
 from tests.e2e.cable.cut import Cut, World, cut, world
+from tests.e2e.wares import Model
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as running:
+def made(tmp_path: Path, old: Model) -> Iterator[World]:
+    with world(tmp_path, old) as running:
         yield running
 
 
@@ -20,7 +21,7 @@ def made(tmp_path: Path) -> Iterator[World]:
 @pytest.mark.timeout(300)
 def test_what_happened_behind_a_cut_cable_is_known_once_and_in_order(made: World) -> None:
     """Agent and worker die alone; broker and agent die again while it is told."""
-    report = cut(made, Cut(seconds=6.0, agent_kills=1), print)
+    report = cut(made, Cut(seconds=4.0, agent_kills=1), print)
     print(report)  # noqa: T201  # what was shown
 
     assert {} == report.complaints

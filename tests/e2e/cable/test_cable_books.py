@@ -72,6 +72,7 @@ def folded(
 
 
 def test_whole_books_agree(seen: dict[int, bytes], arrived: list[Arrived]) -> None:
+    """What a real ledger holds, told as it is."""
     found = compare(seen, arrived, CLAIMED)
 
     assert {} == found.complaints
