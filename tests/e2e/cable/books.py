@@ -27,9 +27,14 @@ class Arrived:
 
 @dataclass(slots=True)
 class Verdict:
-    """What the comparison found, by number; and what was folded, which is no complaint."""
+    """What the comparison found, by number; and what was folded, which is no complaint.
+
+    `moved`: single events of their cause, which stand for themselves among what was folded, under
+    another number.
+    """
 
     whole: int = 0
+    moved: int = 0
     folded: int = 0
     records: int = 0
     lost: list[int] = field(default_factory=list)
@@ -120,8 +125,10 @@ def _judge(found: Verdict, folds: _Folds | None, seen: Mapping[int, bytes]) -> N
         if event.kind is v1.EventKind.FOLDED:
             found.folded += event.count
             found.records += 1
-        elif not any(replace(event, number=one.number, first=one.first) == one for one in happened):
-            found.changed.append(event.number)  # it stands for itself, under another number
+        elif any(replace(event, number=one.number, first=one.first) == one for one in happened):
+            found.moved += 1
+        else:
+            found.changed.append(event.number)
     wanted = Counter(_cause(event) for event in happened)
     if counts != wanted and not unseen:
         found.miscounted.append(f"{folds.first} to {folds.last}: {counts} of {wanted}")

@@ -147,7 +147,7 @@ class Report:
             f"of {OUTBOX_LIMIT_BYTES}",
             "replay": f"{self.replay_s:.0f} s",
             "folded": f"{told.folded} events into {told.records} counted records",
-            "arrived as they were": f"{told.whole}",
+            "arrived as they were": f"{told.whole}, and {told.moved} renumbered among the folded",
             "lost": f"{len(told.lost)}",
             "twice": f"{len(told.twice)}",
             "out of order": f"{len(told.disordered)}",
