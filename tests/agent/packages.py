@@ -171,12 +171,18 @@ def _reshaped(
     return made
 
 
-def quantized(content: bytes, width: int, folder: Path, *, how: str = "int8") -> bytes:
-    """Return the net as full int8, or with int8 weights only (`dynamic-range`)."""
+def quantized(
+    content: bytes, width: int | tuple[int, ...], folder: Path, *, how: str = "int8"
+) -> bytes:
+    """Return the net as full int8, or with int8 weights only (`dynamic-range`).
+
+    `width` is of its input; or the input's shape.
+    """
+    shape = (1, width) if isinstance(width, int) else width
     source, target = folder / "float.tflite", folder / "int8.tflite"
     source.write_bytes(content)
     rng = np.random.default_rng(3)
-    samples = [{"x": rng.normal(0, 1, (1, width)).astype(np.float32)} for _ in range(50)]
+    samples = [{"x": rng.normal(0, 1, shape).astype(np.float32)} for _ in range(50)]
     steps = quantizer.Quantizer(str(source))
     if how == "dynamic-range":
         steps.load_quantization_recipe(recipe.dynamic_wi8_afp32())

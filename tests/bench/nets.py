@@ -1,23 +1,22 @@
 """Nets of convolutions over a picture, made here: int8, as long to compute as one likes."""
 
 import math
-import warnings
 from pathlib import Path
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from litert_quantizer import quantizer, recipe
 
 from models import tflite
-from tests.agent.packages import Package, packaged
+from tests.agent.packages import Array, Package, packaged, quantized
 
 _KERNEL, _HALVE = 3, 2
 
 
 def picture_net(side: int, channels: tuple[int, ...], folder: Path) -> Package:
     """Return an int8 net of 3 x 3 convolutions; the first two of them halve the picture."""
-    content = _quantized(_float_net(side, channels), side, folder)
+    folder.mkdir(parents=True)
+    content = quantized(_float_net(side, channels), (1, side, side, 3), folder)
     found = tflite.read(content)
     return packaged(content, folder / "package", inputs=found.inputs, outputs=found.outputs)
 
@@ -34,7 +33,7 @@ def _float_net(side: int, channels: tuple[int, ...]) -> bytes:
     def tensor(
         name: str,
         shape: tuple[int, ...],
-        content: "np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None" = None,
+        content: Array | None = None,
     ) -> int:
         made = schema.TensorT()
         made.name, made.shape, made.type = name, list(shape), schema.TensorType.FLOAT32
@@ -83,18 +82,3 @@ def _float_net(side: int, channels: tuple[int, ...]) -> bytes:
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
-
-
-def _quantized(content: bytes, side: int, folder: Path) -> bytes:
-    folder.mkdir(parents=True, exist_ok=True)
-    source, target = folder / "float.tflite", folder / "int8.tflite"
-    source.write_bytes(content)
-    rng = np.random.default_rng(3)
-    shape = (1, side, side, 3)
-    samples = [{"x": rng.normal(0, 1, shape).astype(np.float32)} for _ in range(5)]
-    steps = quantizer.Quantizer(str(source))
-    steps.load_quantization_recipe(recipe.static_wi8_ai8())
-    with warnings.catch_warnings():  # calibration preserves all tensors, and warns that it does
-        warnings.simplefilter("ignore")
-        steps.quantize(steps.calibrate({"serving_default": samples})).export_model(str(target))
-    return target.read_bytes()
