@@ -59,7 +59,7 @@ cable: $(MAIN)  ## cut a device off for ten minutes while much happens to it (tw
 hostile: setup  ## send 10,000 damaged and hostile models a device's way (half an hour)
 	.venv/bin/python -P -m tests.agent.hostile.campaign
 
-bench-agent: $(MAIN)  ## measure what it costs that a model answers in a process of its own (two minutes)
+bench-agent: $(MAIN)  ## measure what it costs that a model answers in a process of its own (a minute and a half)
 	.venv/bin/python -P -m tests.bench.bench_agent $(BENCH_FLAGS)
 
 docs: $(MAIN)  ## write docs/reference from the code
