@@ -99,6 +99,10 @@ def parser() -> argparse.ArgumentParser:
     release = word("release", "Release a device that is held.")
     release.set_defaults(command=_release)
 
+    apply = word("apply", "Take in what a stick brings: a signed document and its bundles.")
+    apply.add_argument("stick", type=Path, help="the folder that `skerry device export` wrote")
+    apply.set_defaults(command=_apply)
+
     lift = word("lift-quarantine", "Let content that failed on this device be tried again.")
     lift.add_argument("digest", help="its digest, or the beginning of it, or `all`; see `status`")
     lift.set_defaults(command=_lift)
@@ -294,6 +298,18 @@ def _release(arguments: argparse.Namespace) -> int:
     known = release(Home(arguments.home.absolute()))
     sys.stdout.write("released\n")
     sys.stderr.write("" if known else _LATER)
+    return 0
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from agent.home import Home
+    from agent.stick import apply
+
+    found = apply(Home(arguments.home.absolute()), arguments.stick.absolute())
+    for bundle in found.brought:
+        sys.stdout.write(f"brought: {bundle}\n")
+    sys.stdout.write(f"{'applied' if found.new else 'held already'}: {found.order}\n")
+    sys.stderr.write("see what comes of it: skerry-agent status\n" if found.known else _LATER)
     return 0
 
 

@@ -1,11 +1,11 @@
-"""What somebody at the device wants, taken into the ledger: a hold or its end, a quarantine lifted.
+"""What somebody at the device wants, taken into the ledger: a hold, a quarantine lifted, a stick.
 
 They leave it in files (`agent.technician`), which are looked at when the agent
 starts and whenever it is nudged. What could not be taken is tried again.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import structlog
@@ -14,9 +14,11 @@ from agent.clock import clock
 from agent.home import Home
 from agent.ledger import Ledger
 from agent.ledger_file import LedgerError
+from agent.ports import Arrived
 from agent.state import hold_note, quarantine_note, text
-from agent.technician import read_hold, read_lifted
+from agent.technician import read_applied, read_hold, read_lifted
 from agent.wire import v1
+from agent.wire.topics import Kind
 
 _LOOK_AGAIN_S = 5.0
 
@@ -24,10 +26,23 @@ _log = structlog.get_logger()
 
 
 class Heed:
-    """Looks at what a technician left. `changed` is called whenever there is something new."""
+    """Looks at what a technician left. `changed` is called whenever there is something new.
 
-    def __init__(self, ledger: Ledger, home: Home, changed: Callable[[], None]) -> None:
+    `judge` is asked about a desired document from a stick as about one that arrived; `brought`
+    is called when one was judged: there may be bundles now that could not be fetched.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        home: Home,
+        changed: Callable[[], None],
+        *,
+        judge: Callable[[Arrived], Awaitable[bool]],
+        brought: Callable[[], None],
+    ) -> None:
         self._ledger, self._home, self._changed = ledger, home, changed
+        self._judge, self._brought = judge, brought
 
     async def run(self, nudged: asyncio.Event) -> None:
         """Look at once, and whenever nudged, until cancelled."""
@@ -43,9 +58,22 @@ class Heed:
         try:
             await self._look_at_hold()
             await self._look_at_lifted()
+            return await self._look_at_applied()
         except (OSError, LedgerError) as error:
             await _log.awarning("can't look what is wanted here", message=text(error))
             return False
+
+    async def _look_at_applied(self) -> bool:
+        """Its files go once it is judged: what was refused is told as any refusal is."""
+        envelope = await asyncio.to_thread(read_applied, self._home.applied)
+        if envelope is None:
+            return True
+        arrived = Arrived(kind=Kind.DESIRED, payload=envelope, acknowledge=lambda: None)
+        if not await self._judge(arrived):
+            return False
+        await asyncio.to_thread(self._home.expected.unlink, missing_ok=True)
+        await asyncio.to_thread(self._home.applied.unlink, missing_ok=True)
+        self._brought()
         return True
 
     async def _look_at_hold(self) -> None:

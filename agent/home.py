@@ -41,6 +41,16 @@ class Home:
         return self.path / "lifted.json"
 
     @property
+    def applied(self) -> Path:
+        """A signed desired document that somebody brought on a stick; gone once it was judged."""
+        return self.path / "applied.json"
+
+    @property
+    def expected(self) -> Path:
+        """Digests that a stick brings into the store, kept until its document was judged."""
+        return self.path / "expected.json"
+
+    @property
     def log(self) -> Path:
         """The ring of log files."""
         return self.path / "log"

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from agent.admission import UnwantedError, check_address, judge, said
 from agent.backoff import full_jitter_s
 from agent.errors import StepError
 from agent.keepsake import HeldDocument
@@ -24,7 +25,6 @@ from agent.state import Note, text
 from agent.wire import codec, v1
 from agent.wire.codec import WireError
 from agent.wire.limits import DOCUMENT_LIMIT_BYTES
-from agent.wire.order import Admission, Held, admit
 from agent.wire.reasons import Reason
 from agent.wire.topics import Kind
 from models.dsse import COMMAND_PAYLOAD_TYPE, DESIRED_PAYLOAD_TYPE
@@ -35,12 +35,6 @@ Verify = Callable[[str, bytes], Awaitable[bytes]]
 _TRY_AGAIN = frozenset({Reason.INTERNAL, Reason.TIMED_OUT})
 
 _log = structlog.get_logger()
-
-
-class _RefusedError(Exception):
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Inbox:
@@ -65,6 +59,7 @@ class Inbox:
         self._clock, self._changed, self._asked = clock, changed, asked
         self.last_error: v1.Problem | None = None
         self._refused = b""
+        self._judging = asyncio.Lock()
         self._desired = self._decode_held()
 
     @property
@@ -75,14 +70,21 @@ class Inbox:
     async def take(self, arrived: Arrived) -> None:
         """Judge one message until that is done, then acknowledge it."""
         attempt = 0
-        while not await self._judge(arrived):
+        while not await self.judge(arrived):
             wait_s = full_jitter_s(attempt, random.random())  # noqa: S311  # not a secret
             attempt += 1
             await asyncio.sleep(wait_s)
         arrived.acknowledge()
 
+    async def judge(self, arrived: Arrived) -> bool:
+        """Judge one message; return False when it could not be judged now.
+
+        One after the other: what is newer is said against what is held when it is written.
+        """
+        async with self._judging:
+            return await self._judge(arrived)
+
     async def _judge(self, arrived: Arrived) -> bool:
-        """Return False when it could not be judged now."""
         try:
             if arrived.kind is Kind.ACKED:
                 await self._acked(arrived.payload)
@@ -90,7 +92,7 @@ class Inbox:
                 await self._accept(arrived.payload)
             elif arrived.kind is Kind.COMMAND:
                 await self._ask(arrived.payload)
-        except (_RefusedError, WireError, StepError) as error:
+        except (UnwantedError, WireError, StepError) as error:
             if error.reason in _TRY_AGAIN:
                 await _log.awarning("can't judge now", kind=arrived.kind, message=text(error))
                 return False
@@ -102,10 +104,10 @@ class Inbox:
 
     async def _acked(self, payload: bytes) -> None:
         acked = codec.decode(payload, v1.Acked)
-        self._check_address(acked.fleet, acked.device)
+        check_address(acked, self._fleet, self._device)
         if acked.ledger == self._ledger.id and acked.number > self._ledger.told:
             # Obeyed, it would delete what the centre can't have.
-            raise _RefusedError(
+            raise UnwantedError(
                 Reason.MALFORMED,
                 f"event {acked.number} is acknowledged; this ledger has told {self._ledger.told}",
             )
@@ -117,48 +119,26 @@ class Inbox:
         if held is not None and held.envelope == envelope:
             return  # as at every reconnection
         payload = await self._open(DESIRED_PAYLOAD_TYPE, envelope)
-        desired = codec.decode(payload, v1.Desired)
-        self._check_address(desired.fleet, desired.target)
-        digest = "sha256:" + hashlib.sha256(payload).hexdigest()
-        match admit(held.held if held else None, desired.order, digest):
-            case Admission.STALE:
-                raise _RefusedError(
-                    Reason.STALE_GENERATION, f"{_said(desired.order)} is older than what is held"
-                )
-            case Admission.CONFLICT:
-                raise _RefusedError(
-                    Reason.CONFLICTING_GENERATION,
-                    f"{_said(desired.order)} is held with other content: two centres, or a forgery",
-                )
-            case Admission.NEWER:
-                document = HeldDocument(
-                    held=Held(order=desired.order, payload_digest=digest),
-                    payload=payload,
-                    envelope=envelope,
-                )
-                await asyncio.to_thread(self._ledger.hold, Kind.DESIRED, document)
-                self._desired = desired
-                await _log.ainfo("desired accepted", order=_said(desired.order))
-            case Admission.IDENTICAL:
-                pass
+        desired, new, newer = judge(
+            payload, held.held if held else None, fleet=self._fleet, device=self._device
+        )
+        if newer:
+            document = HeldDocument(held=new, payload=payload, envelope=envelope)
+            await asyncio.to_thread(self._ledger.hold, Kind.DESIRED, document)
+            self._desired = desired
+            await _log.ainfo("desired accepted", order=said(desired.order))
         self.last_error = None
         self._changed()
 
     async def _ask(self, envelope: bytes) -> None:
         command = codec.decode(await self._open(COMMAND_PAYLOAD_TYPE, envelope), v1.Command)
-        self._check_address(command.fleet, command.target)
+        check_address(command, self._fleet, self._device)
         self._asked(command)
 
     async def _open(self, payload_type: str, envelope: bytes) -> bytes:
         if len(envelope) > DOCUMENT_LIMIT_BYTES:
-            raise _RefusedError(Reason.TOO_LARGE, f"an envelope of {len(envelope)} bytes")
+            raise UnwantedError(Reason.TOO_LARGE, f"an envelope of {len(envelope)} bytes")
         return await self._verify(payload_type, envelope)
-
-    def _check_address(self, fleet: str, device: str) -> None:
-        if fleet != self._fleet:
-            raise _RefusedError(Reason.WRONG_FLEET, f"it is for fleet {fleet!r}")
-        if device != self._device:
-            raise _RefusedError(Reason.WRONG_TARGET, f"it is for {device!r}")
 
     async def _refuse(self, arrived: Arrived, reason: str, error: Exception) -> bool:
         """Say why, once for the same bytes: a retained document comes again at every connection."""
@@ -186,7 +166,3 @@ class Inbox:
     def _decode_held(self) -> v1.Desired | None:
         held = self._ledger.held(Kind.DESIRED)
         return codec.decode(held.payload, v1.Desired) if held else None
-
-
-def _said(order: v1.Order) -> str:
-    return f"epoch {order.epoch}, generation {order.generation}"

@@ -443,9 +443,13 @@ class Reconciler:
             await self._register.put(record, new, verdict)
 
     async def _collect(self) -> None:
-        records = self._ledger.records.values()
+        """Free the store of all that neither serves, is wanted, nor would be returned to."""
+        desired = self._desired()
+        keep = {each.bundle.digest for each in desired.deployments} if desired else set()
         try:
-            await self._supply.collect(frozenset().union(*(each.digests() for each in records)))
+            await self._supply.collect(
+                keep.union(*(each.digests() for each in self._ledger.records.values()))
+            )
         except StepError as error:
             await _log.awarning("the store was not cleaned", message=text(error))
 

@@ -132,7 +132,7 @@ class _Device:
         )
         home = self._home = Home(settings.home)
         self._supply = StoreSupply(
-            home.store,
+            home,
             Origin(
                 registry_url=answer.registry_url,
                 keys=identity.keys("bundle"),
@@ -190,7 +190,13 @@ class _Device:
         )
         self._wakes = [self._reconciler.wake, outbox.wake, reporter.wake, pulse.wake]
         self._note_boot()
-        heed = Heed(self._ledger, self._home, self._changed)
+        heed = Heed(
+            self._ledger,
+            self._home,
+            self._changed,
+            judge=self._inbox.judge,
+            brought=self._reconciler.hurry,
+        )
         await heed.look()  # before anything new could be begun
         stop = asyncio.Event()
         ended: BaseExceptionGroup[ListenError | LedgerDamagedError] | None = None

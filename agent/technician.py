@@ -23,7 +23,7 @@ from pathlib import Path
 from agent.alone import running, running_pid
 from agent.errors import PersonError
 from agent.home import Home
-from agent.wire.limits import TEXT_LIMIT
+from agent.wire.limits import DOCUMENT_LIMIT_BYTES, TEXT_LIMIT
 from agent.wire.reasons import Reason
 from models import durable
 
@@ -83,7 +83,7 @@ def hold(home: Home, reason: str, now: str) -> bool:
             "say why, for whoever wonders: --reason 'the belt is being changed'",
             code=2,
         )
-    with _in_words(home, what):
+    with in_words(home, what):
         held = read_hold(home.hold)
         if held is None or held.reason != reason:
             held = Hold(reason=reason, since=now)
@@ -98,7 +98,7 @@ def release(home: Home) -> bool:
     Raises:
         PersonError: why it is still held, or that the agent has not said that it knows.
     """
-    with _in_words(home, "the device is not released"):
+    with in_words(home, "the device is not released"):
         home.hold.unlink(missing_ok=True)
         durable.sync_directory(home.path)
         return _heard(home, None)
@@ -123,6 +123,19 @@ def read_lifted(path: Path) -> frozenset[str] | None:
         return frozenset()
 
 
+def read_applied(path: Path) -> bytes | None:
+    """Return the envelope that somebody brought; None: there is none.
+
+    Raises:
+        OSError: whether there is one can't be said.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(DOCUMENT_LIMIT_BYTES + 1)  # one more: whoever judges it says too long
+    except FileNotFoundError:
+        return None
+
+
 def lift(home: Home, which: str) -> tuple[list[str], bool]:
     """Lift content out of quarantine, that it may be tried again.
 
@@ -138,7 +151,7 @@ def lift(home: Home, which: str) -> tuple[list[str], bool]:
         PersonError: nothing, or more than one, begins so; or why they are not lifted.
     """
     what = "nothing is lifted out of quarantine"
-    with _in_words(home, what):
+    with in_words(home, what):
         held = in_quarantine(home.ledger)
         beginning = which.removeprefix("sha256:").lower()
         found = [each for each in held if which == "all" or _begins(each, beginning)]
@@ -154,7 +167,7 @@ def lift(home: Home, which: str) -> tuple[list[str], bool]:
             )
         before = read_lifted(home.lifted) or frozenset()
         durable.write(home.lifted, json.dumps(sorted({*before, *found})).encode())
-        return found, _done(home, lambda: not set(in_quarantine(home.ledger)) & set(found))
+        return found, done(home, lambda: not set(in_quarantine(home.ledger)) & set(found))
 
 
 def _begins(digest: str, beginning: str) -> bool:
@@ -162,11 +175,17 @@ def _begins(digest: str, beginning: str) -> bool:
 
 
 def _heard(home: Home, wanted: Hold | None) -> bool:
-    return _done(home, lambda: recorded(home.ledger) == wanted)
+    return done(home, lambda: recorded(home.ledger) == wanted)
 
 
-def _done(home: Home, recorded_it: Callable[[], bool]) -> bool:
-    """Tell a running agent to look, and wait until it has recorded what is wanted."""
+def done(home: Home, recorded_it: Callable[[], bool]) -> bool:
+    """Tell a running agent to look, and wait until it has recorded what is wanted.
+
+    Returns False where none runs: the next one looks when it starts.
+
+    Raises:
+        PersonError: `TIMED_OUT`: it runs, and has not said that it knows.
+    """
     for look in range(int(_PATIENCE_S / _LOOK_S)):
         if not running(home.lock):
             return False
@@ -212,12 +231,27 @@ def in_quarantine(ledger: Path) -> list[str]:
         return [row[0] for row in database.execute("SELECT digest FROM quarantine ORDER BY rowid")]
 
 
+def held_desired(ledger: Path) -> tuple[int, int, str] | None:
+    """Return epoch, generation and payload digest of what the agent holds; None: nothing yet.
+
+    Raises:
+        sqlite3.Error: the ledger can't be read now.
+    """
+    if not ledger.exists():
+        return None
+    with _opened(ledger) as database:
+        row = database.execute(
+            "SELECT epoch, generation, payload_digest FROM held WHERE kind = 'desired'"
+        ).fetchone()
+    return None if row is None else (int(row[0]), int(row[1]), str(row[2]))
+
+
 def _opened(ledger: Path) -> closing[sqlite3.Connection]:
     return closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True, timeout=5))
 
 
 @contextmanager
-def _in_words(home: Home, what: str) -> Iterator[None]:
+def in_words(home: Home, what: str) -> Iterator[None]:
     """Say what is in the way to a person.
 
     Raises:

@@ -1,6 +1,7 @@
 """Bundles on this device: fetched by a child, chosen by fit, collected when nothing needs them."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from agent.children.converse import converse
 from agent.choice import thread_counts
 from agent.errors import StepError
 from agent.fetch.job import Credentials, FetchJob
+from agent.home import Home
 from agent.state import Installed, Machine
 from agent.wire import v1
 from agent.wire.phases import Happening
@@ -22,10 +24,13 @@ from models.errors import ModelError
 from models.fit import Hardware, Misfits, fit
 from models.layout import Layout
 from models.limits import CARD_LIMIT_BYTES, MANIFEST_LIMIT_BYTES
-from models.values import Digest
+from models.values import Digest, parse_digest
 
 _FETCH_LIMIT_S = 3600.0
 """A fetch that took this long begins again where it stopped; only its child is a new one."""
+
+_EXPECTED_LIMIT_BYTES = 256 * 1024
+"""Some 3,000 digests; a document of 16 deployments leads to a few hundred."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +55,21 @@ def read_card(layout: Layout, digest: str) -> tuple[oci.Manifest, Card]:
         raise StepError(error.reason, str(error)) from error
 
 
+def expected(path: Path) -> frozenset[str]:
+    """Return the digests that a stick is bringing, or has brought. Blocking."""
+    try:
+        with path.open("rb") as file:
+            return frozenset(map(parse_digest, json.loads(file.read(_EXPECTED_LIMIT_BYTES))))
+    except (OSError, ValueError, TypeError):
+        return frozenset()
+
+
 class StoreSupply:
     """The device's own store, filled from a registry."""
 
-    def __init__(self, store: Path, origin: Origin, machine: Machine) -> None:
-        self._store, self._origin, self._machine = store, origin, machine
+    def __init__(self, home: Home, origin: Origin, machine: Machine) -> None:
+        self._store, self._expected = home.store, home.expected
+        self._origin, self._machine = origin, machine
         self._fetching = 0
 
     async def fetch(
@@ -115,7 +130,7 @@ class StoreSupply:
     async def collect(self, keep: Collection[str]) -> None:
         """Free the store; not while a fetch is adding to it, whose parts nothing names yet."""
         if not self._fetching:
-            await asyncio.to_thread(self._collect, frozenset(keep))
+            await asyncio.to_thread(self._collect, frozenset(keep) | expected(self._expected))
 
     def _card(self, digest: str) -> tuple[oci.Manifest, Card]:
         try:
