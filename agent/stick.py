@@ -35,7 +35,7 @@ from models.errors import ModelError
 from models.keys import PublicKey, admit
 from models.layout import Layout
 from models.limits import MANIFEST_LIMIT_BYTES
-from models.values import Digest, parse_digest
+from models.values import Digest, parse_digest, short
 
 DOCUMENTS = "desired"
 """The folder of a stick with the signed documents, one `ID.json` a device."""
@@ -74,12 +74,13 @@ def apply(home: Home, stick: Path) -> Applied:
         wanted = sorted({parse_digest(each.bundle.digest) for each in desired.deployments})
         store = Layout.create(home.store)
         _expect(home, wanted)  # from here on a running agent collects none of them
-        missing = [
-            bundle.verify(source, digest, keys)
-            for digest in wanted
-            if not _is_whole(store, digest, keys)
-        ]
-        _bring(home, source, store, missing)
+        try:
+            absent = [digest for digest in wanted if not _is_whole(store, digest, keys)]
+            missing = [_verified(source, digest, keys) for digest in absent]
+            _bring(home, source, store, missing)
+        except BaseException:
+            home.expected.unlink(missing_ok=True)
+            raise
         durable.write(home.applied, envelope)
         known = done(home, lambda: not home.applied.exists())
         if known and held_desired(home.ledger) != _row(new):
@@ -102,6 +103,14 @@ def _judge(home: Home, identity: Identity, envelope: bytes) -> tuple[v1.Desired,
 
 def _row(held: Held) -> tuple[int, int, str]:
     return held.order.epoch, held.order.generation, held.payload_digest
+
+
+def _verified(source: Layout, digest: Digest, keys: Sequence[PublicKey]) -> bundle.Bundle:
+    if not source.has(digest):
+        raise UnwantedError(
+            Reason.BUNDLE_INCOMPLETE, f"bundle {short(digest)} is neither on the stick nor here"
+        )
+    return bundle.verify(source, digest, keys)
 
 
 def _is_whole(store: Layout, digest: Digest, keys: Sequence[PublicKey]) -> bool:

@@ -104,6 +104,14 @@ class Centre:
         """
         return self._send("GET", path, None, {}).decode(errors="replace")
 
+    def get_bytes(self, *path: str, limit_bytes: int = ANSWER_LIMIT_BYTES) -> bytes:
+        """Return the bytes that are at a path.
+
+        Raises:
+            CommandError: the centre can't be reached, refuses, or sends more than the limit.
+        """
+        return self._send("GET", path, None, {}, limit_bytes)
+
     def post(self, *path: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401  # as `get`
         """Send a request and return the answer.
 
@@ -131,6 +139,7 @@ class Centre:
         path: tuple[str, ...],
         body: Mapping[str, object] | None,
         query: Mapping[str, str],
+        limit_bytes: int = ANSWER_LIMIT_BYTES,
     ) -> bytes:
         where = "/" + "/".join(quote(part, safe="") for part in path)
         try:
@@ -138,7 +147,7 @@ class Centre:
                 raw = bytearray()
                 for piece in answer.iter_bytes():
                     raw += piece
-                    if len(raw) > ANSWER_LIMIT_BYTES:
+                    if len(raw) > limit_bytes:
                         raise self._unreachable("its answer has no end")
         except httpx.HTTPError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):

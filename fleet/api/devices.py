@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
 from agent.wire import v1
 from fleet.api.parts import Parts
@@ -22,7 +23,8 @@ from fleet.api.shown import (
 from fleet.health.states import Verdict, verdict
 from fleet.health.sums import of_device, of_served
 from fleet.selector import TEXT_LIMIT
-from fleet.store import events
+from fleet.store import desired, devices, events
+from fleet.store.errors import NotFoundError
 
 _EVENTS_SHOWN = 20
 
@@ -95,6 +97,21 @@ def routes(parts: Parts) -> APIRouter:
     def one(device: str) -> DeviceDetail:
         """Show one device, by its id or its name."""
         return detail(parts, device)
+
+    @router.get(
+        "/{device}/desired",
+        operation_id="getDesired",
+        response_class=Response,
+        responses=answers(401, 404, 409),
+    )
+    def document(device: str) -> Response:
+        """Return what one device should be as it is sent to it: signed, to be carried there."""
+        with parts.store.read() as connection:
+            found = devices.named(connection, device)
+            held = desired.held(connection, found.id)
+        if held is None:
+            raise NotFoundError("desired document of", device)
+        return Response(held.envelope, media_type="application/json")
 
     return router
 

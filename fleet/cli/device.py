@@ -1,4 +1,4 @@
-"""`skerry device ls | show | history | logs | set`: devices, how they are, what they say."""
+"""`skerry device ls | show | export | history | logs | set`: how they are, what they say."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fleet.cli import device_screen
+from fleet.cli.device_export import export
 from fleet.cli.device_history import history
 from fleet.cli.device_logs import logs
 from fleet.cli.device_set import set_device
@@ -67,6 +68,7 @@ def show_device(
     show(device_screen.shown(Screen.of(sys.stdout, os.environ, color), found))
 
 
+app.command()(export)
 app.command()(history)
 app.command()(logs)
 app.command("set")(set_device)
