@@ -104,13 +104,15 @@ class Centre:
         """
         return self._send("GET", path, None, {}).decode(errors="replace")
 
-    def get_bytes(self, *path: str, limit_bytes: int = ANSWER_LIMIT_BYTES) -> bytes:
-        """Return the bytes that are at a path.
+    def bytes_of(
+        self, *path: str, method: str = "GET", limit_bytes: int = ANSWER_LIMIT_BYTES
+    ) -> bytes:
+        """Return the bytes that are at a path, or that are the answer to a POST of nothing.
 
         Raises:
             CommandError: the centre can't be reached, refuses, or sends more than the limit.
         """
-        return self._send("GET", path, None, {}, limit_bytes)
+        return self._send(method, path, None, {}, limit_bytes)
 
     def post(self, *path: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401  # as `get`
         """Send a request and return the answer.

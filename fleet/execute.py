@@ -52,7 +52,7 @@ from fleet.rollouts.states import (
     RolloutState,
     TargetHappening,
 )
-from fleet.store import audit, rollouts
+from fleet.store import audit, desired, rollouts
 from fleet.store.engine import Store
 from fleet.writing import newest, write_desired
 from models.keys import SigningKey
@@ -240,6 +240,37 @@ class Executor:
                 ),
             )
         return after
+
+    def carry(self, target: str, *, actor: str) -> bytes | None:
+        """Return a device's newest signed document, for somebody who carries it there.
+
+        Where a rollout has come to it and waits only for it to be in reach, it is asked
+        first: no wave is opened, and no canary passed over, for a stick.
+
+        Returns None where nothing was ever wanted of it.
+        """
+        now = self._clock()
+        with self._store.write() as connection:
+            inventory = observe(connection, self._fleet)
+            for rollout in rollouts.opened(connection):
+                before = _read(connection, rollout)
+                after = self._as_seen(before, inventory, now)
+                for progress in due(after, now, carried_to=target):
+                    if progress.target == target:
+                        self._ask(connection, after, progress)
+                _keep(connection, before, after)
+            held = desired.held(connection, target)
+            if held is not None:
+                entry = audit.Entry(
+                    at=written(now),
+                    actor=actor,
+                    action="device.export",
+                    subject=target,
+                    after={"epoch": held.order.epoch, "generation": held.order.generation},
+                )
+                audit.add(connection, entry)
+        self._changed()
+        return held.envelope if held else None
 
     def advance(self) -> float:
         """Bring every open rollout as far as it goes now; return in how many seconds to look again.

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from agent.wire import v1
+from fleet.api.access import OPERATOR
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse
@@ -23,7 +24,7 @@ from fleet.api.shown import (
 from fleet.health.states import Verdict, verdict
 from fleet.health.sums import of_device, of_served
 from fleet.selector import TEXT_LIMIT
-from fleet.store import desired, devices, events
+from fleet.store import devices, events
 from fleet.store.errors import NotFoundError
 
 _EVENTS_SHOWN = 20
@@ -98,20 +99,23 @@ def routes(parts: Parts) -> APIRouter:
         """Show one device, by its id or its name."""
         return detail(parts, device)
 
-    @router.get(
-        "/{device}/desired",
-        operation_id="getDesired",
+    @router.post(
+        "/{device}/export",
+        operation_id="exportDevice",
         response_class=Response,
         responses=answers(401, 404, 409),
     )
-    def document(device: str) -> Response:
-        """Return what one device should be as it is sent to it: signed, to be carried there."""
+    def carry(device: str) -> Response:
+        """Return the signed document of one device, for somebody who carries it there.
+
+        Where a rollout only waits for the device to be in reach, it asks it by this document.
+        """
         with parts.store.read() as connection:
             found = devices.named(connection, device)
-            held = desired.held(connection, found.id)
-        if held is None:
+        envelope = parts.executor.carry(found.id, actor=OPERATOR)
+        if envelope is None:
             raise NotFoundError("desired document of", device)
-        return Response(held.envelope, media_type="application/json")
+        return Response(envelope, media_type="application/json")
 
     return router
 

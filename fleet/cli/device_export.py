@@ -36,11 +36,15 @@ def export(
 ) -> None:
     """Write what devices should be, and the bundles for it, to be carried to them.
 
-    At the device: `skerry-agent apply FOLDER`.
+    At the device: `skerry-agent apply FOLDER`. Where a rollout only waits for a device to be in
+    reach, it asks it by this: the same waves, the same gates.
     """
     try:
         with centre.connect() as api:
-            documents = [api.get_bytes("api", "v1", "devices", each, "desired") for each in device]
+            documents = [
+                api.bytes_of("api", "v1", "devices", each, "export", method="POST")
+                for each in device
+            ]
             wanted = [_desired(each) for each in documents]
             stick = Layout.create(to)
             durable.make_directory(to / _DOCUMENTS)
@@ -67,21 +71,19 @@ def _bring(api: Centre, stick: Layout, bundle: v1.BundleRef) -> None:
     """Copy a bundle with its signatures; what is there already is not asked for again."""
     digest = parse_digest(bundle.digest)
     _manifest(api, stick, bundle, digest)
-    index = api.get_bytes("v2", bundle.name, "referrers", digest, limit_bytes=INDEX_LIMIT_BYTES)
+    index = api.bytes_of("v2", bundle.name, "referrers", digest, limit_bytes=INDEX_LIMIT_BYTES)
     for signature in oci.parse_index(index):
         if signature.artifact_type == oci.SIGNATURE_ARTIFACT_TYPE:
             _manifest(api, stick, bundle, signature.digest)
 
 
 def _manifest(api: Centre, stick: Layout, bundle: v1.BundleRef, digest: Digest) -> None:
-    raw = api.get_bytes("v2", bundle.name, "manifests", digest, limit_bytes=MANIFEST_LIMIT_BYTES)
+    raw = api.bytes_of("v2", bundle.name, "manifests", digest, limit_bytes=MANIFEST_LIMIT_BYTES)
     manifest = oci.parse(raw)
     for part in (manifest.config, *manifest.layers):
         if not stick.has_whole(part.digest):
             limit_bytes = min(part.size_bytes, BLOB_LIMIT_BYTES)
-            content = api.get_bytes(
-                "v2", bundle.name, "blobs", part.digest, limit_bytes=limit_bytes
-            )
+            content = api.bytes_of("v2", bundle.name, "blobs", part.digest, limit_bytes=limit_bytes)
             _keep(stick, content, part.digest)
     _keep(stick, raw, digest)
     named = manifest.artifact_type == oci.MODEL_ARTIFACT_TYPE

@@ -3,7 +3,8 @@
 Asked are targets of waves that are open, while they can be reached, and of a class
 that isn't proven yet no more than its canaries. After a rollout has ended well, who
 was away then is caught up under the same gates: one whose gate has failed since
-lets nobody through.
+lets nobody through. Who is away may be asked by a document that is carried there,
+by the same rules.
 """
 
 from collections import Counter
@@ -28,8 +29,10 @@ from fleet.rollouts.states import (
 _ASKING = frozenset({RolloutState.RUNNING, RolloutState.DONE, RolloutState.FAILED})
 
 
-def due(rollout: Rollout, now: datetime) -> tuple[Progress, ...]:
+def due(rollout: Rollout, now: datetime, *, carried_to: str | None = None) -> tuple[Progress, ...]:
     """Return the targets whose next document is to be written to the store now.
+
+    The target that somebody carries its document to counts as one in reach.
 
     While a rollout is rolled back, that is the document they return by
     (`Progress.returning`), whether they can be reached or not: what waits for them
@@ -46,7 +49,9 @@ def due(rollout: Rollout, now: datetime) -> tuple[Progress, ...]:
         if not is_open(rollout, wave, members, now):
             continue
         for progress in members:
-            if progress.state is not TargetState.PLANNED or not progress.reachable:
+            if progress.state is not TargetState.PLANNED:
+                continue
+            if not progress.reachable and progress.target != carried_to:
                 continue
             if progress.class_name in classes:
                 room[progress.class_name] -= 1

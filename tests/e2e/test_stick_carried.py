@@ -28,12 +28,11 @@ def test_a_rollout_reaches_a_device_by_stick(
     device.end()
     until(lambda: not island.device(device)["online"], what="the device gone")
     rollout = island.roll("2.0.0", device)
-    until(
-        lambda: "2.0.0" in json.dumps(island.device(device)["desired"]), what="2.0.0 wanted of it"
-    )
+    assert "2.0.0" not in json.dumps(island.device(device)["desired"]), "it is set aside"
     told = island.skerry("device", "export", device.name, "--to", stick)
     assert 0 == told.returncode, told.stderr
     assert f"exported: {device.id}" in told.stdout
+    assert "2.0.0" in json.dumps(island.device(device)["desired"]), "now it is asked"
     again = island.skerry("device", "export", device.id, "--to", stick)
     assert 0 == again.returncode, again.stderr
     assert told.stdout == again.stdout
