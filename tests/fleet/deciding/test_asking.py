@@ -75,6 +75,29 @@ def test_no_more_of_an_unproven_class_are_asked_than_its_canaries(paper: Paper) 
     assert asked(rollout) == ["d-1"]
 
 
+def carried(rollout: Rollout) -> set[str]:
+    """Return whom a stick may bring its document to, each on its own."""
+    ids = [progress.target for progress in rollout.targets]
+    return {each for each in ids if each in {p.target for p in due(rollout, NOW, carried_to=each)}}
+
+
+def test_a_stick_goes_round_neither_waves_nor_canaries(paper: Paper) -> None:
+    """Who is away may be asked where it would be, were it in reach; and nobody else by that."""
+    away = paper.inventory(*paper.targets(6, online=False))
+    rollout = careful(paper, away)
+    open_wave = set(rollout.waves[0].targets)
+    assert 1 < len(open_wave) < 6
+    assert carried(rollout) == open_wave
+    assert [p.target for p in due(rollout, NOW, carried_to="d-1")] == ["d-1"]
+    here = [replace(each, online=number == 0) for number, each in enumerate(away.targets)]
+    inventory = paper.written(
+        paper.inventory(*here), {"d-1": rollout.by_target()["d-1"].deployment}
+    )
+    assert carried(look(rollout, inventory)) == set(), "its canary is on the way"
+    paused = fold(rollout, [RolloutEvent(rollout=RolloutHappening.PAUSED, by="ana")], NOW)
+    assert carried(paused) == set()
+
+
 def test_a_newer_rollout_overtakes_whoever_was_not_asked_yet(paper: Paper) -> None:
     """With a step or without: also who already serves what is wanted now. Another name's nobody."""
     held = [
