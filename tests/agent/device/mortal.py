@@ -41,6 +41,7 @@ class Mortal(Ledger):
     """Dies at its n-th moment: before each write of the walk is one, and after it."""
 
     moments_left = 0
+    writing = False
 
     def moment(self, when: str, what: str) -> None:
         self.moments_left -= 1
@@ -67,8 +68,10 @@ class Mortal(Ledger):
         assert new is not None
         what = f"{new.phase} {new.wanted.revision}"
         self.moment("before", what)
+        self.writing = True  # what it holds is seen on the loop before this thread has died
         written = super().put(name, old, new, notes, at=at, verdicts=verdicts)
         self.moment("after", what)
+        self.writing = False
         return written
 
 
@@ -103,7 +106,8 @@ async def live(job: dict[str, Any], envelope: bytes) -> None:
         running = group.create_task(device.run(link), name="device")
         await booted.wait()
         crashing = group.create_task(crash(device, ledger, job["crashes"]), name="crash")
-        while not settled(ledger, job["revision"]):
+        mortal = ledger if isinstance(ledger, Mortal) else None
+        while not settled(ledger, job["revision"]) or (mortal and mortal.writing):
             await asyncio.sleep(0.01)
         say(ends=ledger.records[NAME].phase, serves=await serves(device))
         os.kill(os.getpid(), signal.SIGTERM)
