@@ -58,8 +58,8 @@ def export(
     except OSError as error:
         raise _not_exported("DISK_FULL", str(error)) from error
     for desired in wanted:
-        order = desired.order
-        typer.echo(f"exported: {desired.target}, epoch {order.epoch}, gen. {order.generation}")
+        order = f"epoch {desired.order.epoch}, generation {desired.order.generation}"
+        typer.echo(f"exported: {desired.target}: {order}")
     note(f"at the device: skerry-agent apply {to}")
 
 
