@@ -37,6 +37,9 @@ class Order:
         check_whole("epoch", self.epoch)
         check_whole("generation", self.generation, least=1)
 
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}, generation {self.generation}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRef:
