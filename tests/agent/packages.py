@@ -261,6 +261,13 @@ def packaged(
     return Package(content=content, card=card, golden=blob, folder=folder)
 
 
+def decides(package: Package) -> Package:
+    """Return it with a card that names its decision."""
+    card = replace(package.card, golden=replace(package.card.golden, decision=0))
+    (package.folder / "card.json").write_bytes(render(card))
+    return replace(package, card=card)
+
+
 DENSE_INPUTS = (Tensor(name="x", datatype=Datatype.INT8, shape=(1, 64)),)
 DENSE_OUTPUTS = (Tensor(name="y", datatype=Datatype.INT8, shape=(1, 10)),)
 
