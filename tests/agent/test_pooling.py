@@ -115,6 +115,7 @@ def test_not_everything_is_measured(found: Installed, tried: tuple[int, ...], wh
     ],
 )
 def test_more_workers_must_earn_their_cores(per_s: tuple[float | None, ...], workers: int) -> None:
+    """Half as much again for each doubling; what was not measured earned nothing."""
     chosen = sized(way(), rates(*per_s))
     assert workers == chosen.workers
     assert f"fastest; {workers} worker" in chosen.why
@@ -149,6 +150,7 @@ def test_no_more_are_measured_than_there_are_cores_for(
 
 @given(st.integers(0, 16), st.integers(0, 1 << 34), st.integers(0, 1 << 40))
 def test_memory_is_left_to_all_else(wanted: int, each_bytes: int, available_bytes: int) -> None:
+    """Whatever there is, a margin stays."""
     many = affordable(wanted, each_bytes=each_bytes, available_bytes=available_bytes)
     assert 0 <= many <= wanted
     assert not many or available_bytes - many * each_bytes >= MARGIN_BYTES
