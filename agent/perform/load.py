@@ -19,6 +19,9 @@ _ROUNDS = 3
 _FEW_S = 0.1
 """Calls above this are many milliseconds each: one round of them says as much."""
 
+_PATIENCE_S = 5.0
+"""For one answer: whoever takes longer is no gain."""
+
 _Request = tuple[bytes, int]
 
 
@@ -53,7 +56,8 @@ async def _rate(pool: Sequence[Worker], requests: Sequence[_Request]) -> float:
         nonlocal answered, failed
         for body, json_length in islice(cycle(requests), number, None):
             try:
-                answer = await worker.infer(body, json_length)
+                limit_s = min(_PATIENCE_S, worker.launch.timeout_s)
+                answer = await worker.infer(body, json_length, deadline_s=limit_s)
             except WorkerGoneError:
                 failed = True
                 return

@@ -79,13 +79,16 @@ async def test_as_many_start_as_were_chosen(dense: Package, tmp_path: Path) -> N
         assert (0, {}) == (children(), floor.serving())
 
 
-async def test_a_switch_goes_from_pool_to_pool(dense: Package, tmp_path: Path) -> None:
-    """Under load, on a machine that has no memory for both: one first, the rest afterwards."""
+@pytest.mark.parametrize(("room", "together"), [(9, 4), (3, 3)])
+async def test_a_switch_goes_from_pool_to_pool(
+    dense: Package, tmp_path: Path, room: int, together: int
+) -> None:
+    """Under load; all before it, or, with no memory for both, one first and the rest afterwards."""
     old = staged(dense, tmp_path / "store", workers=2)
     new = staged(dense, tmp_path / "store", version="2.0.0", workers=2)
     (array,) = dense.inputs(1, seed=1)
     expected = dense.raw()(array).tobytes()
-    async with opened(tmp_path / "store", room_for(3)) as floor:
+    async with opened(tmp_path / "store", room_for(room)) as floor:
         await floor.activate(old)
         running = True
 
@@ -110,7 +113,7 @@ async def test_a_switch_goes_from_pool_to_pool(dense: Package, tmp_path: Path) -
 
         serving = floor.serving()["digits"]
         assert (2, 2, None) == (serving.revision, serving.workers, serving.short)
-        assert (3, 2) == (most, children())
+        assert (together, 2) == (most, children())
 
 
 async def test_where_memory_is_short_fewer_serve_and_it_is_said(
