@@ -1,5 +1,6 @@
 """How many workers answer is chosen by measurement: each doubling must earn its cores."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -189,7 +190,7 @@ async def test_other_hardware_is_measured_again(device: Device, world: World) ->
         await device.reaches("digits", Phase.COMMITTED)
     assert 2 == (await current(device)).workers
     world.cores, world.hardware = 1, "1 core"
-    async with device.running():
+    async with device.running(), asyncio.timeout(10):
         while (await current(device)).hardware != "1 core":
             device.news.clear()
             await device.news.wait()

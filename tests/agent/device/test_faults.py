@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent.home import Home as StoredHome
+from agent.status import as_text, look
 from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.topics import Kind
@@ -91,6 +93,7 @@ def test_as_many_workers_answer_as_are_asked_for(
     [deployment] = centre.reported.deployments
     assert deployment.active is not None
     assert (2, ()) == (deployment.active.workers, deployment.conditions)
+    assert "serves dense:1.0.0 by 2 workers" in as_text(look(StoredHome(home.path)))
     first, second = agent.workers()
 
     first.kill()
