@@ -30,7 +30,10 @@ from agent.wire.reasons import Reason
 from agent.wire.sketch import quantile
 
 TRIAL_CRASHES_LIMIT = 2
-"""Crashes that end a probation: one may be the machine's (memory), two are the revision's."""
+"""Crashes that end a probation: one may be the machine's (memory), two are the revision's.
+
+Of several workers the machine may end each once.
+"""
 
 TRIAL_REQUESTS_LEAST = 20
 """Below this many requests a share of errors says nothing."""
@@ -218,10 +221,11 @@ def _probation(record: Record, trial: Trial | None, now_s: float) -> Step | floa
     if trial is None or trial.revision != record.wanted.revision:
         return None
     failed, parameters = "", {}
-    if trial.crashes >= TRIAL_CRASHES_LIMIT:
+    limit = TRIAL_CRASHES_LIMIT + (record.current.workers - 1 if record.current else 0)
+    if trial.crashes >= limit:
         failed = f"{trial.crashes} crashes in probation"
         parameters = {"cause": Reason.WORKER_CRASHED.value}
-    elif trial.crashes + trial.mishaps >= TRIAL_CRASHES_LIMIT:
+    elif trial.crashes + trial.mishaps >= limit:
         failed = f"its worker died {trial.crashes + trial.mishaps} times in probation"
     elif trial.requests >= TRIAL_REQUESTS_LEAST and (
         trial.errors > TRIAL_ERRORS_SHARE * trial.requests

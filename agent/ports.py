@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.state import Compared, GivenUp, Installed, Measured, Serving
+from agent.state import Compared, GivenUp, Installed, Measured, Serving, Throughput
 from agent.wire import v1
 from agent.wire.phases import Happening
 from agent.wire.topics import Kind
@@ -122,6 +122,10 @@ class Floor(Protocol):
     def hardware(self) -> str:
         """What a choice among ways to serve depends on, as one text."""
 
+    @property
+    def cores(self) -> int:
+        """Processors that models may use."""
+
     async def test(self, candidate: Installed) -> Measured:
         """Start the candidate apart, with its golden vectors, measure and close it.
 
@@ -140,8 +144,19 @@ class Floor(Protocol):
             StepError: SHADOW_DISAGREED, SHADOW_INCONCLUSIVE; or why it could not be compared.
         """
 
+    async def pace(self, way: Installed, counts: Sequence[int]) -> Sequence[Throughput]:
+        """Start as many workers as the largest count apart, as memory allows; measure each count.
+
+        All are closed. Nothing else changes.
+
+        Raises:
+            StepError: with the reason; not one was ready.
+        """
+
     async def activate(self, installed: Installed) -> None:
         """Start it beside what serves, switch when it is ready, drain the other. Idempotent.
+
+        With fewer workers than chosen where no more can be started: `serving` says so.
 
         Raises:
             StepError: with the reason; what served goes on serving.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from agent import choice
+from agent import choice, pooling
 from agent.errors import StepError
 from agent.ledger import Ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
@@ -250,6 +250,10 @@ class Reconciler:
     async def _shadow(self, record: Record, _step: Step) -> None:
         candidate, asked = _candidate(record), record.wanted.settings.shadow
         if asked is not None and record.name in self._floor.serving():
+            if candidate.stateful:
+                why = "it remembers: its answers are of all requests before, not of some"
+                numbers = {"compared": "0", "wanted": str(asked.requests)}
+                raise StepError(Reason.SHADOW_INCONCLUSIVE, why, numbers)
             compared = await self._floor.shadow(candidate, asked)
             candidate = replace(candidate, compared=compared)
         await self._register.put(record, record.agreed(candidate, self._clock()))
@@ -278,8 +282,25 @@ class Reconciler:
         if chosen is None:
             reason, message = choice.refusal(found, budget)
             raise StepError(reason, message[:250])
+        chosen = await self._sized(chosen)
         await _log.ainfo("chosen", deployment=wanted.name, why=chosen.why)
         return chosen
+
+    async def _sized(self, way: Installed) -> Installed:
+        """Return the way with as many workers as are worth their cores and memory here."""
+        desired = self._desired()
+        names = {each.name for each in desired.deployments} if desired else set()
+        counts, why = pooling.counts(
+            way,
+            cores=self._floor.cores,
+            deployments=len(names | set(self._ledger.records)),
+        )
+        found = await self._floor.pace(way, counts) if len(counts) > 1 else ()
+        return (
+            pooling.sized(way, found)
+            if found
+            else replace(way, workers=counts[0], why=f"{way.why}; {why}")
+        )
 
     async def _choose_again(self, record: Record, _step: Step) -> None:
         """Measure what is committed again, and let it serve the way that is best now."""
@@ -481,10 +502,11 @@ def _problem(step: Step) -> v1.Problem:
 
 
 def _same_way(one: Installed, other: Installed) -> bool:
-    return (one.variant, one.accelerator, one.threads) == (
+    return (one.variant, one.accelerator, one.threads, one.workers) == (
         other.variant,
         other.accelerator,
         other.threads,
+        other.workers,
     )
 
 

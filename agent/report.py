@@ -13,7 +13,7 @@ import structlog
 
 from agent.ledger import Ledger
 from agent.ports import Link, LinkDownError, LinkRefusedError
-from agent.state import Installed, Quarantined, Record, text
+from agent.state import Installed, Quarantined, Record, Serving, text
 from agent.wire import codec, v1
 from agent.wire.codec import WireError
 from agent.wire.limits import QUARANTINED_LIMIT
@@ -44,6 +44,7 @@ def reported(
     *,
     hold: v1.Hold | None = None,
     quarantined: Mapping[str, Quarantined] = MappingProxyType({}),
+    serving: Mapping[str, Serving] = MappingProxyType({}),
 ) -> v1.Reported:
     """Return what this device is."""
     return v1.Reported(
@@ -51,7 +52,9 @@ def reported(
         device=who.device,
         session=session,
         observed=observed,
-        deployments=tuple(_deployment(records[name], quarantined) for name in sorted(records)),
+        deployments=tuple(
+            _deployment(records[name], quarantined, serving.get(name)) for name in sorted(records)
+        ),
         hold=hold,
         quarantined=tuple(_newest(quarantined)),
         last_error=last_error,
@@ -59,14 +62,16 @@ def reported(
     )
 
 
-def _deployment(record: Record, quarantined: Mapping[str, Quarantined]) -> v1.ReportedDeployment:
+def _deployment(
+    record: Record, quarantined: Mapping[str, Quarantined], serving: Serving | None
+) -> v1.ReportedDeployment:
     return v1.ReportedDeployment(
         name=record.name,
         revision=record.wanted.revision,
         digest=record.wanted.bundle.digest,
         phase=record.phase,
-        active=_active(record.current) if record.current else None,
-        conditions=tuple(_conditions(record, quarantined)),
+        active=_active(record.current, serving) if record.current else None,
+        conditions=(*_conditions(record, quarantined), *_short(record, serving)),
         last_error=record.problem,
     )
 
@@ -77,7 +82,8 @@ def _newest(quarantined: Mapping[str, Quarantined]) -> Iterable[v1.Quarantined]:
         yield v1.Quarantined(digest=each.digest, reason=each.reason, since=each.since)
 
 
-def _active(installed: Installed) -> v1.Active:
+def _active(installed: Installed, serving: Serving | None) -> v1.Active:
+    here = serving if serving and serving.revision == installed.revision else None
     return v1.Active(
         revision=installed.revision,
         bundle=installed.deployment.bundle,
@@ -85,6 +91,7 @@ def _active(installed: Installed) -> v1.Active:
         runtime=installed.runtime,
         accelerator=installed.accelerator,
         threads=installed.threads,
+        workers=here.workers if here else installed.workers,
         latency_p50_s=installed.latency_p50_s,
     )
 
@@ -108,6 +115,16 @@ def _conditions(record: Record, quarantined: Mapping[str, Quarantined]) -> Itera
         yield v1.Condition(type="ailing", reason=record.problem.reason, since=record.since)
 
 
+def _short(record: Record, serving: Serving | None) -> Iterable[v1.Condition]:
+    if serving is not None and serving.short is not None:
+        yield v1.Condition(
+            type="short",
+            reason=serving.short.reason,
+            since=record.since,
+            parameters={"why": serving.short.message},
+        )
+
+
 class Reporter:
     """Publishes `reported` while connected; what is true at the next connection is said then."""
 
@@ -118,8 +135,10 @@ class Reporter:
         link: Link,
         *,
         look: Callable[[], tuple[v1.Desired | None, v1.Problem | None]],
+        serving: Callable[[], Mapping[str, Serving]],
     ) -> None:
         self._who, self._ledger, self._link, self._look = who, ledger, link, look
+        self._serving = serving
         self._changed = asyncio.Event()
         self._published = b""
 
@@ -146,6 +165,7 @@ class Reporter:
                 last_error,
                 hold=self._ledger.owner_hold,
                 quarantined=self._ledger.quarantined,
+                serving=self._serving(),
             )
             try:
                 raw = codec.encode(shed(document))

@@ -178,6 +178,7 @@ class _Device:
             self._ledger,
             link,
             look=lambda: (self._inbox.desired, self._inbox.last_error or self._forgetful()),
+            serving=self._floor.serving,
         )
         pulse = Pulse(
             self._who,

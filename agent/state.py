@@ -57,12 +57,31 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """What so many workers together answered on this device, asked by as many at once.
+
+    None: there was no memory for so many.
+    """
+
+    workers: int
+    per_s: float | None = None
+
+    @property
+    def named(self) -> str:
+        """The workers, and what they answered, in a few words."""
+        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
+        return f"{workers}: {'no memory' if self.per_s is None else f'{self.per_s:.4g}/s'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
     """A revision that was staged: its deployment, the variant chosen, and on what it runs.
 
     `hardware` is what the choice was made on, `measured` by what, and `why` says so in words.
     `fallback` says why it does not run on the accelerator that there is a variant for.
     `compared` is how it did in the incumbent's shadow; None: it was not asked for.
+    So many `workers` are to answer, chosen by `throughput` where that was measured; a
+    `stateful` model has one.
     """
 
     deployment: v1.Deployment
@@ -71,8 +90,11 @@ class Installed:
     accelerator: str = "cpu"
     format: str = ""
     threads: int = 1
+    workers: int = 1
+    stateful: bool = False
     hardware: str = ""
     measured: tuple[Measured, ...] = ()
+    throughput: tuple[Throughput, ...] = ()
     why: str = ""
     fallback: str = ""
     compared: Compared | None = None
@@ -274,10 +296,12 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What answers under a name right now."""
+    """What answers under a name right now, with how many workers; `short` says why not more."""
 
     revision: int
     digest: str
+    workers: int = 1
+    short: v1.Problem | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,12 +389,14 @@ def phase_note(record: Record) -> Note:
 def choice_note(record: Record, chosen: Installed) -> Note:
     """Return how a revision serves here from now on, and by which numbers that was chosen."""
     numbers = {"variant": chosen.variant[:19], "accelerator": chosen.accelerator}
-    numbers["threads"] = str(chosen.threads)
+    numbers |= {"threads": str(chosen.threads), "workers": str(chosen.workers)}
     if chosen.latency_p50_s is not None:
         numbers["latency_p50_ms"] = f"{1000 * chosen.latency_p50_s:.4g}"
     if chosen.compared is not None:
         numbers["shadow_compared"] = str(chosen.compared.requests)
         numbers["shadow_agreed"] = str(chosen.compared.agreed)
+    if chosen.throughput:
+        numbers["throughput"] = text(", ".join(each.named for each in chosen.throughput))
     if chosen.fallback:
         numbers["fallback"] = text(chosen.fallback)
     return Note(

@@ -88,10 +88,11 @@ def as_text(status: Status) -> str:
         lines.append(f"  held since {status.hold.since}: {status.hold.reason}")
     for each in status.remembered.deployments:
         serves = f"serves {each['serves']}" if each["serves"] else "serves nothing"
+        many = f" by {each['workers']} workers" if each["workers"] not in (None, 1) else ""
         why = f" ({each['reason']})" if each["reason"] else ""
         lines.append(
             f"  {each['name']:20} {each['wanted']} revision {each['revision']}:"
-            f" {each['phase']}{why}, {serves}"
+            f" {each['phase']}{why}, {serves}{many}"
         )
     lines += [
         f"  in quarantine since {each['since']}: {each['digest']} ({each['reason']})"
@@ -148,4 +149,5 @@ def _deployment(record: dict[str, Any]) -> Row:
         "phase": record["phase"],
         "reason": problem["reason"] if problem else None,
         "serves": named(current["deployment"]) if current else None,
+        "workers": current.get("workers", 1) if current else None,
     }

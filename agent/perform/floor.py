@@ -2,17 +2,31 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from agent import shadow
+import psutil
+import structlog
+
+from agent import pooling, shadow
 from agent.errors import StepError
+from agent.perform import load
 from agent.perform.supply import read_card
 from agent.ports import Tally
 from agent.serving.shadow import Shadow
 from agent.serving.switchboard import Switchboard
 from agent.serving.values import Happening, WorkerEvent
-from agent.state import Compared, GivenUp, Installed, Machine, Measured, Serving
+from agent.state import (
+    Compared,
+    GivenUp,
+    Installed,
+    Machine,
+    Measured,
+    Serving,
+    Throughput,
+    text,
+)
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from agent.workers.pool import Worker, WorkerError, start_worker
@@ -20,6 +34,7 @@ from agent.workers.values import Launch
 from models.delegate import Delegate
 from models.errors import ModelError
 from models.layout import Layout
+from models.limits import BLOB_LIMIT_BYTES
 from models.values import Digest
 
 START_LIMIT_S = 120.0
@@ -27,6 +42,13 @@ START_LIMIT_S = 120.0
 
 _ADDRESS_SPACE_BYTES = 2 * 1024**3
 """What a runtime and numpy reserve before any model, with room; a model's own need comes on top."""
+
+_log = structlog.get_logger()
+
+
+def available_bytes() -> int:
+    """Return the memory that can be had without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
 class WorkerFloor:
@@ -36,10 +58,17 @@ class WorkerFloor:
     """
 
     def __init__(
-        self, store: Path, machine: Machine, on_event: Callable[[WorkerEvent], None]
+        self,
+        store: Path,
+        machine: Machine,
+        on_event: Callable[[WorkerEvent], None],
+        *,
+        available: Callable[[], int] = available_bytes,
     ) -> None:
         self._store, self._machine, self._tell = store, machine, on_event
+        self._available = available
         self._given_up: dict[str, GivenUp] = {}
+        self._short: dict[str, v1.Problem] = {}
         self.board = Switchboard(on_event=self._on_event, start_limit_s=START_LIMIT_S)
 
     @property
@@ -51,7 +80,12 @@ class WorkerFloor:
         """What answers now; a worker being replaced counts, one that was given up does not."""
         found = {name: self.board.launched(name) for name in self.board.names()}
         return {
-            name: Serving(revision=worker.launch.revision, digest=worker.launch.bundle.digest)
+            name: Serving(
+                revision=worker.launch.revision,
+                digest=worker.launch.bundle.digest,
+                workers=self.board.strength(name),
+                short=self._short.get(name),
+            )
             for name, worker in found.items()
             if worker is not None and name not in self._given_up
         }
@@ -69,6 +103,11 @@ class WorkerFloor:
     def hardware(self) -> str:
         """What a choice depends on."""
         return self._machine.hardware
+
+    @property
+    def cores(self) -> int:
+        """Processors that models may use."""
+        return self._machine.cores
 
     async def test(self, candidate: Installed) -> Measured:
         """Start the candidate apart, measure and close it; see the port."""
@@ -102,11 +141,50 @@ class WorkerFloor:
             raise StepError(*shadow.refusal(wanted, beside.seen))
         return beside.seen
 
+    async def pace(self, way: Installed, counts: Sequence[int]) -> Sequence[Throughput]:
+        """Start some workers apart, measure how much they answer and close them; see the port."""
+        requests = await asyncio.to_thread(self._requests, way)
+        async with AsyncExitStack() as closing:
+            first = await self._start(way)
+            closing.push_async_callback(first.close, 0)
+            others, _ = await self._beside(first, max(counts) - 1)
+            for each in others:
+                closing.push_async_callback(each.close, 0)
+            took_s = way.latency_p50_s or 0.0
+            return await load.throughput((first, *others), counts, requests, took_s)
+
     async def activate(self, installed: Installed) -> None:
-        """Start it beside what serves, then switch; see the port."""
-        worker = await self._start(installed)
-        self._given_up.pop(installed.deployment.name, None)
-        await self.board.install(worker, installed.deployment.name)
+        """Start it beside what serves, then switch; see the port.
+
+        Where something serves, all workers that memory allows beside it are ready before the
+        switch, and the rest are started when the incumbents are gone. Where nothing does, the
+        first answers at once.
+        """
+        name, wanted = installed.deployment.name, installed.workers - 1
+        first = await self._start(installed)
+        others: tuple[Worker, ...] = ()
+        short: v1.Problem | None = None
+        if self.board.launched(name) is not None:
+            try:
+                others, short = await self._beside(first, wanted)
+            except BaseException:
+                await first.close(0)
+                raise
+        self._given_up.pop(name, None)
+        self._short.pop(name, None)
+        await self.board.install(first, name, *others)
+        if len(others) < wanted:
+            more, short = await self._beside(first, wanted - len(others))
+            await self.board.reinforce(name, *more)
+        if short is not None:
+            self._short[name] = short
+            await _log.awarning(
+                "fewer workers than chosen",
+                deployment=name,
+                workers=self.board.strength(name),
+                chosen=installed.workers,
+                why=short.message,
+            )
 
     def renumber(self, deployment: v1.Deployment) -> None:
         """Let what serves go on under another number; see the port."""
@@ -116,6 +194,7 @@ class WorkerFloor:
         """Let nothing serve under a name."""
         await self.board.install(None, name)
         self._given_up.pop(name, None)
+        self._short.pop(name, None)
 
     def take(self) -> Sequence[Tally]:
         """Return the counts since the last call."""
@@ -156,6 +235,40 @@ class WorkerFloor:
         except WorkerError as error:
             raise StepError(error.reason, error.message[:250]) from error
 
+    async def _beside(
+        self, first: Worker, wanted: int
+    ) -> tuple[tuple[Worker, ...], v1.Problem | None]:
+        """Start further workers like `first`, as many as memory allows; say why not all.
+
+        One after the other, for each takes memory that the next might have wanted.
+        """
+        started: list[Worker] = []
+        try:
+            while len(started) < wanted:
+                room = pooling.affordable(
+                    1, each_bytes=_takes(first), available_bytes=self._available()
+                )
+                if not room:
+                    message = f"{wanted - len(started)} more workers have no memory"
+                    return tuple(started), v1.Problem(reason=Reason.OUT_OF_MEMORY, message=message)
+                launch = replace(first.launch, examines=False)
+                started.append(await start_worker(launch, deadline_s=START_LIMIT_S))
+        except WorkerError as error:
+            return tuple(started), v1.Problem(reason=error.reason, message=text(error.message))
+        except BaseException:
+            for each in started:
+                await each.close(0)
+            raise
+        return tuple(started), None
+
+    def _requests(self, way: Installed) -> tuple[tuple[bytes, int], ...]:
+        try:
+            layout = Layout(self._store)
+            _, card = read_card(layout, way.digest)
+            return load.requests(card, layout.read(card.golden.digest, BLOB_LIMIT_BYTES))
+        except ModelError as error:
+            raise StepError(error.reason, str(error)) from error
+
     def _launch(self, installed: Installed) -> Launch:
         deployment = installed.deployment
         try:
@@ -191,3 +304,11 @@ class WorkerFloor:
             if each.accelerator == accelerator:
                 return each
         raise StepError(Reason.ACCELERATOR_MISSING, f"{accelerator} is not here any more")
+
+
+def _takes(worker: Worker) -> int:
+    """Return the memory that a worker has, libraries that it shares included."""
+    try:
+        return int(psutil.Process(worker.pid).memory_info().rss)
+    except psutil.NoSuchProcess:  # it died; one is started in its place
+        return 0

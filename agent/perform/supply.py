@@ -119,6 +119,8 @@ class StoreSupply:
                 accelerator=variant.requirements.accelerator,
                 format=variant.format,
                 threads=threads,
+                workers=1 if card.stateful else deployment.settings.workers or 1,
+                stateful=card.stateful,
                 hardware=self._machine.hardware,
             )
             for variant in fits.variants

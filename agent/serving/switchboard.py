@@ -2,24 +2,27 @@
 
 Promises: a request that was not begun is never lost to a switch or a crash: it
 goes to whoever answers next. Only the request over which a worker died fails.
-A worker that dies is replaced with the same launch, a bounded number of times;
-then the deployment stays silent and says so, and what to do is decided by
-whoever listens to the events (quarantine is not decided here).
+Of several workers the least busy one takes a request, and those that live go on
+when one dies. It is replaced with the same launch, a bounded number of times for
+all of them together; then nobody is started again, the deployment says so once
+the last is dead, and what to do is decided by whoever listens to the events
+(quarantine is not decided here).
 
     async with Switchboard(on_event=note) as board:
         board.expect("digits")                 # not loaded yet: 503 instead of 404, and not ready
         await board.install(worker, "digits")  # switches, drains the incumbent, closes it
+        await board.install(one, "digits", another)  # the same, with all of both sides
         await board.install(None, "digits")    # removes
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from agent.serving.seat import RESTARTS_WINDOW_S, Seat
 from agent.serving.shadow import Shadow
 from agent.serving.values import Counts, Happening, WorkerEvent
 from agent.sketch import Sketch
@@ -33,10 +36,6 @@ from agent.workers.pool import (
     start_worker,
 )
 from agent.workers.values import Answer, Asked, Encoding, Launch
-
-RESTARTS_LIMIT = 5
-RESTARTS_WINDOW_S = 60.0
-"""Five deaths in a minute are a model that can't live here; Frigate's watchdog counts alike."""
 
 _PATIENCE_S = 10.0  # for a deployment whose worker is being replaced, when no launch says how long
 _FIRST_PAUSE_S = 0.1  # after a failed restart; doubles
@@ -54,18 +53,6 @@ class _Tally:
     latency: Sketch = field(default_factory=Sketch)
 
 
-@dataclass(slots=True, eq=False)
-class _Seat:
-    """One deployment's place. `answering` is set while its worker lives, or it has given up."""
-
-    name: str
-    worker: Worker | None = None
-    answering: asyncio.Event = field(default_factory=asyncio.Event)
-    deaths: deque[float] = field(default_factory=deque)
-    given_up: str | None = None
-    shadow: Shadow | None = None
-
-
 class Switchboard:
     """Routes requests to the worker that answers for each deployment, and keeps one there."""
 
@@ -77,7 +64,7 @@ class Switchboard:
     ) -> None:
         self._on_event = on_event
         self._start_limit_s = start_limit_s
-        self._seats: dict[str, _Seat] = {}
+        self._seats: dict[str, Seat] = {}
         self._tallies: dict[tuple[str, int], _Tally] = {}
         self._revivals: set[asyncio.Task[None]] = set()
         self._group = asyncio.TaskGroup()
@@ -92,14 +79,11 @@ class Switchboard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        removed = [(name, self._remove(name)) for name in self.names()]
+        removed = [self._remove(name) for name in self.names()]
         for revival in self._revivals:
             revival.cancel()
         try:
-            async with asyncio.TaskGroup() as closing:
-                for name, worker in removed:
-                    if worker is not None:
-                        closing.create_task(worker.close(), name=f"close {name}")
+            await _close(worker for pool in removed for worker in pool)
         finally:
             # An error of the body is the body's: the group would only wrap it.
             cancelled = isinstance(error, asyncio.CancelledError)
@@ -107,39 +91,54 @@ class Switchboard:
 
     def expect(self, name: str) -> None:
         """Say that a deployment will be installed: it is known but not ready. Idempotent."""
-        self._seats.setdefault(name, _Seat(name))
+        self._seats.setdefault(name, Seat(name))
 
-    async def install(self, worker: Worker | None, name: str, *, drain_s: float = 10.0) -> None:
-        """Let `worker` answer for `name` from now on (None: nobody); drain, close the incumbent.
+    async def install(
+        self, worker: Worker | None, name: str, *others: Worker, drain_s: float = 10.0
+    ) -> None:
+        """Let `worker` and `others` answer for `name` from now on (None: nobody).
 
-        The switch is made before the first await. No request fails by it.
+        All incumbents are drained and closed. The switch is made before the first await.
+        No request fails by it.
         """
         if worker is None:
-            incumbent = self._remove(name)
+            incumbents = self._remove(name)
         else:
-            seat = self._seats.setdefault(name, _Seat(name))
-            incumbent = seat.worker
-            seat.deaths.clear()
-            self._seat(seat, worker)
-        if incumbent is not None and incumbent is not worker:
-            await incumbent.close(drain_s)
+            seat = self._seats.setdefault(name, Seat(name))
+            incumbents = seat.refill((worker, *others))
+            for each in seat.pool:
+                self._watch(seat, each)
+        await _close(incumbents, drain_s)
+
+    async def reinforce(self, name: str, *more: Worker) -> None:
+        """Let more of the same launch answer beside those that do; nobody there: close them."""
+        seat = self._seats.get(name)
+        if seat is None:
+            await _close(more, 0)
+            return
+        seat.pool += more
+        for each in more:
+            self._watch(seat, each)
 
     def renumber(self, name: str, revision: int) -> None:
-        """Let the worker of `name`, and whoever replaces it, go on under another revision."""
-        worker = self.launched(name)
-        if worker is not None:
-            worker.launch = replace(worker.launch, revision=revision)
+        """Let the workers of `name`, and whoever replaces them, go on under another revision."""
+        if seat := self._seats.get(name):
+            seat.renumber(revision)
 
     def current(self, name: str) -> Worker | None:
-        """Return the live worker that answers for `name`; None when there is none now."""
+        """Return the worker that would take the next request for `name`; None: none lives now."""
         seat = self._seats.get(name)
-        worker = None if seat is None else seat.worker
-        return None if worker is None or worker.gone else worker
+        return None if seat is None else seat.least_busy
 
     def launched(self, name: str) -> Worker | None:
-        """Return the worker of `name` even when it is dead and being replaced."""
+        """Return a worker of `name` even when all are dead and being replaced."""
         seat = self._seats.get(name)
-        return None if seat is None else seat.worker
+        return None if seat is None else seat.launched
+
+    def strength(self, name: str) -> int:
+        """Return how many workers `name` has; one that is being replaced counts."""
+        seat = self._seats.get(name)
+        return 0 if seat is None else len(seat.pool)
 
     def names(self) -> tuple[str, ...]:
         """Return the deployments that are installed or expected."""
@@ -164,21 +163,21 @@ class Switchboard:
         arrived = loop.time()
         seat = self._seats.get(name)
         while seat is not None:
-            worker = seat.worker
-            if worker is not None and version not in (None, worker.launch.bundle.version):
+            known, worker = seat.launched, seat.least_busy
+            if known is not None and version not in (None, known.launch.bundle.version):
                 return refusal(
-                    404, f"{name} serves version {worker.launch.bundle.version}, not {version}"
+                    404, f"{name} serves version {known.launch.bundle.version}, not {version}"
                 )
-            if seat.given_up is not None:
-                return self._count(worker, refusal(503, seat.given_up))
-            if worker is None or worker.gone:
+            if worker is None and seat.given_up is not None:
+                return self._count(known, refusal(503, seat.given_up))
+            if worker is None:
                 seat.answering.clear()
-                patience_s = _PATIENCE_S if worker is None else worker.launch.timeout_s
+                patience_s = _PATIENCE_S if known is None else known.launch.timeout_s
                 try:
                     async with asyncio.timeout_at(arrived + patience_s):
                         await seat.answering.wait()
                 except TimeoutError:
-                    return self._count(worker, refusal(503, f"{name} has no worker yet; try again"))
+                    return self._count(known, refusal(503, f"{name} has no worker yet; try again"))
             else:
                 try:
                     answer = await worker.infer(body, json_length, encoding=encoding)
@@ -196,7 +195,7 @@ class Switchboard:
     @contextmanager
     def shadowed(self, name: str, shadow: Shadow) -> Iterator[None]:
         """Offer a shadow what is answered under `name`, for as long as the block lasts."""
-        seat = self._seats.setdefault(name, _Seat(name))
+        seat = self._seats.setdefault(name, Seat(name))
         seat.shadow = shadow
         try:
             yield
@@ -219,43 +218,32 @@ class Switchboard:
             for (name, revision), tally in taken.items()
         )
 
-    def _remove(self, name: str) -> Worker | None:
+    def _remove(self, name: str) -> tuple[Worker, ...]:
         seat = self._seats.pop(name, None)
-        if seat is None:
-            return None
-        worker, seat.worker = seat.worker, None
-        seat.answering.set()  # whoever waits there is told that it is no more
-        return worker
+        # Whoever waits there is told that it is no more.
+        return () if seat is None else seat.refill(())
 
-    def _seat(self, seat: _Seat, worker: Worker) -> None:
-        seat.worker = worker
-        seat.given_up = None
-        seat.answering.set()
+    def _watch(self, seat: Seat, worker: Worker) -> None:
         worker.when_gone(lambda: self._on_gone(seat, worker))
 
-    def _on_gone(self, seat: _Seat, worker: Worker) -> None:
-        if seat.worker is not worker:
+    def _on_gone(self, seat: Seat, worker: Worker) -> None:
+        if worker not in seat.pool:
             return
-        seat.answering.clear()
+        if seat.least_busy is None:
+            seat.answering.clear()
         revival = self._group.create_task(self._revive(seat, worker), name=f"revive {seat.name}")
         self._revivals.add(revival)
         revival.add_done_callback(self._revivals.discard)
 
-    async def _revive(self, seat: _Seat, dead: Worker) -> None:
+    async def _revive(self, seat: Seat, dead: Worker) -> None:
         """Put a new worker where one died, unless that is no longer wanted or happens too often."""
         cause = await dead.cause_of_death()
         pause_s = _FIRST_PAUSE_S
         try:
-            while seat.worker is dead:
+            while dead in seat.pool:
                 kind = Happening.STUCK if cause.reason is Reason.WORKER_STUCK else Happening.CRASHED
                 self._tell(kind, dead.launch, cause.reason, cause.message)
-                if self._too_often(seat):
-                    seat.given_up = (
-                        f"{cause.message}; {RESTARTS_LIMIT} deaths in {RESTARTS_WINDOW_S:g} s: "
-                        "it is not started again"
-                    )
-                    self._tell(Happening.GAVE_UP, dead.launch, cause.reason, seat.given_up)
-                    seat.answering.set()
+                if self._given_up(seat, dead.launch, cause):
                     return
                 try:
                     fresh = await start_worker(dead.launch, deadline_s=self._start_limit_s)
@@ -264,22 +252,27 @@ class Switchboard:
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, _LAST_PAUSE_S)
                     continue
-                if seat.worker is not dead:
+                if dead not in seat.pool or seat.given_up is not None:
                     await fresh.close(0)
                     return
-                fresh.launch = dead.launch  # it may have been renumbered meanwhile
+                seat.replace(dead, fresh)
                 self._tally(dead.launch).restarts += 1
                 self._tell(Happening.RESTARTED, dead.launch, None, "a new worker answers")
-                self._seat(seat, fresh)
+                self._watch(seat, fresh)
         finally:
             await dead.close(0)
 
-    def _too_often(self, seat: _Seat) -> bool:
-        now = asyncio.get_running_loop().time()
-        seat.deaths.append(now)
-        while seat.deaths[0] < now - RESTARTS_WINDOW_S:
-            seat.deaths.popleft()
-        return len(seat.deaths) >= RESTARTS_LIMIT
+    def _given_up(self, seat: Seat, launch: Launch, cause: WorkerError) -> bool:
+        """Count a death; give up where it is one too many, once for all workers of a seat."""
+        too_often = seat.died_too_often(asyncio.get_running_loop().time())
+        if seat.given_up is None and too_often:
+            seat.given_up = (
+                f"{cause.message}; {len(seat.deaths)} deaths in {RESTARTS_WINDOW_S:g} s: "
+                "it is not started again"
+            )
+            self._tell(Happening.GAVE_UP, launch, cause.reason, seat.given_up)
+            seat.answering.set()
+        return seat.given_up is not None
 
     def _tell(self, kind: Happening, launch: Launch, reason: Reason | None, message: str) -> None:
         self._on_event(
@@ -304,3 +297,10 @@ class Switchboard:
             if answer.status == 200:  # noqa: PLR2004  # only good answers say how fast it is
                 tally.latency.add(seconds)
         return answer
+
+
+async def _close(workers: Iterable[Worker], drain_s: float = 10.0) -> None:
+    async with asyncio.TaskGroup() as closing:
+        for worker in workers:
+            name = f"close {worker.launch.deployment}"
+            closing.create_task(worker.close(drain_s), name=name)

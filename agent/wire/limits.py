@@ -22,6 +22,9 @@ PACKET_LIMIT_BYTES = 16 * 1024
 DEPLOYMENTS_LIMIT = 16
 """Deployments on one device: 16 health parts and 16 reported ones still fit their documents."""
 
+WORKERS_LIMIT = 16
+"""Processes that answer for one deployment: each has a runtime and a model of its own in memory."""
+
 QUARANTINED_LIMIT = 16
 """Contents in quarantine that a device tells of, the newest: a plan leaves it out for those."""
 

@@ -53,8 +53,9 @@ class Worker:
         self.report = report
         self._process = process
         self._region = region
+        self.line = 0
+        """Requests that it has: the one it is at, and those that wait."""
         self._turn = asyncio.Lock()
-        self._line = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._sequence = 0
@@ -113,14 +114,14 @@ class Worker:
         """
         if self.gone or self._closing:
             raise WorkerGoneError
-        if self._line >= QUEUE_LIMIT:
+        if self.line >= QUEUE_LIMIT:
             return refusal(
-                503, f"{self._line} requests are already waiting for {self.launch.deployment}"
+                503, f"{self.line} requests are already waiting for {self.launch.deployment}"
             )
         limit_s = self.launch.timeout_s if deadline_s is None else deadline_s
         loop = asyncio.get_running_loop()
         arrived = loop.time()
-        self._line += 1
+        self.line += 1
         self._idle.clear()
         try:
             try:
@@ -146,8 +147,8 @@ class Worker:
             finally:
                 self._turn.release()
         finally:
-            self._line -= 1
-            if not self._line:
+            self.line -= 1
+            if not self.line:
                 self._idle.set()
 
     async def agrees(self, asked: Asked, answer: Answer) -> bool | None:

@@ -111,13 +111,18 @@ def _variant(told: Mapping[str, Any]) -> Iterator[str]:
     if active is None:
         yield "nothing serves"
         return
-    threads = active["threads"]
-    yield f"on {active['runtime']}, {active['accelerator']}, {threads} thread{'s' * (threads > 1)}"
+    threads, workers = active["threads"], active["workers"]
+    yield (
+        f"on {active['runtime']}, {active['accelerator']}, {threads} thread{'s' * (threads > 1)}, "
+        f"{workers} worker{'s' * (workers > 1)}"
+    )
     if active["latency_p50_s"] is not None:
         yield f"{1000 * active['latency_p50_s']:.3g} ms when it was chosen"
     for each in told["conditions"]:
         if each["type"] == "fallback":
             yield f"fallback: {each['parameters'].get('why', each['reason'])}"
+        if each["type"] == "short":
+            yield f"fewer workers than chosen: {each['parameters'].get('why', each['reason'])}"
     yield f"file {active['variant'].removeprefix('sha256:')[:12]}"
 
 

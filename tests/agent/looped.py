@@ -11,7 +11,7 @@ from agent.ledger import Ledger, open_ledger
 from agent.meter import Meter
 from agent.ports import Tally
 from agent.reconcile import Reconciler
-from agent.state import Compared, GivenUp, Installed, Measured, Serving
+from agent.state import Compared, GivenUp, Installed, Measured, Serving, Throughput
 from agent.wire import codec, v1
 from agent.wire.phases import Happening, Phase
 
@@ -45,6 +45,9 @@ class World:
     dead: dict[str, GivenUp] = field(default_factory=dict)
     runtime: str = "litert 2.3.0"
     hardware: str = ""
+    cores: int = 1
+    per_s: dict[int, float] = field(default_factory=dict)
+    stateful: bool = False
     took_s: dict[str, float | str] = field(default_factory=lambda: {"cpu": 0.002})
     ways: list[tuple[str, str]] = field(default_factory=list)
 
@@ -72,6 +75,7 @@ class World:
                 runtime="litert 2.3.0",
                 accelerator=accelerator,
                 format="int8",
+                stateful=self.stateful,
                 hardware=self.hardware,
             )
             for accelerator in self.took_s
@@ -104,6 +108,10 @@ class World:
         await self._do("shadow", candidate.deployment, candidate.revision)
         return Compared(requests=wanted.requests, agreed=wanted.requests)
 
+    async def pace(self, way: Installed, counts: Sequence[int]) -> Sequence[Throughput]:
+        await self._do("pace", way.deployment, way.revision)
+        return [Throughput(workers=count, per_s=self.per_s.get(count)) for count in counts]
+
     async def activate(self, installed: Installed) -> None:
         await self._do("activate", installed.deployment, installed.revision)
         took_s = self.took_s.get(installed.accelerator, "ACCELERATOR_MISSING")
@@ -112,7 +120,7 @@ class World:
         self.ways.append((installed.deployment.name, installed.accelerator))
         self.dead.pop(installed.deployment.name, None)
         self.seats[installed.deployment.name] = Serving(
-            revision=installed.revision, digest=installed.digest
+            revision=installed.revision, digest=installed.digest, workers=installed.workers
         )
 
     def renumber(self, deployment: v1.Deployment) -> None:

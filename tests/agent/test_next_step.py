@@ -497,6 +497,23 @@ def test_a_probation_that_is_slower_than_its_budget_has_failed(
         assert "900 ms are allowed" in steps[0].reason
 
 
+@pytest.mark.parametrize(("crashes", "mishaps"), [(3, 0), (4, 0), (3, 1)])
+def test_the_machine_may_end_each_worker_once_in_a_probation(crashes: int, mishaps: int) -> None:
+    """All three of a pool at once, as one worker alone may die once: the next is the revision's."""
+    record = committed().superseded(deployment(revision=2, probation_s=60.0), AT)
+    while record.phase is not Phase.PROBATION:
+        record = further(record)
+    assert record.current is not None
+    record = replace(record, current=replace(record.current, workers=3))
+    trial = Trial(revision=2, since_s=0.0, crashes=crashes, mishaps=mishaps)
+    observed = Observed(
+        records={"digits": record}, serving=seated(record), trials={"digits": trial}
+    )
+    found = plan(desired(record.wanted), observed, 0.0)
+    failed = [Action.FAIL] if crashes + mishaps > 3 else []
+    assert failed == [step.action for step in found.steps]
+
+
 def test_a_failed_probation_returns_to_what_was_committed() -> None:
     """Not to a candidate that was itself on trial."""
     first = committed()

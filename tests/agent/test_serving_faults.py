@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import psutil
 
-from agent.serving.switchboard import RESTARTS_LIMIT
+from agent.serving.seat import RESTARTS_LIMIT
 from agent.serving.values import Counts, Happening
 from agent.wire.reasons import Reason
 from agent.workers.pool import Worker, start_worker

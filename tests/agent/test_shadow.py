@@ -289,6 +289,23 @@ async def test_a_candidate_that_does_not_agree_is_refused(
     assert not device.ledger.quarantined
 
 
+async def test_a_model_that_remembers_is_not_compared_on_some_of_its_requests(
+    device: Looped, world: World
+) -> None:
+    """It would differ by what it has not seen: that is said at once, and nothing is tried."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        world.stateful = True
+        device.want(2, shadowed())
+        await device.reaches("digits", Phase.REFUSED, 2)
+    assert "shadow digits 2" not in world.did
+    problem = device.ledger.records["digits"].problem
+    assert problem is not None
+    assert ("SHADOW_INCONCLUSIVE", "0") == (problem.reason, problem.parameters["compared"])
+    assert "it remembers" in problem.message
+
+
 async def test_the_way_back_needs_no_shadow(device: Looped, world: World) -> None:
     """What was committed here before is not judged by what is to be replaced."""
     async with device.running():

@@ -345,6 +345,13 @@ def test_a_setting_no_json_reader_would_keep_cannot_be_built(number: float) -> N
         v1.DeploymentSettings(values={"top": number})
 
 
+@pytest.mark.parametrize("workers", [0, 17])
+def test_a_deployment_has_from_one_to_sixteen_workers(workers: int) -> None:
+    """Each is a process: a slip of the finger must not fill a device with them."""
+    with pytest.raises(ValueError, match="it must be from 1 to 16"):
+        v1.DeploymentSettings(workers=workers)
+
+
 def test_a_sketch_in_any_form_but_its_text_is_refused() -> None:
     """There is one form of a sketch on the wire."""
     alone, waiting = (json.loads(encode(d)) for d in (FULL["health"], WAITED["event-health"]))

@@ -44,7 +44,7 @@ deployments = st.builds(
     settings=st.builds(
         v1.DeploymentSettings,
         threads=st.integers(1, 64),
-        workers=st.integers(1, 8),
+        workers=st.none() | st.integers(1, 16),
         timeout_s=st.floats(0.001, 3600),
         probation_s=st.floats(0, 86400),
         values=settings_values,

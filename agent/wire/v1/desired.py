@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.wire.limits import DEPLOYMENTS_LIMIT, HEALTH_PERIOD_S
+from agent.wire.limits import DEPLOYMENTS_LIMIT, HEALTH_PERIOD_S, WORKERS_LIMIT
 from agent.wire.v1.checks import (
     check_device,
     check_digest,
@@ -112,9 +112,9 @@ class DeploymentSettings:
 
     `threads` is the runtime's thread count; None: as measured on the device (two
     threads made one int8 model 30 times slower). `workers` is how many processes
-    answer. `timeout_s` ends a stuck call. `latency_budget_s` is the longest median with
-    which it is let in, as measured on the device before it serves, and stays in its
-    probation, as its answers take; None: any.
+    answer; None: as measured there, too. `timeout_s` ends a stuck call.
+    `latency_budget_s` is the longest median with which it is let in, as measured on the
+    device before it serves, and stays in its probation, as its answers take; None: any.
     `memory_budget_bytes` is the same for what its process grows by with the model.
     `shadow` compares it with the incumbent before it serves; None: it is not.
     `probation_s` is how long a new revision serves before it is committed.
@@ -122,7 +122,7 @@ class DeploymentSettings:
     """
 
     threads: int | None = None
-    workers: int = 1
+    workers: int | None = None
     timeout_s: float = 10.0
     latency_budget_s: float | None = None
     memory_budget_bytes: int | None = None
@@ -133,7 +133,8 @@ class DeploymentSettings:
     def __post_init__(self) -> None:
         if self.threads is not None:
             check_whole("threads", self.threads, least=1)
-        check_whole("workers", self.workers, least=1)
+        if self.workers is not None and not 1 <= self.workers <= WORKERS_LIMIT:
+            raise ValueError(f"workers is {self.workers}; it must be from 1 to {WORKERS_LIMIT}")
         if not 0 < self.timeout_s <= 3600:  # noqa: PLR2004  # an hour: above it nobody waits
             raise ValueError(f"timeout_s is {self.timeout_s}; it must be above 0 and at most 3600")
         if self.latency_budget_s is not None and not 0 < self.latency_budget_s <= self.timeout_s:

@@ -72,7 +72,8 @@ class Hold:
 class Active:
     """What serves now under a deployment's name, and on what: no slower path goes unsaid.
 
-    `latency_p50_s` is the median measured when this way was chosen; None: it was not measured.
+    So many `workers` answer. `latency_p50_s` is the median measured when this way was chosen;
+    None: it was not measured.
     """
 
     revision: int
@@ -81,6 +82,7 @@ class Active:
     runtime: str
     accelerator: str
     threads: int = 1
+    workers: int = 1
     latency_p50_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -89,6 +91,7 @@ class Active:
         check_text(self.runtime)
         check_text(self.accelerator)
         check_whole("threads", self.threads, least=1)
+        check_whole("workers", self.workers, least=1)
         if self.latency_p50_s is not None and not 0 <= self.latency_p50_s < math.inf:
             raise ValueError(f"latency_p50_s is {self.latency_p50_s}")
 

@@ -10,8 +10,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
+from agent.home import Home as StoredHome
+from agent.status import as_text, look
 from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.topics import Kind
@@ -76,6 +79,32 @@ def test_a_return_to_what_serves_keeps_its_worker(
     assert deployment.active is not None
     assert 6 == deployment.active.revision
     until(lambda: any(part.revision == 6 for each in centre.health for part in each.deployments))
+
+
+def test_as_many_workers_answer_as_are_asked_for(
+    agent: Agent, centre: Centre, home: Home, publish: Publish, deployed: Deployed
+) -> None:
+    """That is reported; one that is killed is not missed; and they are all back after a restart."""
+    wanted = deployed(publish())
+    wanted = replace(wanted, settings=replace(wanted.settings, workers=2))
+    centre.say(Kind.DESIRED, home.envelope(1, wanted))
+    until(lambda: centre.phase() == (Phase.COMMITTED, 1))
+    assert centre.reported is not None
+    [deployment] = centre.reported.deployments
+    assert deployment.active is not None
+    assert (2, ()) == (deployment.active.workers, deployment.conditions)
+    assert "serves dense:1.0.0 by 2 workers" in as_text(look(StoredHome(home.path)))
+    first, second = agent.workers()
+
+    first.kill()
+    psutil.wait_procs([first])
+    assert ["1.0.0"] * 5 == [agent.serves() for _ in range(5)]
+    until(lambda: len(agent.workers()) == 2 and first not in agent.workers())
+    assert second in agent.workers()
+    agent.stop()
+    agent.start()
+    until(lambda: agent.serves() == "1.0.0")
+    until(lambda: len(agent.workers()) == 2)
 
 
 @pytest.mark.slow

@@ -1,0 +1,181 @@
+"""Real workers on the floor: as many as were chosen, or as memory allows, each judged by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agent.perform.floor import WorkerFloor, available_bytes
+from agent.pooling import MARGIN_BYTES
+from agent.report import Self, reported
+from agent.state import Installed, Machine, Record, Throughput
+from agent.wire.phases import Phase
+from models import bundle, tflite
+from models.layout import Layout
+from models.values import ModelRef
+from tests.agent.device.world import deployment
+from tests.agent.packages import Array, Package
+from tests.agent.served import until
+
+EACH_BYTES = 1 << 30
+"""More than a worker takes."""
+
+
+def staged(dense: Package, store: Path, *, version: str = "1.0.0", workers: int = 1) -> Installed:
+    """Put a bundle into the store; return the way it serves."""
+    found = tflite.read(dense.content)
+    card = replace(
+        dense.card, ref=ModelRef("dense", version), inputs=found.inputs, outputs=found.outputs
+    )
+    [variant] = card.variants
+    made = bundle.write(Layout.create(store), card, {variant.digest: dense.content}, dense.golden)
+    return Installed(
+        deployment=deployment(made, int(version[0])),
+        variant=variant.digest,
+        runtime="litert",
+        workers=workers,
+    )
+
+
+@asynccontextmanager
+async def opened(
+    store: Path, available: Callable[[], int] = available_bytes
+) -> AsyncIterator[WorkerFloor]:
+    machine = Machine(architecture="x", library="litert", library_version="2", cores=2)
+    floor = WorkerFloor(store, machine, lambda _event: None, available=available)
+    async with floor.board:
+        yield floor
+
+
+def children() -> int:
+    return len(psutil.Process().children())
+
+
+def room_for(workers: int) -> Callable[[], int]:
+    """Return the memory of a machine that has it for so many workers in all."""
+    return lambda: MARGIN_BYTES + EACH_BYTES * (workers - children())
+
+
+async def answers(floor: WorkerFloor, array: Array, expected: bytes) -> None:
+    answer = await floor.board.infer("digits", array.tobytes(), 0)
+    assert (200, expected) == (answer.status, answer.body[answer.json_length :])
+
+
+async def test_as_many_start_as_were_chosen(dense: Package, tmp_path: Path) -> None:
+    """At once where nothing serves, and each was judged by its golden vectors."""
+    installed = staged(dense, tmp_path / "store", workers=2)
+    async with opened(tmp_path / "store") as floor:
+        await floor.activate(installed)
+
+        serving = floor.serving()["digits"]
+        assert (2, None, 2) == (serving.workers, serving.short, children())
+        verdicts = {each.report.verdict.agreed for each in floor.board._seats["digits"].pool}
+        assert {8} == verdicts
+        await floor.close("digits")
+        assert (0, {}) == (children(), floor.serving())
+
+
+@pytest.mark.parametrize(("room", "together"), [(9, 4), (3, 3)])
+async def test_a_switch_goes_from_pool_to_pool(
+    dense: Package, tmp_path: Path, room: int, together: int
+) -> None:
+    """Under load; all before it, or, with no memory for both, one first and the rest afterwards."""
+    old = staged(dense, tmp_path / "store", workers=2)
+    new = staged(dense, tmp_path / "store", version="2.0.0", workers=2)
+    (array,) = dense.inputs(1, seed=1)
+    expected = dense.raw()(array).tobytes()
+    async with opened(tmp_path / "store", room_for(room)) as floor:
+        await floor.activate(old)
+        running = True
+
+        async def client() -> None:
+            while running:
+                await answers(floor, array, expected)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(client(), name=f"client {number}")
+            most = 0
+
+            async def watch() -> None:
+                nonlocal most
+                while running:
+                    most = max(most, children())
+                    await asyncio.sleep(0.01)
+
+            group.create_task(watch(), name="watch")
+            await floor.activate(new)
+            running = False
+
+        serving = floor.serving()["digits"]
+        assert (2, 2, None) == (serving.revision, serving.workers, serving.short)
+        assert (together, 2) == (most, children())
+
+
+async def test_where_memory_is_short_fewer_serve_and_it_is_said(
+    dense: Package, tmp_path: Path
+) -> None:
+    """One at least, and the report has the number that answers, and why not more."""
+    installed = staged(dense, tmp_path / "store", workers=4)
+    async with opened(tmp_path / "store", room_for(2)) as floor:
+        await floor.activate(installed)
+        record = Record(
+            wanted=installed.deployment,
+            phase=Phase.COMMITTED,
+            since="2026-01-02T03:04:05Z",
+            current=installed,
+        )
+        who = Self(fleet="f", device="d-1", agent_version="1")
+        serving = floor.serving()
+        [told] = reported(who, 1, None, {"digits": record}, None, serving=serving).deployments
+
+        assert 2 == children() == serving["digits"].workers
+        assert told.active is not None
+        assert 2 == told.active.workers
+        [condition] = told.conditions
+        assert ("short", "OUT_OF_MEMORY") == (condition.type, condition.reason)
+        assert "2 more workers have no memory" == condition.parameters["why"]
+
+
+async def test_one_starts_without_any_memory_to_spare(dense: Package, tmp_path: Path) -> None:
+    """The first is not refused by this: whether it fits was asked when it was staged."""
+    installed = staged(dense, tmp_path / "store", workers=2)
+    async with opened(tmp_path / "store", lambda: 0) as floor:
+        await floor.activate(installed)
+        assert 1 == children() == floor.serving()["digits"].workers
+
+
+@pytest.mark.parametrize("room", [2, 1])
+async def test_workers_are_measured_together_and_leave_nothing(
+    dense: Package, tmp_path: Path, room: int
+) -> None:
+    """By their golden inputs; a number that there is no memory for has no figure."""
+    way = staged(dense, tmp_path / "store")
+    async with opened(tmp_path / "store", room_for(room)) as floor:
+        found = await floor.pace(way, (1, 2))
+
+        assert [1, 2] == [each.workers for each in found]
+        assert [True, room == 2] == [bool(each.per_s) for each in found]
+        assert (0, ()) == (children(), floor.board.names())
+        assert found[1] == Throughput(workers=2) or room == 2
+
+
+async def test_an_activation_that_is_cut_off_leaves_nobody_behind(
+    dense: Package, tmp_path: Path
+) -> None:
+    """While the second of the new ones was starting: the old one goes on, alone."""
+    old = staged(dense, tmp_path / "store")
+    new = staged(dense, tmp_path / "store", version="2.0.0", workers=2)
+    async with opened(tmp_path / "store") as floor:
+        await floor.activate(old)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(floor.activate(new), name="activate")
+            await until(lambda: children() == 3)
+            task.cancel()
+
+        assert 1 == children()
+        assert 1 == floor.serving()["digits"].revision
