@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from agent.drift import added
 from agent.ports import Counter, Tally
 from agent.sketch import Sketch
 from agent.state import Trial
@@ -71,4 +72,5 @@ def _sum(old: Tally, new: Tally) -> Tally:
         errors=old.errors + new.errors,
         restarts=old.restarts + new.restarts,
         latency=sketch.to_wire(),
+        drift=added(old.drift, new.drift),
     )

@@ -21,6 +21,7 @@ from agent.workers.values import Launch, ReadyReport, Verdict
 from models import runtime
 from models.card import Card, Tensor
 from models.card_codec import parse
+from models.drift import Bins
 from models.errors import CorruptError, RefusedError
 from models.judge import judge
 from models.limits import BLOB_LIMIT_BYTES, CARD_LIMIT_BYTES
@@ -44,12 +45,19 @@ class Model:
     """A judged model that answers requests, one at a time."""
 
     def __init__(
-        self, *, runner: Runner, signature: Signature, report: ReadyReport, region_bytes: int
+        self,
+        *,
+        runner: Runner,
+        signature: Signature,
+        bins: Bins,
+        report: ReadyReport,
+        region_bytes: int,
     ) -> None:
         self.report = report
         self.region_bytes = region_bytes
         self._runner = runner
         self._signature = signature
+        self._bins = bins
 
     def answer(self, frame: RequestFrame, region: memoryview) -> AnswerFrame:
         """Answer the request in the region, there. What is wrong becomes an answer too."""
@@ -73,6 +81,7 @@ class Model:
         read = time.perf_counter_ns()
         results = self._runner.run(request.arrays)
         run = time.perf_counter_ns()
+        bins = self._bins.sort(request.arrays, results)  # before the answer is written over them
         length, json_length = oip.write_answer(region, request, results, self._signature)
         return AnswerFrame(
             sequence=frame.sequence,
@@ -82,6 +91,7 @@ class Model:
             input_ns=read - begun,
             compute_ns=run - read,
             output_ns=time.perf_counter_ns() - run,
+            bins=bins,
         )
 
 
@@ -117,6 +127,7 @@ def open_model(launch: Launch, sandbox: tuple[str, ...]) -> Model:
         inputs=card.inputs,
         outputs=card.outputs,
     )
+    bins = Bins(card.inputs, card.outputs, card.drift)
     report = ReadyReport(
         library=runner.library,
         library_version=runner.version,
@@ -131,8 +142,11 @@ def open_model(launch: Launch, sandbox: tuple[str, ...]) -> Model:
         sandbox=sandbox,
         start_s=0.0,
         examination=examination,
+        drift=tuple(bins.sizes.items()),
     )
-    return Model(runner=runner, signature=signature, report=report, region_bytes=region_bytes)
+    return Model(
+        runner=runner, signature=signature, bins=bins, report=report, region_bytes=region_bytes
+    )
 
 
 def _resident_bytes() -> int:
