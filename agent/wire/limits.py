@@ -67,4 +67,9 @@ in a bit more than a minute, at some 20 KB a second of a thin uplink. 500 device
 together then send what one centre was seen to commit, 10,000 a second; more of them are held up by
 what is not acknowledged yet (the ledger's window)."""
 
+REPORTS_PER_S = 1.0
+REPORTS_BURST = 32
+"""How often a device says what it is: two changes of each of 16 deployments at once, and then once
+a second, always the latest. 8 KB a second is what a storm on a device may cost its uplink."""
+
 HEALTH_PERIOD_S = 60.0
