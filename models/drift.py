@@ -9,13 +9,13 @@ difference is of the data. By name, with the tensor's place in the card's signat
   are more, the largest score.
 - `output-1-mean`: any other output; of a single element that is its value.
 
-Of a large tensor some 2000 elements are looked at, spread over all of it. Of a batch only the
+Of a large tensor some 1000 elements are looked at, spread over all of it. Of a batch only the
 first row is. Imports numpy: only in a child.
 """
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -28,7 +28,7 @@ from models.limits import DRIFT_BINS_LIMIT, DRIFT_SUBJECTS_LIMIT
 from models.runtime import Array
 from models.values import Datatype
 
-_LOOKED_AT = 2048
+_LOOKED_AT = 1024
 
 
 class Measure(StrEnum):
@@ -79,24 +79,17 @@ class Watch:
     def __init__(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], watched: Sequence[Subject]
     ) -> None:
-        tensors: dict[str, Sequence[Tensor]] = {"input": inputs, "output": outputs}
-        self._tensors = [
-            (side, place, tensors[side][place], measures)
-            for (side, place), measures in _by_tensor(watched).items()
-        ]
+        self._count = len(watched)
+        self._of_inputs = _readers("input", inputs, watched)
+        self._of_outputs = _readers("output", outputs, watched)
 
     def numbers(self, given: Sequence[Array], answered: Sequence[Array]) -> list[float]:
         """Return the subjects' numbers, in their order; not finite where an element isn't."""
-        found = [math.nan] * sum(len(measures) for *_, measures in self._tensors)
-        arrays = {"input": given, "output": answered}
-        with np.errstate(all="ignore"):  # what isn't finite is counted as that, further on
-            for side, place, tensor, measures in self._tensors:
-                array = arrays[side][place]
-                if tensor.shape[:1] == (-1,):
-                    array = array[:1]
-                if array.size:
-                    for at, number in _read(tensor, array, measures):
-                        found[at] = number
+        found = [math.nan] * self._count
+        for reader in self._of_inputs:
+            reader.read(given[reader.place], found)
+        for reader in self._of_outputs:
+            reader.read(answered[reader.place], found)
         return found
 
 
@@ -141,40 +134,65 @@ def bin_of(number: float, edges: Sequence[float]) -> int:
     return bisect_left(edges, number) if math.isfinite(number) else len(edges) + 1
 
 
-def _by_tensor(
-    watched: Sequence[Subject],
-) -> dict[tuple[Literal["input", "output"], int], list[tuple[int, Measure]]]:
-    found: dict[tuple[Literal["input", "output"], int], list[tuple[int, Measure]]] = {}
-    for at, each in enumerate(watched):
-        found.setdefault((each.side, each.place), []).append((at, each.measure))
-    return found
+class _Reader:
+    """Reads the numbers that are wanted of one tensor; what it can, it knows beforehand.
+
+    This runs with each request.
+    """
+
+    def __init__(self, tensor: Tensor, wanted: Mapping[Measure, int], place: int) -> None:
+        self.place = place
+        self._class, self._score, self._mean, self._deviation = (
+            wanted.get(measure, -1)
+            for measure in (Measure.CLASS, Measure.SCORE, Measure.MEAN, Measure.DEVIATION)
+        )
+        self._row_by_row = tensor.shape[:1] == (-1,)
+        self._whole = tensor.datatype not in {Datatype.FP16, Datatype.FP32, Datatype.FP64}
+        self._scale, self._zero = 1.0, 0
+        if tensor.quantization is not None:
+            self._scale, self._zero = tensor.quantization.scale, tensor.quantization.zero_point
+
+    def read(self, array: Array, found: list[float]) -> None:
+        """Put the tensor's numbers where they belong."""
+        if self._row_by_row:
+            array = array[:1]
+        if not array.size:
+            return
+        if self._whole:
+            self._read(array.reshape(-1), array.shape, found)
+        else:
+            with np.errstate(all="ignore"):  # what isn't finite is counted as that, further on
+                self._read(array.reshape(-1), array.shape, found)
+
+    def _read(self, flat: Array, shape: tuple[int, ...], found: list[float]) -> None:
+        if self._class >= 0 and (self._whole or np.isfinite(flat).all()):
+            found[self._class] = float(flat.argmax())
+        if self._score >= 0:
+            found[self._score] = self._real(float(flat.max()))
+        if self._mean < 0 and self._deviation < 0:
+            return
+        looked = flat[:: _stride(shape)].astype(np.float64)
+        mean = float(np.add.reduce(looked)) / len(looked)
+        if self._mean >= 0:
+            found[self._mean] = self._real(mean)
+        if self._deviation >= 0:
+            looked -= mean
+            found[self._deviation] = self._scale * math.sqrt(looked.dot(looked) / len(looked))
+
+    def _real(self, number: float) -> float:
+        return self._scale * (number - self._zero)
 
 
-def _read(
-    tensor: Tensor, array: Array, measures: Sequence[tuple[int, Measure]]
-) -> list[tuple[int, float]]:
-    scale, zero = 1.0, 0
-    if tensor.quantization is not None:
-        scale, zero = tensor.quantization.scale, tensor.quantization.zero_point
-    flat = array.reshape(-1)
+def _readers(side: str, tensors: Sequence[Tensor], watched: Sequence[Subject]) -> list[_Reader]:
     found = []
-    mean = deviation = math.nan
-    if any(measure in {Measure.MEAN, Measure.DEVIATION} for _, measure in measures):
-        looked = flat[:: _stride(array.shape)].astype(np.float64)
-        mean = float(looked.sum()) / looked.size
-        looked -= mean
-        deviation = math.sqrt(float(looked.dot(looked)) / looked.size)
-    for at, measure in measures:
-        match measure:
-            case Measure.MEAN:
-                number = scale * (mean - zero)
-            case Measure.DEVIATION:
-                number = scale * deviation
-            case Measure.SCORE:
-                number = scale * (float(flat.max()) - zero)
-            case _:
-                number = float(flat.argmax()) if np.isfinite(flat).all() else math.nan
-        found.append((at, number))
+    for place, tensor in enumerate(tensors):
+        wanted = {
+            each.measure: at
+            for at, each in enumerate(watched)
+            if each.side == side and each.place == place
+        }
+        if wanted:
+            found.append(_Reader(tensor, wanted, place))
     return found
 
 
