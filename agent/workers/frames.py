@@ -208,6 +208,8 @@ def _drift(fields: Sequence[Any]) -> tuple[tuple[str, int], ...]:
         if not 0 < size <= DRIFT_COUNTS_LIMIT:
             raise ValueError(f"{size} bins of {subject[:80]!r}")
         DriftSketch(subject=subject, counts=(0,) * size)
+    if len(dict(said)) != len(said):
+        raise ValueError("the same subject of drift twice")
     return said
 
 

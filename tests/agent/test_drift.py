@@ -139,6 +139,19 @@ def test_sixteen_that_began_together_come_to_speak_apart() -> None:
     assert not waiting
 
 
+def test_a_small_one_does_not_overtake_a_large_one_that_waits() -> None:
+    """Else the largest would wait for as long as there are others."""
+    full = full_health(63, 8191)
+    first, second, third, *_ = (part.name for part in full.deployments)
+    most = {each.subject: each.counts for each in MOST_DRIFT}
+    _, waiting = told(full, {}, [(first, DIGEST, most), (second, DIGEST, most)], 0.0)
+    _, waiting = told(full, waiting, [(third, DIGEST, {"input-0-mean": (1, 0)})], 1.0)
+
+    for late, names in enumerate(([first], [second, third])):
+        health, waiting = told(full, waiting, [], HOUR_S + 1 + late)
+        assert names == [part.name for part in health.deployments if part.drift]
+
+
 def test_where_there_is_room_all_that_is_due_goes_along() -> None:
     """Quiet deployments need no queue."""
     new = [(name, DIGEST, {"input-0-mean": (5, 0, 1)}) for name in NAMES]
