@@ -76,8 +76,8 @@ def pack(
             "--evaluate",
             exists=True,
             dir_okay=False,
-            help="Labelled rows to measure the accuracy on, for the card, and the drift reference "
-            "of: an .npz with `labels`.",
+            help="Labelled rows to measure the accuracy on, and for the drift reference: an .npz "
+            "with `labels`.",
         ),
     ] = None,
     dataset: Annotated[str, typer.Option(help="What those rows are called.")] = "",
