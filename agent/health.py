@@ -14,11 +14,13 @@ from pathlib import Path
 
 import psutil
 
+from agent import drift
 from agent.ledger import Ledger
 from agent.meter import Meter
 from agent.ports import Tally
 from agent.report import Self
 from agent.state import Record
+from agent.thermal import accelerator_c
 from agent.throttling import Throttling
 from agent.wire import v1
 
@@ -51,6 +53,7 @@ class Pulse:
         self._home, self._clock = home, clock
         self._settings, self._say = settings, say
         self._throttling = Throttling()
+        self._drift: drift.Waiting = {}
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -74,7 +77,7 @@ class Pulse:
                     await self._woken.wait()
             except TimeoutError:
                 now = loop.time()
-                await self._say(await asyncio.to_thread(self._measure, now - since))
+                await self._say(await self._look(now - since))
                 since, due = now, max(due + period_s, now)
 
     def _moment(self, since: float, period_s: float) -> float:
@@ -82,7 +85,16 @@ class Pulse:
         now = asyncio.get_running_loop().time()
         return max(since + _SHORTEST_S, now + phase_s(self._who.device, period_s))
 
-    def _measure(self, period_s: float) -> v1.Health:
+    async def _look(self, period_s: float) -> v1.Health:
+        # Here and not in the thread: this is where requests are counted meanwhile.
+        tallies = self._meter.take_period()
+        health = await asyncio.to_thread(self._measure, period_s, tallies)
+        new = [(each.deployment, each.digest, each.drift) for each in tallies]
+        now = asyncio.get_running_loop().time()
+        health, self._drift = drift.told(health, self._drift, new, now)
+        return health
+
+    def _measure(self, period_s: float, tallies: Sequence[Tally]) -> v1.Health:
         memory = psutil.virtual_memory()
         disk = psutil.disk_usage(str(self._home))
         return v1.Health(
@@ -100,9 +112,10 @@ class Pulse:
             disk_free_bytes=disk.free,
             disk_total_bytes=disk.total,
             accelerator=self._who.accelerator,
+            accelerator_c=None if self._who.accelerator == "cpu" else accelerator_c(),
             outbox=self._ledger.depth,
             told=self._ledger.told,
-            deployments=_deployments(self._ledger.records, self._meter.take_period()),
+            deployments=_deployments(self._ledger.records, tallies),
         )
 
 

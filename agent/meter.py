@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from agent.drift import added
 from agent.ports import Counter, Tally
 from agent.state import Trial
 from agent.wire.sketch import merged
@@ -70,4 +71,5 @@ def _sum(old: Tally, new: Tally) -> Tally:
         errors=old.errors + new.errors,
         restarts=old.restarts + new.restarts,
         latency=merged([old.latency, new.latency]),
+        drift=added(old.drift, new.drift),
     )

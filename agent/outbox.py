@@ -6,8 +6,9 @@ Rules:
 - A broker that has forgotten the centre takes messages that nobody hears, until the
   centre is back: later ones would arrive before earlier ones. So each connection
   begins with one event alone, and goes on when somebody is subscribed to it.
-- `REPLAY_PER_S`, so that a fleet which comes back together doesn't shut its centre
-  down with what it has to tell. What happens meanwhile waits its turn: order is kept.
+- `REPLAY_PER_S`, whatever wakes us and whether anybody hears it, so that a fleet which
+  comes back together doesn't shut its centre down with what it has to tell. What happens
+  meanwhile waits its turn: order is kept.
 - Health goes out at once, and is not said again: what a cut cable swallows before
   anybody notices is lost. Where there is no connection it waits among the events.
 """
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 import structlog
 
 from agent.backoff import full_jitter_s
+from agent.bucket import Bucket
 from agent.ledger import Ledger
 from agent.ledger_events import Pending
 from agent.ledger_file import LedgerError
@@ -48,6 +50,7 @@ class Outbox:
         self._heard = False
         self._unheard = 0
         self._again_s = AGAIN_S
+        self._bucket = Bucket(per_s=REPLAY_PER_S, burst=REPLAY_PER_S)
 
     def wake(self) -> None:
         """Look again: there may be more to tell, or some of it was acknowledged."""
@@ -99,11 +102,12 @@ class Outbox:
         loop = asyncio.get_running_loop()
         connections = self._connections
         while events:
-            if connections != self._connections:
-                return  # a new connection meanwhile: what went before is said again first
             count = REPLAY_PER_S if self._heard else 1
             batch, events = events[:count], events[count:]
-            began = loop.time()
+            await asyncio.sleep(self._bucket.wait_s(loop.time(), len(batch)))
+            if connections != self._connections:
+                return  # a new connection meanwhile: what went before is said again first
+            self._bucket.take(loop.time(), len(batch))
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._publish(each), name=f"event {each.number}")
@@ -113,7 +117,6 @@ class Outbox:
             if connections != self._connections or not self._heard:
                 return
             self._sent = batch[-1].number
-            await asyncio.sleep(began + len(batch) / REPLAY_PER_S - loop.time())
 
     async def _publish(self, event: Pending) -> bool:
         """Say an event; return whether somebody hears it."""

@@ -5,7 +5,7 @@ where models serve. Nothing behind a port remembers anything the ledger needs.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.state import Compared, GivenUp, Installed, Measured, Serving, Throughput
@@ -171,7 +171,7 @@ class Floor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Counts of one deployment's revision over some time."""
+    """Counts of one deployment's revision over some time; `drift` by subject and bin."""
 
     deployment: str
     revision: int
@@ -180,6 +180,7 @@ class Tally:
     errors: int
     restarts: int
     latency: v1.LatencySketch
+    drift: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Counter(Protocol):

@@ -1,7 +1,8 @@
 """What a device says of itself: `reported`, whenever it changed.
 
 The document is made by a pure function from what the ledger knows; the reporter
-only decides when.
+only decides when: at once, but for a storm of changes, of which the latest is said
+at most a second late.
 """
 
 import asyncio
@@ -11,12 +12,13 @@ from types import MappingProxyType
 
 import structlog
 
+from agent.bucket import Bucket
 from agent.ledger import Ledger
 from agent.ports import Link, LinkDownError, LinkRefusedError
 from agent.state import Installed, Quarantined, Record, Serving, text
 from agent.wire import codec, v1
 from agent.wire.codec import WireError
-from agent.wire.limits import QUARANTINED_LIMIT
+from agent.wire.limits import QUARANTINED_LIMIT, REPORTS_BURST, REPORTS_PER_S
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from agent.wire.shed import shed
@@ -141,6 +143,7 @@ class Reporter:
         self._serving = serving
         self._changed = asyncio.Event()
         self._published = b""
+        self._bucket = Bucket(per_s=REPORTS_PER_S, burst=REPORTS_BURST)
 
     def wake(self) -> None:
         """Something may have changed."""
@@ -153,8 +156,10 @@ class Reporter:
 
     async def report(self) -> None:
         """Publish `reported` whenever it changed, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._changed.wait()
+            await asyncio.sleep(self._bucket.wait_s(loop.time()))
             self._changed.clear()
             desired, last_error = self._look()
             document = reported(
@@ -170,6 +175,7 @@ class Reporter:
             try:
                 raw = codec.encode(shed(document))
                 if raw != self._published:
+                    self._bucket.take(loop.time())
                     await self._link.publish(Kind.REPORTED, raw)
                     self._published = raw
             except LinkDownError:

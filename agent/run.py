@@ -128,7 +128,10 @@ class _Device:
         self._ledger, self._nudged = ledger, nudged
         answer = identity.answer
         self._who = Self(
-            fleet=answer.fleet, device=answer.device, agent_version=facts_module.agent_version()
+            fleet=answer.fleet,
+            device=answer.device,
+            agent_version=facts_module.agent_version(),
+            accelerator=text("+".join(machine.accelerators[1:]), 64) or "cpu",
         )
         home = self._home = Home(settings.home)
         self._supply = StoreSupply(

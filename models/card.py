@@ -9,6 +9,7 @@ client never has to know which one answers.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from models.values import Datatype, Digest, ModelRef, parse_digest
 
@@ -164,11 +165,16 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReference:
-    """How an input or output was spread when the card was written: shares, edges between them."""
+    """How a number of a request was spread over `samples` rows when the card was written.
+
+    `subject` says which number (`models.drift`). Bin k reaches from above edge k-1 up to and with
+    edge k; the first and the last are open, so that any finite number has its bin.
+    """
 
     subject: str
     edges: tuple[float, ...]
     shares: tuple[float, ...]
+    samples: int
 
     def __post_init__(self) -> None:
         if len(self.edges) != len(self.shares) - 1:
@@ -177,6 +183,10 @@ class DriftReference:
             )
         if not all(math.isfinite(value) for value in (*self.edges, *self.shares)):
             raise ValueError(f"{self.subject!r} has an edge or a share that is no number")
+        if any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError(f"{self.subject!r} has edges that don't rise")
+        if self.samples < 1:
+            raise ValueError(f"{self.subject!r} is spread over {self.samples} rows")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,3 +17,9 @@ ENVELOPE_LIMIT_BYTES = 64 * 1024
 
 BLOB_LIMIT_BYTES = 512 * 1024 * 1024
 """One layer. The largest quantized edge models are tens of megabytes."""
+
+DRIFT_SUBJECTS_LIMIT = 6
+"""Numbers of a request that are watched for drift: two inputs with two each, and two outputs."""
+
+DRIFT_BINS_LIMIT = 16
+"""Bins of one such number: ten by quantiles, or one for each of at most so many classes."""

@@ -207,6 +207,7 @@ class WorkerFloor:
                 errors=each.errors,
                 restarts=each.restarts,
                 latency=each.latency,
+                drift=each.drift,
             )
             for each in self.board.take_counts()
         ]

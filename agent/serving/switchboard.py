@@ -51,6 +51,7 @@ class _Tally:
     errors: int = 0
     restarts: int = 0
     latency: Sketch = field(default_factory=Sketch)
+    drift: dict[tuple[str, int], list[int]] = field(default_factory=dict)
 
 
 class Switchboard:
@@ -214,6 +215,7 @@ class Switchboard:
                 errors=tally.errors,
                 restarts=tally.restarts,
                 latency=tally.latency.to_wire(),
+                drift={subject: tuple(counts) for (subject, _), counts in tally.drift.items()},
             )
             for (name, revision), tally in taken.items()
         )
@@ -296,6 +298,8 @@ class Switchboard:
             tally.errors += answer.status >= 500  # noqa: PLR2004  # below it is the client's fault
             if answer.status == 200:  # noqa: PLR2004  # only good answers say how fast it is
                 tally.latency.add(seconds)
+                for watched, place in zip(worker.report.drift, answer.bins, strict=False):
+                    tally.drift.setdefault(watched, [0] * watched[1])[place] += 1
         return answer
 
 

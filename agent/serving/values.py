@@ -1,6 +1,7 @@
 """What serving tells the rest of the agent, as values. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from agent.wire.reasons import Reason
@@ -33,7 +34,8 @@ class Counts:
     """One revision of one deployment since counts were last taken.
 
     `errors` are answers that are not the client's fault (500 and above);
-    `latency` is of good answers, from the request being read to its answer.
+    `latency` is of good answers, from the request being read to its answer. So is
+    `drift`: by subject, how many were in each bin of the card's reference.
     """
 
     deployment: str
@@ -43,3 +45,4 @@ class Counts:
     errors: int
     restarts: int
     latency: LatencySketch
+    drift: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

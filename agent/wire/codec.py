@@ -18,12 +18,14 @@ from pydantic_core import PydanticSerializationError
 from agent.wire import v1
 from agent.wire.limits import (
     DOCUMENT_LIMIT_BYTES,
+    DRIFT_SUBJECTS_LIMIT,
     HEALTH_DEPLOYMENT_LIMIT_BYTES,
     HEALTH_DEVICE_LIMIT_BYTES,
+    HEALTH_DRIFT_LIMIT_BYTES,
     JOIN_LIMIT_BYTES,
     SIGNED_LIMIT_BYTES,
 )
-from agent.wire.packing import PACKED_LIMIT, pack, unpack
+from agent.wire.packing import PACKED_LIMIT, pack, pack_counts, unpack, unpack_counts
 from agent.wire.reasons import Reason
 
 Document = (
@@ -184,7 +186,21 @@ def json_schema(cls: type[DocumentT]) -> dict[str, Any]:
             "type": "string",
             "maxLength": PACKED_LIMIT,
         }
-        schema["$defs"]["DeploymentHealth"]["properties"]["latency"]["default"] = ""
+        schema["$defs"]["DriftSketch"] = {
+            "title": "DriftSketch",
+            "description": "A drift sketch's counts, packed: see agent/wire/packing.py.",
+            "type": "string",
+            "maxLength": PACKED_LIMIT,
+        }
+        part = schema["$defs"]["DeploymentHealth"]["properties"]
+        part["latency"]["default"] = ""
+        part["drift"] = {
+            "title": "Drift",
+            "type": "object",
+            "additionalProperties": {"$ref": "#/$defs/DriftSketch"},
+            "maxProperties": DRIFT_SUBJECTS_LIMIT,
+            "default": {},
+        }
     return schema
 
 
@@ -250,27 +266,43 @@ def _pack_sketches(body: dict[str, Any]) -> None:
         buckets = part.pop("latency")["buckets"]
         if buckets:
             part["latency"] = pack({int(index): count for index, count in buckets.items()})
+        drift = part.pop("drift")
+        if drift:
+            part["drift"] = {each["subject"]: pack_counts(each["counts"]) for each in drift}
 
 
 def _unpack_sketches(body: object) -> None:
     """Put the plain form of each sketch where its text was.
 
     Raises:
-        ValueError: a latency that is no packed sketch.
+        ValueError: a latency or drift that is no packed sketch.
     """
     parts = body.get("deployments") if isinstance(body, dict) else None
     for part in parts if isinstance(parts, list) else []:
-        if isinstance(part, dict) and "latency" in part:
-            if not isinstance(part["latency"], str):
-                raise ValueError("latency is not a text")
-            buckets = unpack(part["latency"])
+        if not isinstance(part, dict):
+            continue
+        if "latency" in part:
+            buckets = unpack(_a_text(part["latency"], "latency"))
             part["latency"] = {"count": sum(buckets.values()), "buckets": buckets}
+        if "drift" in part:
+            if not isinstance(part["drift"], dict):
+                raise ValueError("drift is not an object of texts")
+            part["drift"] = [
+                {"subject": subject, "counts": unpack_counts(_a_text(text, subject))}
+                for subject, text in part["drift"].items()
+            ]
+
+
+def _a_text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is not a text")  # noqa: TRY004  # what was sent is wrong, no type of ours
+    return value
 
 
 def _check_health_parts(body: dict[str, Any]) -> None:
     """Hold each part to its own limit, so that one deployment can't use up the others' room.
 
-    Drift is left out of the count: it comes once an hour, and only when it fits the document.
+    Drift has a limit of its own: it comes once an hour, and only when it fits the document.
     """
     device = len(_compact({**body, "deployments": []}))
     if device > HEALTH_DEVICE_LIMIT_BYTES:
@@ -279,9 +311,13 @@ def _check_health_parts(body: dict[str, Any]) -> None:
             f"the device's part has {device} bytes; at most {HEALTH_DEVICE_LIMIT_BYTES}",
         )
     for part in body["deployments"]:
-        size = len(_compact({**part, "drift": []}))
-        if size > HEALTH_DEPLOYMENT_LIMIT_BYTES:
-            raise WireError(
-                Reason.TOO_LARGE,
-                f"{part['name']}'s part has {size} bytes; at most {HEALTH_DEPLOYMENT_LIMIT_BYTES}",
-            )
+        lean = {name: value for name, value in part.items() if name != "drift"}
+        size = len(_compact(lean))
+        for what, has, most in (
+            ("part", size, HEALTH_DEPLOYMENT_LIMIT_BYTES),
+            ("drift", len(_compact(part)) - size, HEALTH_DRIFT_LIMIT_BYTES),
+        ):
+            if has > most:
+                raise WireError(
+                    Reason.TOO_LARGE, f"{part['name']}'s {what} has {has} bytes; at most {most}"
+                )

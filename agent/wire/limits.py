@@ -16,6 +16,9 @@ HEALTH_DEVICE_LIMIT_BYTES = 512
 HEALTH_DEPLOYMENT_LIMIT_BYTES = 512
 """Each deployment's part of a health document."""
 
+HEALTH_DRIFT_LIMIT_BYTES = 576
+"""Beside it, one deployment's drift, once an hour. There is always room for one deployment's."""
+
 PACKET_LIMIT_BYTES = 16 * 1024
 """MQTT 5 Maximum Packet Size asked of the broker: a document, its topic and properties."""
 
@@ -33,6 +36,18 @@ SKETCH_BUCKETS_LIMIT = 64
 
 SKETCH_INDEX_LIMIT = 4096
 """Of an index's absolute value: gamma ** 4096 seconds is longer than anything lasts."""
+
+DRIFT_SUBJECTS_LIMIT = 6
+"""Numbers of a request that one deployment's drift tells of, as many as a card has."""
+
+DRIFT_NAME_LIMIT = 20
+"""Characters of its name: `input-99-deviation` has 18."""
+
+DRIFT_COUNTS_LIMIT = 16 + 1
+"""Bins of one of them: a card's most, and one for what is no number."""
+
+DRIFT_COUNT_LIMIT = 2**21 - 1
+"""Requests in one bin of one document, three bytes packed: more is told by the next one."""
 
 FACTS_LIMIT = 32
 LABELS_LIMIT = 32
@@ -54,5 +69,10 @@ REPLAY_PER_S = 20
 in a bit more than a minute, at some 20 KB a second of a thin uplink. 500 devices that come back
 together then send what one centre was seen to commit, 10,000 a second; more of them are held up by
 what is not acknowledged yet (the ledger's window)."""
+
+REPORTS_PER_S = 1.0
+REPORTS_BURST = 32
+"""How often a device says what it is: two changes of each of 16 deployments at once, and then once
+a second, always the latest. 8 KB a second is what a storm on a device may cost its uplink."""
 
 HEALTH_PERIOD_S = 60.0

@@ -1,4 +1,4 @@
-"""A latency sketch as short text: how 64 buckets fit beside 15 other deployments in 8 KB. Pure.
+"""Sketches as short text: how 64 buckets fit beside 15 other deployments in 8 KB. Pure.
 
 As JSON, a bucket costs some ten bytes; packed, two to four characters. The text
 is base64 without padding over unsigned LEB128 numbers, buckets in rising order:
@@ -9,18 +9,21 @@ is base64 without padding over unsigned LEB128 numbers, buckets in rising order:
 
 The lowest buckets are collapsed into one while the text is longer than
 `PACKED_LIMIT`: the upper quantiles keep their 5 %.
+
+The counts of a drift sketch are such numbers as well, all of them, in order.
 """
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from agent.wire.limits import SKETCH_INDEX_LIMIT
+from agent.wire.limits import DRIFT_COUNTS_LIMIT, SKETCH_INDEX_LIMIT
 
-PACKED_LIMIT = 232
+PACKED_LIMIT = 176
 """Characters of a packed sketch: with the longest name and counts in millions, a deployment's part
-has then 479 bytes, and 16 of them fit 8 KB beside the device's 512. Enough for 64 neighbouring
-buckets of up to 8191 requests each, or 58 that all stand apart."""
+has then 412 bytes, and 16 of them fit 8 KB beside the device's 512, one deployment's drift and what
+an event has around it. Enough for 64 neighbouring buckets of up to 8191 requests each, for 64 of
+which those that stand apart have up to 63, or for 44 that all do and have more."""
 
 _NUMBER_BITS = 53 + 1
 """A whole number of the wire, and the bit that says whether a gap follows."""
@@ -45,13 +48,7 @@ def unpack(text: str) -> dict[int, int]:
     """
     if not text:
         return {}
-    if len(text) > PACKED_LIMIT:
-        raise ValueError(f"a sketch of {len(text)} characters; at most {PACKED_LIMIT}")
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except binascii.Error as error:
-        raise ValueError("a sketch that is not base64") from error
-    numbers = _numbers(raw)
+    numbers = _numbers(_bytes(text))
     try:
         zigzag = next(numbers)
         index = (zigzag >> 1) ^ -(zigzag & 1)
@@ -66,6 +63,23 @@ def unpack(text: str) -> dict[int, int]:
     return buckets
 
 
+def pack_counts(counts: Iterable[int]) -> str:
+    """Return the text of a drift sketch's counts."""
+    return _base64(counts)
+
+
+def unpack_counts(text: str) -> tuple[int, ...]:
+    """Return the counts that `pack_counts` wrote.
+
+    Raises:
+        ValueError: it is not what `pack_counts` writes.
+    """
+    counts = tuple(_numbers(_bytes(text)))
+    if not 0 < len(counts) <= DRIFT_COUNTS_LIMIT:
+        raise ValueError(f"a sketch of {len(counts)} bins; 1 to {DRIFT_COUNTS_LIMIT}")
+    return counts
+
+
 def _text(buckets: list[tuple[int, int]]) -> str:
     first = buckets[0][0]
     numbers = [first << 1 if first >= 0 else (-first << 1) - 1]
@@ -73,8 +87,21 @@ def _text(buckets: list[tuple[int, int]]) -> str:
     for (index, count), after in zip(buckets, [*following, buckets[-1][0] + 1], strict=True):
         gap = after - index - 1
         numbers += [count << 1 | 1, gap] if gap else [count << 1]
+    return _base64(numbers)
+
+
+def _base64(numbers: Iterable[int]) -> str:
     raw = b"".join(map(_leb128, numbers))
     return base64.b64encode(raw).decode().rstrip("=")
+
+
+def _bytes(text: str) -> bytes:
+    if len(text) > PACKED_LIMIT:
+        raise ValueError(f"a sketch of {len(text)} characters; at most {PACKED_LIMIT}")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError("a sketch that is not base64") from error
 
 
 def _leb128(number: int) -> bytes:

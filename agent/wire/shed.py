@@ -4,7 +4,7 @@ Sixteen deployments with three digests each leave little of 8 KB for words. Each
 rung drops one kind of detail from the whole document, the cheapest first. Of a
 report, a deployment's name, revision, digest and phase always stay; its details
 are not lost: they travelled as events, and the next report has them when there
-is room. Of a health document that waited, all but its sketches always stays.
+is room. Of a health document that waited, all but its drift always stays.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def shed(report: v1.Reported) -> v1.Reported:
 
 def shed_waiting(event: v1.Event) -> v1.Event:
     """Return an event with a health document, or as much of it as fits beside its number."""
-    return _down(event, _drift, _latencies)
+    return _down(event, _drift)
 
 
 def _down(document: _Shed, *rungs: Callable[[_Shed], _Shed]) -> _Shed:
@@ -98,18 +98,8 @@ def _each(
 
 
 def _drift(event: v1.Event) -> v1.Event:
-    return _each_measured(event, lambda part: replace(part, drift=()))
-
-
-def _latencies(event: v1.Event) -> v1.Event:
-    return _each_measured(event, lambda part: replace(part, latency=v1.LatencySketch()))
-
-
-def _each_measured(
-    event: v1.Event, change: Callable[[v1.DeploymentHealth], v1.DeploymentHealth]
-) -> v1.Event:
     health = event.health
     if health is None:
         return event
-    parts = tuple(change(part) for part in health.deployments)
+    parts = tuple(replace(part, drift=()) for part in health.deployments)
     return replace(event, health=replace(health, deployments=parts))

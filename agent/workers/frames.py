@@ -9,12 +9,15 @@ frame or report that does not add up is a `ValueError`.
 
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.wire.limits import DRIFT_COUNTS_LIMIT, DRIFT_SUBJECTS_LIMIT
 from agent.wire.reasons import Reason
 from agent.wire.v1.desired import BundleRef
+from agent.wire.v1.health import DriftSketch
 from agent.workers.values import Encoding, Examination, Launch, ReadyReport, Verdict
 from models.delegate import Delegate
 from models.values import parse_digest
@@ -48,7 +51,10 @@ class RequestFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFrame:
-    """The answer to request `sequence` lies in the region; how long each part of it took."""
+    """The answer to request `sequence` lies in the region; how long each part of it took.
+
+    `bins` has a byte for each subject of drift that the report names: which bin the request is in.
+    """
 
     sequence: int
     status: int
@@ -57,6 +63,7 @@ class AnswerFrame:
     input_ns: int = 0
     compute_ns: int = 0
     output_ns: int = 0
+    bins: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +107,7 @@ def parse_request(raw: bytes) -> RequestFrame:
 
 def render_answer(frame: AnswerFrame) -> bytes:
     """Return the frame's bytes."""
-    return _ANSWER.pack(
+    fixed = _ANSWER.pack(
         frame.sequence,
         frame.status,
         frame.length,
@@ -109,17 +116,25 @@ def render_answer(frame: AnswerFrame) -> bytes:
         frame.compute_ns,
         frame.output_ns,
     )
+    return fixed + frame.bins
 
 
-def parse_answer(raw: bytes, *, sequence: int, region_bytes: int) -> AnswerFrame:
+def parse_answer(
+    raw: bytes, *, sequence: int, region_bytes: int, drift: Sequence[tuple[str, int]] = ()
+) -> AnswerFrame:
     """Return the answer to request `sequence`.
 
+    `drift` is as the worker's report has it: subjects, and how many bins each has.
+
     Raises:
-        ValueError: it is no such answer, or it points outside the region.
+        ValueError: it is no such answer, or it points outside the region or a subject's bins.
     """
-    if len(raw) != _ANSWER.size:
+    fixed, bins = raw[: _ANSWER.size], raw[_ANSWER.size :]
+    if len(fixed) != _ANSWER.size or len(bins) not in {0, len(drift)}:
         raise ValueError(f"an answer frame of {len(raw)} bytes")
-    got, status, length, json_length, input_ns, compute_ns, output_ns = _ANSWER.unpack(raw)
+    if any(place >= size for place, (_, size) in zip(bins, drift, strict=False)):
+        raise ValueError(f"bins {bins.hex()} of {drift}")
+    got, status, length, json_length, input_ns, compute_ns, output_ns = _ANSWER.unpack(fixed)
     if got != sequence:
         raise ValueError(f"answer {got} to request {sequence}")
     if status not in _STATUSES or length > region_bytes or not _NO_HEADER <= json_length <= length:
@@ -132,6 +147,7 @@ def parse_answer(raw: bytes, *, sequence: int, region_bytes: int) -> AnswerFrame
         input_ns=input_ns,
         compute_ns=compute_ns,
         output_ns=output_ns,
+        bins=bins,
     )
 
 
@@ -200,9 +216,23 @@ def parse_report(raw: bytes, *, start_s: float) -> ReadyReport:
             sandbox=tuple(str(name) for name in fields["sandbox"]),
             start_s=start_s,
             examination=_examination(fields["examination"]),
+            drift=_drift(fields["drift"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError("not a worker's report") from error
+
+
+def _drift(fields: Sequence[Any]) -> tuple[tuple[str, int], ...]:
+    if len(fields) > DRIFT_SUBJECTS_LIMIT:
+        raise ValueError(f"{len(fields)} subjects of drift")
+    said = tuple((str(subject), int(size)) for subject, size in fields)
+    for subject, size in said:
+        if not 0 < size <= DRIFT_COUNTS_LIMIT:
+            raise ValueError(f"{size} bins of {subject[:80]!r}")
+        DriftSketch(subject=subject, counts=(0,) * size)
+    if len(dict(said)) != len(said):
+        raise ValueError("the same subject of drift twice")
+    return said
 
 
 def _examination(fields: dict[str, Any] | None) -> Examination | None:

@@ -23,6 +23,7 @@ from agent.workers.values import Launch, ReadyReport, Verdict
 from models import runtime
 from models.card import Card, Tensor
 from models.card_codec import parse
+from models.drift import Bins
 from models.errors import CorruptError, RefusedError
 from models.judge import judge
 from models.limits import BLOB_LIMIT_BYTES, CARD_LIMIT_BYTES
@@ -46,11 +47,18 @@ class Model:
     """A judged model that answers requests, one at a time."""
 
     def __init__(
-        self, *, launch: Launch, card: Card, runner: Runner, report: ReadyReport, region_bytes: int
+        self,
+        *,
+        launch: Launch,
+        card: Card,
+        runner: Runner,
+        bins: Bins,
+        report: ReadyReport,
+        region_bytes: int,
     ) -> None:
         self.report = report
         self.region_bytes = region_bytes
-        self._runner, self._card = runner, card
+        self._runner, self._card, self._bins = runner, card, bins
         self._shadow_tolerance = launch.shadow_tolerance
         self._signature = signature_of(launch, card)
 
@@ -78,6 +86,7 @@ class Model:
         run = time.perf_counter_ns()
         if frame.beside_length:
             return self._compared(frame, region, results)
+        bins = self._bins.sort(request.arrays, results)  # before the answer is written over them
         length, json_length = oip.write_answer(region, request, results, self._signature)
         return AnswerFrame(
             sequence=frame.sequence,
@@ -87,6 +96,7 @@ class Model:
             input_ns=read - begun,
             compute_ns=run - read,
             output_ns=time.perf_counter_ns() - run,
+            bins=bins,
         )
 
     def _compared(
@@ -127,6 +137,7 @@ def open_model(launch: Launch, sandbox: tuple[str, ...]) -> Model:
         grown = max(0, _resident_bytes() - before)
         examination = examine(launch, card, content, golden, runner, memory_bytes=grown)
     runner.reset()  # requests meet a model that remembers nothing
+    bins = Bins(card.inputs, card.outputs, card.drift)
     report = ReadyReport(
         library=runner.library,
         library_version=runner.version,
@@ -141,8 +152,16 @@ def open_model(launch: Launch, sandbox: tuple[str, ...]) -> Model:
         sandbox=sandbox,
         start_s=0.0,
         examination=examination,
+        drift=tuple(bins.sizes.items()),
     )
-    return Model(launch=launch, card=card, runner=runner, report=report, region_bytes=region_bytes)
+    return Model(
+        launch=launch,
+        card=card,
+        runner=runner,
+        bins=bins,
+        report=report,
+        region_bytes=region_bytes,
+    )
 
 
 def signature_of(launch: Launch, card: Card) -> Signature:

@@ -223,7 +223,10 @@ class Worker:
             async with asyncio.timeout(limit_s):
                 raw = await asyncio.shield(self._owed)
             answer = frames.parse_answer(
-                raw, sequence=self._sequence, region_bytes=len(self._region)
+                raw,
+                sequence=self._sequence,
+                region_bytes=len(self._region),
+                drift=self.report.drift,
             )
         except TimeoutError:
             self._kill_stuck()
@@ -330,6 +333,7 @@ def _answer(frame: AnswerFrame, region: mmap.mmap, queue_ns: int) -> Answer:
         input_ns=frame.input_ns,
         compute_ns=frame.compute_ns,
         output_ns=frame.output_ns,
+        bins=frame.bins,
     )
 
 

@@ -77,6 +77,7 @@ class ReadyReport:
     `metadata` is the body of the Open Inference Protocol's model metadata,
     composed where the card was read. `body_limit_bytes` is the largest request
     that can make sense for these tensors. `sandbox` names what confines the worker.
+    `drift` names what of each request is sorted into bins, and how many bins there are.
     `start_s` is from spawn to ready.
     """
 
@@ -88,6 +89,7 @@ class ReadyReport:
     sandbox: tuple[str, ...]
     start_s: float
     examination: Examination | None = None
+    drift: tuple[tuple[str, int], ...] = ()
 
 
 class Encoding(IntEnum):
@@ -104,6 +106,7 @@ class Answer:
 
     `body` is JSON; with `json_length` not None, that many bytes of JSON and
     then raw tensors. A `status` other than 200 has `{"error": …}` as its body.
+    `bins` are of the worker that answered: one for each subject of its report's `drift`.
     """
 
     status: int
@@ -113,6 +116,7 @@ class Answer:
     input_ns: int = 0
     compute_ns: int = 0
     output_ns: int = 0
+    bins: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,8 @@ def pack(
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="Rows of your own for the golden vectors: an .npz, an array per input.",
+            help="Rows of your own for the golden vectors, and for the drift reference: an .npz, "
+            "an array per input.",
         ),
     ] = None,
     evaluate_on: Annotated[
@@ -75,7 +76,8 @@ def pack(
             "--evaluate",
             exists=True,
             dir_okay=False,
-            help="Labelled rows to measure the accuracy on, for the card: an .npz with `labels`.",
+            help="Labelled rows to measure the accuracy on, and for the drift reference: an .npz "
+            "with `labels`.",
         ),
     ] = None,
     dataset: Annotated[str, typer.Option(help="What those rows are called.")] = "",
@@ -134,12 +136,13 @@ def pack(
         _admit(path, content)
     if before is not None and evaluate_on is None:
         raise _usage("--before needs rows to measure both on", "add --evaluate ROWS")
-    if evaluate_on is not None:
+    labelled = None if evaluate_on is None else _rows(evaluate_on)
+    if evaluate_on is not None and labelled is not None:
         from fleet.cli.model_metrics import measure  # noqa: PLC0415  # only where it is asked
 
         measured = measure(
             contents,
-            Dataset(name=dataset or evaluate_on.stem, npz=_rows(evaluate_on)),
+            Dataset(name=dataset or evaluate_on.stem, npz=labelled),
             pythons=also or (),
             before=None if before is None else _content(before, BLOB_LIMIT_BYTES),
             loss=budget,
@@ -150,6 +153,7 @@ def pack(
         ref,
         about=about,
         rows=None if inputs is None else _rows(inputs),
+        usual=labelled,
         also=also or (),
         allow=allow_runtime or (),
     )

@@ -131,6 +131,10 @@ def show_bundle(bundle: Bundle, folder: Path, signed: str, output: Output) -> No
                 f"{tensor.name} {bound.largest:.4g}, mean {bound.mean:.4g}"
                 for tensor, bound in zip(card.outputs, golden.tolerances, strict=True)
             ),
+            "drift": f"{', '.join(each.subject for each in card.drift)} "
+            f"over {card.drift[0].samples} rows"
+            if card.drift
+            else "no reference: it takes rows (--evaluate or --inputs)",
         }
     )
     _show_tensors(card.inputs, card.outputs)

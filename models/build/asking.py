@@ -23,7 +23,7 @@ def ask(
     """Ask a child about a file that `models.tflite.read` has admitted.
 
     Args:
-        question: `choose`, `compare` or `evaluate` (see `models.build.probe`).
+        question: `choose`, `compare`, `evaluate` or `spread` (see `models.build.probe`).
         file: what was read of it.
         parts: the file's bytes first, then what the question needs.
         python: whose runtime is asked.

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from models import bundle as bundles
 from models import tflite
+from models.build.reference import spread
 from models.build.vectors import golden_vectors
 from models.bundle import Bundle
 from models.card import Card, Metric, Provenance, Requirements, Tensor, Variant
@@ -84,6 +85,7 @@ def pack(
     *,
     about: About | None = None,
     rows: bytes | None = None,
+    usual: bytes | None = None,
     also: Sequence[str] = (),
     allow: Collection[str] = (),
 ) -> Prepared:
@@ -94,6 +96,7 @@ def pack(
         ref: its name and version.
         about: what the files can't say.
         rows: an `.npz` of the engineer's own inputs; half of the golden vectors come from it.
+        usual: an `.npz` of rows as devices will see them, for the drift reference; None: `rows`.
         also: other Python interpreters with numpy and a runtime, to measure the tolerance on, too.
         allow: distributions like `tflite-runtime` that the static check must not exclude: a
             person's word against a rule. What `also` measured stays excluded.
@@ -113,6 +116,7 @@ def pack(
     first = read[0]
     decision = _decision(first, about)
     vectors = golden_vectors(files, read, decision, rows, also)
+    usually = spread(files[0], first, decision, rows if usual is None else usual)
     allowed = _allowed(read, allow)
     provenance = about.provenance or Provenance(source_digest=first.digest, tools=_tools())
     try:
@@ -129,6 +133,7 @@ def pack(
             preprocessing=about.preprocessing,
             postprocessing=about.postprocessing,
             stateful=first.stateful,
+            drift=usually.references,
             description=about.description or first.description,
         )
     except ValueError as error:
@@ -140,6 +145,7 @@ def pack(
         copies=vectors.copies,
         warnings=(
             *vectors.warnings,
+            *usually.warnings,
             *(
                 f"by your word {constraint} is not excluded, where a rule says that it answers "
                 "wrongly: each device's golden vectors decide"

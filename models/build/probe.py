@@ -1,7 +1,8 @@
 """The child in which the build runs a model: `python -m models.build.probe`, a parcel in, one out.
 
-Three things can be asked: `choose` golden vectors, `compare` this runtime's
-answers on given vectors with their references, `evaluate` on labelled rows.
+Four things can be asked: `choose` golden vectors, `compare` this runtime's
+answers on given vectors with their references, `evaluate` on labelled rows, and
+the `spread` of what is watched for drift over rows.
 Imports numpy and a runtime, nothing else beyond the standard library, so that
 any interpreter with those two can give its opinion.
 """
@@ -10,6 +11,7 @@ import io
 import platform
 import sys
 from dataclasses import asdict
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from models.build import parcel
 from models.build.choice import choose
 from models.build.sequence import choose_sequence
 from models.card import Quantization, Tensor
+from models.drift import Watch, subjects
 from models.errors import ModelError, RefusedError
 from models.golden import shape_of
 from models.judge import DTYPES, distance, margins
@@ -25,6 +28,10 @@ from models.runtime import Array, Runner, open_model
 from models.values import DISTRIBUTIONS, Datatype
 
 _ROWS_LIMIT = 100_000
+_SPREAD_ROWS = 1_000
+"""A bin of a tenth of so many rows is known within a tenth of itself."""
+_SPREAD_S = 60.0
+"""A slow model's spread is over fewer rows."""
 
 
 def main() -> int:
@@ -129,7 +136,34 @@ def _evaluate(asked: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, obje
     }, []
 
 
-_ASKS = {"choose": _choose, "compare": _compare, "evaluate": _evaluate}
+def _spread(asked: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, object], list[bytes]]:
+    content, given = parts
+    inputs = [_tensor(fields) for fields in asked["inputs"]]
+    outputs = [_tensor(fields) for fields in asked["outputs"]]
+    decision = asked["decision"]
+    rows, _ = _rows(given, inputs)
+    watched = subjects(inputs, outputs, decision)
+    said: dict[str, object] = {
+        "subjects": [str(each) for each in watched],
+        "given": len(rows),
+        "classes": 0 if decision is None else int(np.prod(shape_of(outputs[decision]), dtype=int)),
+    }
+    if len(rows) < asked["fewest"]:
+        return said, []
+    # From all over the rows, which may be sorted by class; but a sequence is one.
+    step = 1 if asked["stateful"] else max(1, len(rows) // _SPREAD_ROWS)
+    runner, watch = open_model(content), Watch(inputs, outputs, watched)
+    _same_signature(inputs, outputs, runner)
+    began = perf_counter()
+    numbers: list[list[float]] = []
+    for row in rows[: step * _SPREAD_ROWS : step]:
+        numbers.append(watch.numbers(row, runner.run(row)))
+        if len(numbers) >= asked["fewest"] and perf_counter() - began > _SPREAD_S:
+            break
+    return {**said, "numbers": [list(column) for column in zip(*numbers, strict=True)]}, []
+
+
+_ASKS = {"choose": _choose, "compare": _compare, "evaluate": _evaluate, "spread": _spread}
 
 
 def _rows(npz: bytes, inputs: list[Tensor]) -> tuple[list[list[Array]], Array | None]:

@@ -23,7 +23,7 @@ from agent.wire.reasons import Reason
 from agent.workers import frames
 from agent.workers.frames import AnswerFrame, RequestFrame
 from agent.workers.pool import QUEUE_LIMIT, Worker, WorkerError, WorkerGoneError, start_worker
-from agent.workers.values import Encoding, Launch
+from agent.workers.values import Encoding, Launch, ReadyReport, Verdict
 from models.card import Tensor
 from models.card_codec import render
 from models.values import Datatype, digest_of
@@ -492,6 +492,50 @@ def test_an_answer_that_does_not_add_up_is_refused(frame: AnswerFrame) -> None:
     """To another request, with a status no worker gives, or outside its region."""
     with pytest.raises(ValueError, match=r"."):
         frames.parse_answer(frames.render_answer(frame), sequence=1, region_bytes=10)
+
+
+@pytest.mark.parametrize("bins", [b"\x03", b"\x03\x02", b"\x00\xff", b"\x00\x01\x01"])
+def test_a_bin_that_a_subject_does_not_have_is_refused(bins: bytes) -> None:
+    """A worker's word is what is counted, so it must add up."""
+    drift = (("output-0-class", 3), ("input-0-mean", 2))
+    wrong = frames.render_answer(AnswerFrame(sequence=1, status=200, length=1, bins=bins))
+    with pytest.raises(ValueError, match=r"bins|an answer frame"):
+        frames.parse_answer(wrong, sequence=1, region_bytes=10, drift=drift)
+    right = AnswerFrame(sequence=1, status=200, length=1, bins=b"\x02\x01")
+    raw = frames.render_answer(right)
+    assert right == frames.parse_answer(raw, sequence=1, region_bytes=10, drift=drift)
+
+
+@pytest.mark.parametrize(
+    "drift",
+    [
+        [["output-0-class", 0]],
+        [["output-0-class", 18]],
+        [["Output 0", 3]],
+        [["a" * 21, 3]],
+        [["input-0-mean", 3], ["input-0-mean", 4]],
+        [[f"input-{place}-mean", 3] for place in range(7)],
+        [["input-0-mean"]],
+        {"input-0-mean": 3},
+        None,
+    ],
+)
+def test_a_report_of_what_could_not_be_told_is_refused(drift: object) -> None:
+    """What a worker names goes into the device's own documents."""
+    report = ReadyReport(
+        library="litert",
+        library_version="2.3.0",
+        verdict=Verdict(vectors=1, agreed=1, largest=(1.0,), mean=(0.5,)),
+        metadata=b"{}",
+        body_limit_bytes=9,
+        sandbox=(),
+        start_s=0.0,
+        drift=(("input-0-mean", 11), ("output-0-class", 17)),
+    )
+    raw = frames.render_report(report)
+    assert report == frames.parse_report(raw, start_s=0.0)
+    with pytest.raises(ValueError, match=r"."):
+        frames.parse_report(json.dumps({**json.loads(raw), "drift": drift}).encode(), start_s=0.0)
 
 
 def test_frames_and_launches_come_back_as_they_went(dense: Package) -> None:

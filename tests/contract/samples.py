@@ -130,6 +130,7 @@ FULL: dict[str, Document] = {
         disk_free_bytes=7_000_000_000,
         disk_total_bytes=16_000_000_000,
         accelerator="cpu",
+        accelerator_c=48.5,
         outbox=3,
         told=990,
         deployments=(
@@ -141,7 +142,7 @@ FULL: dict[str, Document] = {
                 errors=2,
                 restarts=1,
                 latency=v1.LatencySketch(count=128, buckets={-52: 100, -51: 20, -40: 7, -3: 1}),
-                drift=(v1.DriftSketch(subject="brightness", counts=(4, 90, 34)),),
+                drift=(v1.DriftSketch(subject="input-0-mean", counts=(4, 90, 34, 0)),),
             ),
         ),
     ),

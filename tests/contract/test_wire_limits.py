@@ -11,14 +11,21 @@ from agent.wire.codec import WireError, decode, encode
 from agent.wire.limits import (
     DEPLOYMENTS_LIMIT,
     DOCUMENT_LIMIT_BYTES,
+    DRIFT_COUNT_LIMIT,
+    DRIFT_COUNTS_LIMIT,
+    DRIFT_NAME_LIMIT,
+    DRIFT_SUBJECTS_LIMIT,
     HEALTH_DEPLOYMENT_LIMIT_BYTES,
     HEALTH_DEVICE_LIMIT_BYTES,
+    HEALTH_DRIFT_LIMIT_BYTES,
     SIGNED_LIMIT_BYTES,
     SKETCH_BUCKETS_LIMIT,
 )
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from agent.wire.shed import shed, shed_waiting
+from models import limits as models_limits
+from models.drift import Measure, Subject
 from tests.contract.samples import AT, BUNDLE, CONDITION, FULL, VARIANT, WAITED
 
 LONGEST_NAME = "n" * 63
@@ -50,7 +57,8 @@ def full_health(name_length: int, counts: int) -> v1.Health:
         device="d-" + "d" * 30,
         session=2**40,
         cpu_ratio=0.123456789012345,
-        temperature_c=61.12345678901234,
+        temperature_c=-61.1,
+        accelerator_c=-61.1,
         accelerator="a" * 40,
         outbox=10**6,
         deployments=tuple(
@@ -108,10 +116,46 @@ def test_sixteen_deployments_with_full_sketches_fit_an_event(counts: int) -> Non
     assert len(encode(event)) <= DOCUMENT_LIMIT_BYTES
 
 
-def test_health_that_waited_sheds_its_sketches_until_it_fits() -> None:
-    """Drift goes first, then latency; who served how much with how many errors always stays."""
+MOST_DRIFT = tuple(
+    v1.DriftSketch(
+        subject=f"{number}".ljust(DRIFT_NAME_LIMIT, "n"),
+        counts=(DRIFT_COUNT_LIMIT,) * DRIFT_COUNTS_LIMIT,
+    )
+    for number in range(DRIFT_SUBJECTS_LIMIT)
+)
+
+
+@pytest.mark.parametrize("counts", [8191, 10**6])
+@pytest.mark.parametrize("fleet", ["f" * 30, "f" * 3])
+def test_beside_sixteen_full_deployments_there_is_room_for_one_drift(
+    counts: int, fleet: str
+) -> None:
+    """As much drift as a deployment may have fits the fullest document, also when it waited."""
+    health = replace(full_health(63, counts), fleet=fleet)
+    first, *others = health.deployments
+    event = waited(replace(health, deployments=(replace(first, drift=MOST_DRIFT), *others)))
+
+    assert event is shed_waiting(event)
+    assert event.health is not None
+    part = json.loads(encode(event.health))["deployments"][0]
+    size = len(json.dumps({"drift": part["drift"]}, separators=(",", ":")))
+    assert HEALTH_DRIFT_LIMIT_BYTES - 3 <= size <= HEALTH_DRIFT_LIMIT_BYTES
+    back = decode(encode(event), v1.Event)
+    assert back.health is not None
+    assert MOST_DRIFT == back.health.deployments[0].drift
+
+
+def test_a_card_and_the_wire_mean_the_same_by_many() -> None:
+    """What a card may have of drift may travel."""
+    assert DRIFT_SUBJECTS_LIMIT == models_limits.DRIFT_SUBJECTS_LIMIT
+    assert DRIFT_COUNTS_LIMIT == models_limits.DRIFT_BINS_LIMIT + 1
+    assert len(str(Subject("output", 99, Measure.DEVIATION))) <= DRIFT_NAME_LIMIT
+
+
+def test_health_that_waited_sheds_its_drift_until_it_fits() -> None:
+    """A document that has more drift than fits goes without; all else that it says always stays."""
     health = full_health(63, 8191)
-    drift = (v1.DriftSketch(subject="brightness", counts=(1000,) * 9),)
+    drift = MOST_DRIFT
     drifted = replace(
         health, deployments=tuple(replace(part, drift=drift) for part in health.deployments)
     )
@@ -119,11 +163,9 @@ def test_health_that_waited_sheds_its_sketches_until_it_fits() -> None:
     event = shed_waiting(waited(drifted))
     assert waited(health) == event
 
-    busiest = shed_waiting(waited(full_health(63, 10**6)))
+    busiest = waited(full_health(63, 10**6))
+    assert busiest is shed_waiting(busiest)
     assert len(encode(busiest)) <= DOCUMENT_LIMIT_BYTES
-    assert busiest.health is not None
-    assert all(part.requests == 9_999_999 for part in busiest.health.deployments)
-    assert all(part.latency == v1.LatencySketch() for part in busiest.health.deployments)
 
 
 @pytest.mark.parametrize(
@@ -352,10 +394,33 @@ def test_a_deployment_has_from_one_to_sixteen_workers(workers: int) -> None:
         v1.DeploymentSettings(workers=workers)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ([{"subject": "input-0-mean", "counts": [1, 2]}], "not an object of texts"),
+        ({"input-0-mean": [1, 2]}, "not a text"),
+        ({"input-0-mean": ""}, "0 bins"),
+        ({"input-0-mean": "A" * 24}, "18 bins"),
+        ({"input-0-mean": "gICAAQ"}, "at most 2097151"),
+        ({"input-0-mean": "gA"}, "ends early"),
+        ({"Input": "AA"}, "not a name"),
+        ({"n" * 21: "AA"}, "more than 20 characters"),
+        ({f"n-{number}": "AA" for number in range(7)}, "7 drifts; at most 6"),
+    ],
+)
+def test_a_drift_sketch_that_is_none_is_refused(wrong: object, why: str) -> None:
+    """Whatever a device sends: a bounded object of short texts, or a refusal."""
+    tree = json.loads(encode(FULL["health"]))
+    tree["deployments"][0]["drift"] = wrong
+    with pytest.raises(WireError, match=why) as caught:
+        decode(json.dumps(tree).encode(), v1.Health)
+    assert Reason.MALFORMED is caught.value.reason
+
+
 def test_a_sketch_in_any_form_but_its_text_is_refused() -> None:
     """There is one form of a sketch on the wire."""
     alone, waiting = (json.loads(encode(d)) for d in (FULL["health"], WAITED["event-health"]))
-    for wrong in ({"count": 1, "buckets": {"0": 1}}, None, 7, "!", "A" * 233, "gICAgICAgICAgAE"):
+    for wrong in ({"count": 1, "buckets": {"0": 1}}, None, 7, "!", "A" * 177, "gICAgICAgICAgAE"):
         for tree, health in ((alone, alone), (waiting, waiting["health"])):
             health["deployments"][0]["latency"] = wrong
             with pytest.raises(WireError) as caught:

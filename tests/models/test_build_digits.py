@@ -202,6 +202,13 @@ def test_a_card_carries_what_was_measured(digits: Digits, tmp_path: Path) -> Non
     assert 10 == packed.card.golden.classes_seen
     assert int(packed.card.golden.origin.partition(" of the rows given")[0]) >= 32
     assert judged(packed, tmp_path, sys.executable) == {"passed": True, "reason": None}
+    assert ["output-0-class", "input-0-mean", "input-0-deviation"] == [
+        each.subject for each in packed.card.drift
+    ]
+    classes, *inputs = packed.card.drift
+    assert classes.shares == pytest.approx([0.1] * 10, abs=0.02)
+    assert {(540, 10)} == {(each.samples, len(each.shares)) for each in inputs}
+    assert packed.card == card_codec.parse(card_codec.render(packed.card))
 
 
 def test_a_bundle_that_lost_more_than_its_budget_does_not_pack(digits: Digits) -> None:

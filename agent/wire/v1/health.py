@@ -8,7 +8,15 @@ add up, sketches do. Counts are of this period, not since boot.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.wire.limits import DEPLOYMENTS_LIMIT, SKETCH_BUCKETS_LIMIT, SKETCH_INDEX_LIMIT
+from agent.wire.limits import (
+    DEPLOYMENTS_LIMIT,
+    DRIFT_COUNT_LIMIT,
+    DRIFT_COUNTS_LIMIT,
+    DRIFT_NAME_LIMIT,
+    DRIFT_SUBJECTS_LIMIT,
+    SKETCH_BUCKETS_LIMIT,
+    SKETCH_INDEX_LIMIT,
+)
 from agent.wire.v1.checks import (
     check_device,
     check_digest,
@@ -16,6 +24,7 @@ from agent.wire.v1.checks import (
     check_name,
     check_text,
     check_time,
+    check_unique,
     check_whole,
 )
 
@@ -44,15 +53,29 @@ class LatencySketch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftSketch:
-    """How inputs or outputs are spread, once an hour: counts by the bins of the card."""
+    """How many requests were in each bin of a card's drift reference, since this was last told.
+
+    The last count is of requests whose number is none (NaN, infinity). On the wire a deployment's
+    are an object of short texts, by subject (`agent.wire.packing`).
+    """
 
     subject: str
     counts: tuple[int, ...]
 
     def __post_init__(self) -> None:
         check_name(self.subject)
+        if len(self.subject) > DRIFT_NAME_LIMIT:
+            raise ValueError(f"{self.subject!r} has more than {DRIFT_NAME_LIMIT} characters")
+        if not 0 < len(self.counts) <= DRIFT_COUNTS_LIMIT:
+            raise ValueError(
+                f"{len(self.counts)} bins of {self.subject}; 1 to {DRIFT_COUNTS_LIMIT}"
+            )
         for number in self.counts:
             check_whole("a bin", number)
+            if number > DRIFT_COUNT_LIMIT:
+                raise ValueError(
+                    f"{number} in a bin of {self.subject}; at most {DRIFT_COUNT_LIMIT}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +98,9 @@ class DeploymentHealth:
         check_whole("requests", self.requests)
         check_whole("errors", self.errors)
         check_whole("restarts", self.restarts)
+        if len(self.drift) > DRIFT_SUBJECTS_LIMIT:
+            raise ValueError(f"{len(self.drift)} drifts; at most {DRIFT_SUBJECTS_LIMIT}")
+        check_unique("drift", [each.subject for each in self.drift])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +124,7 @@ class Health:
     disk_free_bytes: int | None = None
     disk_total_bytes: int | None = None
     accelerator: str | None = None
+    accelerator_c: float | None = None
     outbox: int = 0
     told: int = 0
     deployments: tuple[DeploymentHealth, ...] = ()

@@ -14,6 +14,7 @@ from models.card import Card, DriftReference, Metric, Quantization, Tolerance
 from models.errors import RefusedError
 
 MakeCard = Callable[..., Card]
+DRIFT: dict[str, object] = {"subject": "x", "edges": [], "shares": [1.0], "samples": 50}
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_what_is_written_is_read(card: Card) -> None:
     """Every field, also floats that have no short decimal form."""
     full = replace(
         card,
-        drift=(DriftReference(subject="x", edges=(0.1, 0.2), shares=(0.3, 0.3, 0.4)),),
+        drift=(DriftReference(subject="x", edges=(0.1, 0.2), shares=(0.3, 0.3, 0.4), samples=50),),
         outputs=(replace(card.outputs[0], quantization=Quantization(scale=1 / 3, zero_point=0)),),
     )
 
@@ -86,7 +87,9 @@ def test_fields_it_does_not_know_are_let_be(card: Card) -> None:
         (("golden", "tolerances", 0, "mean"), float("nan"), "at least 0"),
         (("variants", 0, "metrics", 0, "value"), float("inf"), "accuracy"),
         (("provenance", "source_digest"), "md5:1", "not a sha256 digest"),
-        (("drift",), [{"subject": "x", "edges": [1], "shares": [1]}], "1 edges for 1 shares"),
+        (("drift",), [DRIFT | {"edges": [1.0]}], "1 edges for 1 shares"),
+        (("drift",), [DRIFT | {"edges": [2.0, 2.0], "shares": [0.5, 0.5, 0.0]}], "don't rise"),
+        (("drift",), [DRIFT | {"samples": 0}], "spread over 0 rows"),
     ],
 )
 def test_a_wrong_card_is_refused(
