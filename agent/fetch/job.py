@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from models.fit import Hardware
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
@@ -21,7 +23,8 @@ class FetchJob:
 
     `keys` are PEM. `stall_s` without `stall_bytes` ends a connection that only
     pretends to move; `reserve_bytes` of the disk are left for others.
-    `credentials` are for TLS; a registry on loopback may do without.
+    `credentials` are for TLS; a registry on loopback may do without. `hardware` is what
+    the bundle is to fit before any of its weights are asked for.
     """
 
     store: str
@@ -30,6 +33,7 @@ class FetchJob:
     digest: str
     keys: tuple[str, ...]
     credentials: Credentials
+    hardware: Hardware
     stall_s: float = 30.0
     stall_bytes: int = 16 * 1024
     reserve_bytes: int = 32 * 1024 * 1024
@@ -43,7 +47,14 @@ class FetchJob:
         """Return the job that came through the pipe."""
         fields = json.loads(raw)
         keys, credentials = tuple(fields.pop("keys")), Credentials(**fields.pop("credentials"))
-        return cls(**fields, keys=keys, credentials=credentials)
+        hardware = fields.pop("hardware")
+        accelerators = tuple(hardware.pop("accelerators"))
+        return cls(
+            **fields,
+            keys=keys,
+            credentials=credentials,
+            hardware=Hardware(**hardware, accelerators=accelerators),
+        )
 
     @property
     def store_path(self) -> Path:

@@ -87,6 +87,7 @@ class StoreSupply:
             digest=bundle.digest,
             keys=self._origin.keys,
             credentials=self._origin.credentials,
+            hardware=self._hardware(),
         )
         self._fetching += 1
         try:
@@ -97,19 +98,9 @@ class StoreSupply:
     async def stage(self, deployment: v1.Deployment) -> tuple[Installed, ...]:
         """Return the ways it can serve here; see the port."""
         _, card = await asyncio.to_thread(self._card, deployment.bundle.digest)
-        hardware = Hardware(
-            architecture=self._machine.architecture,
-            memory_bytes=psutil.virtual_memory().available,
-            runtime=self._machine.library,
-            runtime_version=self._machine.library_version,
-            accelerators=self._machine.accelerators,
-        )
-        fits = fit(card, hardware)
+        fits = fit(card, self._hardware())
         if isinstance(fits, Misfits):
-            why = "; ".join(text for _, text in fits.reasons)
-            only = {code for code, _ in fits.reasons}
-            reason = Reason.OUT_OF_MEMORY if only == {"OUT_OF_MEMORY"} else Reason.NO_VARIANT_FITS
-            raise StepError(reason, why[:250])
+            raise StepError(fits.reason, fits.why[:250])
         wanted = deployment.settings.threads
         return tuple(
             Installed(
@@ -131,6 +122,15 @@ class StoreSupply:
         """Free the store; not while a fetch is adding to it, whose parts nothing names yet."""
         if not self._fetching:
             await asyncio.to_thread(self._collect, frozenset(keep) | expected(self._expected))
+
+    def _hardware(self) -> Hardware:
+        return Hardware(
+            architecture=self._machine.architecture,
+            memory_bytes=psutil.virtual_memory().available,
+            runtime=self._machine.library,
+            runtime_version=self._machine.library_version,
+            accelerators=self._machine.accelerators,
+        )
 
     def _card(self, digest: str) -> tuple[oci.Manifest, Card]:
         try:
