@@ -10,6 +10,7 @@ import psutil
 
 from agent.children.converse import converse
 from agent.choice import thread_counts
+from agent.clock import now
 from agent.errors import StepError
 from agent.fetch.job import Credentials, FetchJob
 from agent.home import Home
@@ -28,6 +29,9 @@ from models.values import Digest, parse_digest
 
 _FETCH_LIMIT_S = 3600.0
 """A fetch that took this long begins again where it stopped; only its child is a new one."""
+
+_PARTIALS_AGE_S = 86400.0
+"""Half a download that nothing wants: a rollback that is rolled forward again is within a day."""
 
 _EXPECTED_LIMIT_BYTES = 256 * 1024
 """Some 3,000 digests; a document of 16 deployments leads to a few hundred."""
@@ -121,7 +125,7 @@ class StoreSupply:
     async def collect(self, keep: Collection[str]) -> None:
         """Free the store; not while a fetch is adding to it, whose parts nothing names yet."""
         if not self._fetching:
-            await asyncio.to_thread(self._collect, frozenset(keep) | expected(self._expected))
+            await asyncio.to_thread(self._collect, frozenset(keep))
 
     def _hardware(self) -> Hardware:
         return Hardware(
@@ -139,12 +143,14 @@ class StoreSupply:
             raise StepError(error.reason, str(error)) from error
         return read_card(layout, digest)
 
-    def _collect(self, keep: frozenset[str]) -> None:
+    def _collect(self, wanted: frozenset[str]) -> None:
+        keep = wanted | expected(self._expected)
+        before_s = now().timestamp() - _PARTIALS_AGE_S
         try:
             layout = Layout.create(self._store)
             for entry in layout.entries():
                 if entry.artifact_type == oci.MODEL_ARTIFACT_TYPE and entry.digest not in keep:
                     layout.forget(entry.digest)
-            layout.collect(Digest(each) for each in keep)
+            layout.collect((Digest(each) for each in keep), partials_before_s=before_s)
         except (ModelError, OSError) as error:
             raise StepError(getattr(error, "reason", Reason.INTERNAL), str(error)[:250]) from error
