@@ -11,6 +11,7 @@ from agent.backoff import full_jitter_s
 
 _BASE_S = 2.0
 _CAP_S = 300.0
+_MEND_CAP_S = 3600.0
 
 LIVED_S = 600.0
 """What died too often counts as well again when it has lived that long."""
@@ -30,6 +31,10 @@ class Patience:
     def failed(self, name: str, now_s: float) -> tuple[int, float]:
         """Put off a candidate's step; return how often it failed, and how long it waits."""
         return _put_off(name, now_s, self._attempts, self.waits)
+
+    def mend_failed(self, name: str, now_s: float) -> tuple[int, float]:
+        """Put off mending what serves all the same: each try reads all of it; return the same."""
+        return _put_off(name, now_s, self._attempts, self.waits, cap_s=_MEND_CAP_S)
 
     def attempts(self, name: str) -> int:
         """Return how often a candidate's step has failed so far."""
@@ -75,10 +80,15 @@ class Patience:
 
 
 def _put_off(
-    name: str, now_s: float, attempts: dict[str, int], waits: dict[str, float]
+    name: str,
+    now_s: float,
+    attempts: dict[str, int],
+    waits: dict[str, float],
+    *,
+    cap_s: float = _CAP_S,
 ) -> tuple[int, float]:
     attempt = attempts.get(name, 0)
     attempts[name] = attempt + 1
-    wait_s = full_jitter_s(attempt, random.random(), base_s=_BASE_S, cap_s=_CAP_S)  # noqa: S311  # not a secret
+    wait_s = full_jitter_s(attempt, random.random(), base_s=_BASE_S, cap_s=cap_s)  # noqa: S311  # not a secret
     waits[name] = now_s + wait_s
     return attempt + 1, wait_s

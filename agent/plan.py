@@ -12,7 +12,8 @@ another's. Rules, first match wins:
 5. What is wanted and serves already, committed under another number, is adopted.
 6. What serves on another machine than it was measured on (a runtime changed, an
    accelerator came or went) is measured again.
-7. Else the phase says: fetch, stage, test, activate, then commit or fail probation.
+7. What rotted in the store of what serves, or would be returned to, is fetched again.
+8. Else the phase says: fetch, stage, test, activate, then commit or fail probation.
    Content in quarantine is refused before it is fetched, unless it is what serves.
 
 While a technician holds the device nothing new is begun: it wants what it has.
@@ -61,6 +62,7 @@ class Action(StrEnum):
     ACTIVATE = "activate"
     COMMIT = "commit"
     CHOOSE_AGAIN = "choose-again"
+    MEND = "mend"
     FAIL = "fail"
 
 
@@ -72,6 +74,7 @@ class Step:
     action: Action
     reason: str
     wanted: v1.Deployment | None = None
+    bundle: v1.BundleRef | None = None
     problem: v1.Problem | None = None
 
 
@@ -133,7 +136,7 @@ def _next(  # noqa: PLR0911  # a ladder of rules, one return each
     if record.phase is Phase.PROBATION:
         return _probation(record, observed.trials.get(name), now_s)
     if record.phase not in _BY_PHASE:
-        return _choice(record, observed, now_s) or _recovery(record, observed, now_s)
+        return _settled(record, observed, now_s)
     if observed.held:
         return None
     return due if due > now_s else _onward(record, observed)
@@ -174,6 +177,32 @@ def _onward(record: Record, observed: Observed) -> Step:
         return Step(deployment=record.name, action=Action.REFUSE, reason=why, problem=problem)
     action, why = _BY_PHASE[record.phase]
     return Step(deployment=record.name, action=action, reason=why)
+
+
+def _settled(record: Record, observed: Observed, now_s: float) -> Step | float | None:
+    """Return what may be better of what stays as it is, or when to look again."""
+    found = (
+        _choice(record, observed, now_s),
+        _rot(record, observed, now_s),
+        _recovery(record, observed, now_s),
+    )
+    for each in found:
+        if isinstance(each, Step):
+            return each
+    return min((each for each in found if isinstance(each, float)), default=None)
+
+
+def _rot(record: Record, observed: Observed, now_s: float) -> Step | float | None:
+    """Fetch again what is needed and is no longer whole; what serves of it is in memory."""
+    for each in (record.current, record.previous):
+        if each is None or each.digest not in observed.rotten:
+            continue
+        if (due := observed.waits.get(record.name, now_s)) > now_s:
+            return due
+        why = "a part of it rotted in the store"
+        bundle = each.deployment.bundle
+        return Step(deployment=record.name, action=Action.MEND, reason=why, bundle=bundle)
+    return None
 
 
 def _choice(record: Record, observed: Observed, now_s: float) -> Step | float | None:

@@ -8,7 +8,7 @@ without a trace. Whatever fails is put off or ends its candidate
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -20,9 +20,9 @@ from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.meter import Meter
 from agent.patience import Patience
 from agent.plan import ATTEMPTS_LIMIT, Action, Step, condemned, outcome, plan
-from agent.ports import Floor, Supply
+from agent.ports import Floor, Supply, Terms
 from agent.register import MAY_DEFER, OvertakenError, Register
-from agent.state import GivenUp, Installed, Measured, Observed, Record, text
+from agent.state import GivenUp, Installed, Measured, Observed, Record, rot_note, text
 from agent.wire import v1
 from agent.wire.phases import Happening, Phase
 from agent.wire.reasons import Reason
@@ -90,6 +90,7 @@ class Reconciler:
         self._register = Register(ledger, clock, changed)
         self._patience = Patience()
         self._parted: dict[str, GivenUp] = {}
+        self._rotten: set[str] = set()
         self._pause_until_s = 0.0
 
     def wake(self) -> None:
@@ -100,8 +101,25 @@ class Reconciler:
         """Try again what waits for the network, a little spread: it may be back."""
         now = asyncio.get_running_loop().time()
         for name, record in self._ledger.records.items():
-            if record.problem and record.problem.reason == Reason.REGISTRY_UNREACHABLE:
+            unreached = record.problem and record.problem.reason == Reason.REGISTRY_UNREACHABLE
+            if unreached or record.digests() & self._rotten:
                 self._patience.hurry(name, now)
+        self.wake()
+
+    async def rotten(self, bundles: Mapping[str, Collection[str]]) -> None:
+        """Hear which bundles are no longer whole in the store, and which parts of them.
+
+        What nothing needs goes with the cleaning of the store.
+
+        Raises:
+            LedgerError: it can't be told now.
+        """
+        for name, record in self._ledger.records.items():
+            for bundle in sorted(record.digests() & bundles.keys()):
+                await _log.awarning("rotten", deployment=name, bundle=bundle)
+                await self._register.tell(rot_note(bundle, name, bundles[bundle]))
+        self._rotten = set(bundles)
+        await self._collect()
         self.wake()
 
     async def boot(self) -> None:
@@ -158,6 +176,7 @@ class Reconciler:
                 if self._parted.get(name) is not gone
             },
             quarantined=self._ledger.quarantined,
+            rotten=frozenset(self._rotten),
             held=self._ledger.owner_hold is not None or bool(self._ledger.forgetful),
             hardware=self._floor.hardware,
         )
@@ -226,7 +245,7 @@ class Reconciler:
             if record.phase is Phase.FETCHING:
                 record = await self._register.put(record, record.moved(happening, self._clock()))
 
-        await self._supply.fetch(record.wanted.bundle, progress)
+        await self._supply.fetch(record.wanted.bundle, Terms(), progress)
         if record.phase is Phase.FETCHING:
             record = await self._register.put(
                 record, record.moved(Happening.FETCHED, self._clock())
@@ -370,11 +389,21 @@ class Reconciler:
             if error.reason not in _REFETCH:
                 raise
 
-            async def unheard(_: Happening) -> None:
-                return
-
-            await self._supply.fetch(installed.deployment.bundle, unheard)
+            await self._fetch_again(installed.deployment.bundle)
             await self._floor.activate(installed)
+
+    async def _mend(self, record: Record, step: Step) -> None:
+        assert step.bundle is not None  # noqa: S101  # for the type checker: the plan puts it there
+        await self._fetch_again(step.bundle)
+        self._patience.moved_on(record.name)
+        await self._register.tell(rot_note(step.bundle.digest, record.name))
+
+    async def _fetch_again(self, bundle: v1.BundleRef) -> None:
+        async def unheard(_: Happening) -> None:
+            return
+
+        await self._supply.fetch(bundle, Terms(served=True), unheard)
+        self._rotten.discard(bundle.digest)
 
     # What came of them
 
@@ -383,6 +412,8 @@ class Reconciler:
         restoring = step.action is Action.RESTORE
         now = asyncio.get_running_loop().time()
         put_off = self._patience.restore_failed if restoring else self._patience.failed
+        if step.action is Action.MEND:
+            put_off = self._patience.mend_failed
         attempts, wait_s = put_off(step.deployment, now)
         if step.action in _RECORDING:
             self._pause_until_s = now + wait_s
@@ -486,6 +517,7 @@ _STEPS = {
     Action.ACTIVATE: Reconciler._activate,  # noqa: SLF001  # as above
     Action.CHOOSE_AGAIN: Reconciler._choose_again,  # noqa: SLF001  # as above
     Action.COMMIT: Reconciler._commit,  # noqa: SLF001  # as above
+    Action.MEND: Reconciler._mend,  # noqa: SLF001  # as above
     Action.FAIL: Reconciler._fail,  # noqa: SLF001  # as above
     Action.LET_GO: Reconciler._part,  # noqa: SLF001  # as above
     Action.RECOVER: Reconciler._recover,  # noqa: SLF001  # as above

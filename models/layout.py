@@ -18,7 +18,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -101,6 +101,12 @@ class Layout:
     def blob_path(self, digest: Digest) -> Path:
         """Return where a blob is, or would be."""
         return self._blobs / _hex(digest)
+
+    def blobs(self) -> Iterator[Digest]:
+        """Yield what is there, in no order: what each is called, not what is in it."""
+        for path in self._blobs.iterdir():
+            with suppress(ValueError):  # left by a killed writer
+                yield parse_digest(f"sha256:{path.name}")
 
     def has(self, digest: Digest) -> bool:
         """Say whether a blob is there. It was verified when it came; `read` looks again."""

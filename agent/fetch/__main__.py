@@ -18,7 +18,7 @@ from agent.wire.reasons import Reason
 from models import bundle, card_codec
 from models import manifest as oci
 from models.errors import CorruptError, ModelError, RefusedError, TransientError
-from models.fit import Misfits, fit
+from models.fit import Hardware, Misfits, fit
 from models.keys import PublicKey
 from models.layout import Layout
 from models.limits import (
@@ -97,8 +97,8 @@ def _bring(
     _check_room(job, layout, [card, *missing] if lacks_card else missing)
     if lacks_card:
         ask().blob(layout, card)
-    if missing and not rotten:
-        _check_fit(job, layout, card)
+    if missing and not rotten and job.hardware is not None:
+        _check_fit(job.hardware, layout, card)
     for part in missing:
         ask().blob(layout, part)
     entry = oci.descriptor_of(raw, oci.MANIFEST_TYPE, artifact_type=manifest.artifact_type)
@@ -144,8 +144,8 @@ def _check_sizes(manifest: oci.Manifest) -> None:
             )
 
 
-def _check_fit(job: FetchJob, layout: Layout, card: Descriptor) -> None:
-    found = fit(card_codec.parse(layout.read(card.digest, CARD_LIMIT_BYTES)), job.hardware)
+def _check_fit(hardware: Hardware, layout: Layout, card: Descriptor) -> None:
+    found = fit(card_codec.parse(layout.read(card.digest, CARD_LIMIT_BYTES)), hardware)
     if isinstance(found, Misfits):
         passes = found.reason == Reason.OUT_OF_MEMORY
         raise (TransientError if passes else RefusedError)(found.reason, found.why)

@@ -24,7 +24,7 @@ class FetchJob:
     `keys` are PEM. `stall_s` without `stall_bytes` ends a connection that only
     pretends to move; `reserve_bytes` of the disk are left for others.
     `credentials` are for TLS; a registry on loopback may do without. `hardware` is what
-    the bundle is to fit before any of its weights are asked for.
+    the bundle is to fit before any of its weights are asked for; None: it has served here.
     """
 
     store: str
@@ -33,7 +33,7 @@ class FetchJob:
     digest: str
     keys: tuple[str, ...]
     credentials: Credentials
-    hardware: Hardware
+    hardware: Hardware | None
     stall_s: float = 30.0
     stall_bytes: int = 16 * 1024
     reserve_bytes: int = 32 * 1024 * 1024
@@ -48,13 +48,10 @@ class FetchJob:
         fields = json.loads(raw)
         keys, credentials = tuple(fields.pop("keys")), Credentials(**fields.pop("credentials"))
         hardware = fields.pop("hardware")
-        accelerators = tuple(hardware.pop("accelerators"))
-        return cls(
-            **fields,
-            keys=keys,
-            credentials=credentials,
-            hardware=Hardware(**hardware, accelerators=accelerators),
-        )
+        if hardware is not None:
+            hardware["accelerators"] = tuple(hardware["accelerators"])
+            hardware = Hardware(**hardware)
+        return cls(**fields, keys=keys, credentials=credentials, hardware=hardware)
 
     @property
     def store_path(self) -> Path:

@@ -14,6 +14,7 @@ from agent.clock import now
 from agent.errors import StepError
 from agent.fetch.job import Credentials, FetchJob
 from agent.home import Home
+from agent.ports import Terms
 from agent.state import Installed, Machine
 from agent.wire import v1
 from agent.wire.phases import Happening
@@ -77,7 +78,10 @@ class StoreSupply:
         self._fetching = 0
 
     async def fetch(
-        self, bundle: v1.BundleRef, progress: Callable[[Happening], Awaitable[None]]
+        self,
+        bundle: v1.BundleRef,
+        terms: Terms,
+        progress: Callable[[Happening], Awaitable[None]],
     ) -> None:
         """Bring a bundle into the store and verify it; see the port."""
 
@@ -91,7 +95,7 @@ class StoreSupply:
             digest=bundle.digest,
             keys=self._origin.keys,
             credentials=self._origin.credentials,
-            hardware=self._hardware(),
+            hardware=None if terms.served else self._hardware(),
         )
         self._fetching += 1
         try:

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     DISK_FULL = "DISK_FULL"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     TIMED_OUT = "TIMED_OUT"
+    BLOB_ROTTEN = "BLOB_ROTTEN"
 
     # Answering what was asked
     CENTRE_UNREACHABLE = "CENTRE_UNREACHABLE"

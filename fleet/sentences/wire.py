@@ -118,6 +118,10 @@ WIRE: Mapping[str, Sentence] = {
     Reason.TIMED_OUT: Sentence(
         "It took longer than it may.", "Nothing: it is tried again. If it lasts, look for load."
     ),
+    Reason.BLOB_ROTTEN: Sentence(
+        "Something that the device keeps has rotted in its store; what serves goes on serving.",
+        "Nothing: it is fetched again when the network allows. If it repeats, replace the disk.",
+    ),
     # Answering what was asked
     Reason.CENTRE_UNREACHABLE: Sentence(
         "The device heard what was asked, and could not send its answer: no way to the centre.",

@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.errors import StepError
 from agent.ledger import Ledger, open_ledger
 from agent.meter import Meter
-from agent.ports import Tally
+from agent.ports import Tally, Terms
 from agent.reconcile import Reconciler
 from agent.state import GivenUp, Installed, Measured, Serving
 from agent.wire import codec, v1
@@ -39,6 +39,7 @@ class World:
 
     wrong: dict[tuple[str, int], str | asyncio.Event] = field(default_factory=dict)
     did: list[str] = field(default_factory=list)
+    terms: list[Terms] = field(default_factory=list)
     seats: dict[str, Serving] = field(default_factory=dict)
     counts: list[Tally] = field(default_factory=list)
     kept: frozenset[str] = frozenset()
@@ -58,8 +59,12 @@ class World:
             raise StepError(wrong, f"{what} went wrong")
 
     async def fetch(
-        self, bundle: v1.BundleRef, progress: Callable[[Happening], Awaitable[None]]
+        self,
+        bundle: v1.BundleRef,
+        terms: Terms,
+        progress: Callable[[Happening], Awaitable[None]],
     ) -> None:
+        self.terms.append(terms)
         await self._do("fetch", bundle, int(bundle.digest.removeprefix("sha256:"), 16))
         await progress(Happening.FETCHED)
 

@@ -56,6 +56,7 @@ class Simulation:
         self.quarantined = dict(observed.quarantined)
         self.restore_waits: dict[str, float] = {}
         self.recoveries: dict[str, float] = {}
+        self.rotten = observed.rotten
         self.held = observed.held
         self.hardware = observed.hardware
         self.now_s = 0.0
@@ -69,6 +70,7 @@ class Simulation:
             quarantined=self.quarantined,
             restore_waits=self.restore_waits,
             recoveries=self.recoveries,
+            rotten=self.rotten,
             held=self.held,
             hardware=self.hardware,
         )
@@ -112,6 +114,9 @@ class Simulation:
                 assert record.current is not None
                 chosen = replace(record.current, hardware=self.hardware)
                 self.records[name] = record.chosen_again(chosen)
+            case Action.MEND:
+                assert step.bundle is not None
+                self.rotten -= {step.bundle.digest}
             case Action.ACTIVATE:
                 assert record.candidate is not None
                 self.seat(name, record.candidate)
@@ -278,6 +283,10 @@ def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
             )
             for digest in digests
         },
+        rotten=frozenset(
+            deployment(revision=revision).bundle.digest
+            for revision in draw(st.sets(st.sampled_from([1, 2, 3, 19])))
+        ),
         hardware=draw(st.sampled_from(["", "another machine"])),
     )
 
@@ -300,6 +309,8 @@ def test_carrying_out_the_plan_reaches_desired_and_replanning_is_empty(
             assert simulation.serving[each.name] == Serving(
                 revision=each.revision, digest=each.bundle.digest
             )
+        kept = {back.digest for back in (record.current, record.previous) if back}
+        assert not kept & simulation.rotten
 
 
 @given(worlds())

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.ledger import open_ledger
-from agent.ports import Tally
+from agent.ports import Tally, Terms
 from agent.report import Self, reported
 from agent.state import GivenUp, Installed, Serving
 from agent.wire import codec, v1
@@ -283,8 +283,11 @@ async def test_a_blob_that_rotted_is_fetched_again(device: Device, world: World)
     world.wrong[("activate", 1)] = "DIGEST_MISMATCH"
 
     async def mended(
-        _bundle: v1.BundleRef, _progress: Callable[[Happening], Awaitable[None]]
+        _bundle: v1.BundleRef,
+        terms: Terms,
+        _progress: Callable[[Happening], Awaitable[None]],
     ) -> None:
+        assert terms.served
         world.did.append("mended")
         world.wrong.clear()
 
