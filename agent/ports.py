@@ -80,9 +80,14 @@ class Link(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """On what terms a bundle is brought. `served`: it has served here, so it fits."""
+    """On what terms a bundle is brought.
+
+    `served`: it has served here, so it fits. `rate_bytes_per_s` is what may come from the
+    network; None: as much as can.
+    """
 
     served: bool = False
+    rate_bytes_per_s: int | None = None
 
 
 class Supply(Protocol):

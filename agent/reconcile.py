@@ -8,7 +8,8 @@ without a trace. Whatever fails is put off or ends its candidate
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import structlog
@@ -91,6 +92,7 @@ class Reconciler:
         self._patience = Patience()
         self._parted: dict[str, GivenUp] = {}
         self._rotten: set[str] = set()
+        self._line = asyncio.Lock()
         self._pause_until_s = 0.0
 
     def wake(self) -> None:
@@ -245,7 +247,7 @@ class Reconciler:
             if record.phase is Phase.FETCHING:
                 record = await self._register.put(record, record.moved(happening, self._clock()))
 
-        await self._supply.fetch(record.wanted.bundle, Terms(), progress)
+        await self._download(record.wanted.bundle, Terms(), progress)
         if record.phase is Phase.FETCHING:
             record = await self._register.put(
                 record, record.moved(Happening.FETCHED, self._clock())
@@ -389,21 +391,35 @@ class Reconciler:
             if error.reason not in _REFETCH:
                 raise
 
-            await self._fetch_again(installed.deployment.bundle)
+            terms = Terms(served=True, rate_bytes_per_s=self._rate_bytes_per_s)
+            bundle = installed.deployment.bundle
+            await self._supply.fetch(bundle, terms, _unheard)  # it waits for nobody on the line
+            self._rotten.discard(bundle.digest)
             await self._floor.activate(installed)
 
     async def _mend(self, record: Record, step: Step) -> None:
         assert step.bundle is not None  # noqa: S101  # for the type checker: the plan puts it there
-        await self._fetch_again(step.bundle)
+        await self._download(step.bundle, Terms(served=True), _unheard)
+        self._rotten.discard(step.bundle.digest)
         self._patience.moved_on(record.name)
         await self._register.tell(rot_note(step.bundle.digest, record.name))
 
-    async def _fetch_again(self, bundle: v1.BundleRef) -> None:
-        async def unheard(_: Happening) -> None:
-            return
+    async def _download(
+        self,
+        bundle: v1.BundleRef,
+        terms: Terms,
+        progress: Callable[[Happening], Awaitable[None]],
+    ) -> None:
+        """Fetch within the device's rate: it is of the device, so they take turns."""
+        rate_bytes_per_s = self._rate_bytes_per_s
+        async with self._line if rate_bytes_per_s else nullcontext():
+            terms = replace(terms, rate_bytes_per_s=rate_bytes_per_s)
+            await self._supply.fetch(bundle, terms, progress)
 
-        await self._supply.fetch(bundle, Terms(served=True), unheard)
-        self._rotten.discard(bundle.digest)
+    @property
+    def _rate_bytes_per_s(self) -> int | None:
+        desired = self._desired()
+        return desired.settings.download_rate_bytes_per_s if desired else None
 
     # What came of them
 
@@ -493,6 +509,10 @@ def _first(record: Record) -> Action:
 
 def _problem(step: Step) -> v1.Problem:
     return step.problem or v1.Problem(reason=Reason.INTERNAL, message=text(step.reason))
+
+
+async def _unheard(_: Happening) -> None:
+    """Of what serves already, nobody asks how far it has come."""
 
 
 def _same_way(one: Installed, other: Installed) -> bool:

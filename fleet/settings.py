@@ -1,6 +1,6 @@
 """A target's next document when only its own settings change: its deployments stay. Pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from agent.wire.reasons import Reason
 from agent.wire.v1 import Desired, DeviceSettings, Order
@@ -11,10 +11,14 @@ from fleet.rollouts.errors import PlanError, PlanReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsChange:
-    """What should be different from now on; None: as it is."""
+    """What should be different from now on; None: as it is.
+
+    A `download_rate_bytes_per_s` of 0 takes the bound away.
+    """
 
     health_period_s: float | None = None
     reconnect_cap_s: float | None = None
+    download_rate_bytes_per_s: int | None = None
 
 
 def resettled(
@@ -42,13 +46,12 @@ def resettled(
         )
     held = target.desired
     before = DeviceSettings() if held is None else held.settings
-    period_s, cap_s = change.health_period_s, change.reconnect_cap_s
+    given = {each.name: getattr(change, each.name) for each in fields(change)}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if change.download_rate_bytes_per_s == 0:
+        wanted["download_rate_bytes_per_s"] = None
     try:
-        settings = replace(
-            before,
-            health_period_s=before.health_period_s if period_s is None else period_s,
-            reconnect_cap_s=before.reconnect_cap_s if cap_s is None else cap_s,
-        )
+        settings = replace(before, **wanted)
     except ValueError as error:
         raise PlanError(Reason.MALFORMED, str(error)) from error
     if settings == before:

@@ -22,7 +22,8 @@ class FetchJob:
     """One bundle to bring into a store and verify.
 
     `keys` are PEM. `stall_s` without `stall_bytes` ends a connection that only
-    pretends to move; `reserve_bytes` of the disk are left for others.
+    pretends to move, `rate_bytes_per_s` bounds one that moves (None: nothing does).
+    `reserve_bytes` of the disk are left for others.
     `credentials` are for TLS; a registry on loopback may do without. `hardware` is what
     the bundle is to fit before any of its weights are asked for; None: it has served here.
     """
@@ -36,6 +37,7 @@ class FetchJob:
     hardware: Hardware | None
     stall_s: float = 30.0
     stall_bytes: int = 16 * 1024
+    rate_bytes_per_s: int | None = None
     reserve_bytes: int = 32 * 1024 * 1024
 
     def to_json(self) -> dict[str, Any]:

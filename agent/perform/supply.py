@@ -95,6 +95,7 @@ class StoreSupply:
             digest=bundle.digest,
             keys=self._origin.keys,
             credentials=self._origin.credentials,
+            rate_bytes_per_s=terms.rate_bytes_per_s,
             hardware=None if terms.served else self._hardware(),
         )
         self._fetching += 1

@@ -24,6 +24,12 @@ class SettingsWish(BaseModel):
     reconnect_cap_s: float | None = Field(
         None, gt=0, le=3600, description="The longest wait before another try to connect."
     )
+    download_rate_bytes_per_s: int | None = Field(
+        None,
+        ge=0,
+        lt=1 << 53,
+        description="What may come from the registry in a second, 1024 at least; 0: any.",
+    )
     reason: str = Field("", max_length=1000, description="Why, for the audit.")
 
 
@@ -49,7 +55,9 @@ def routes(parts: Parts, operator: object) -> APIRouter:
     ) -> SettingsWritten:
         """Change how a device runs; what it serves stays. It is asked now, or when it is back."""
         wanted = SettingsChange(
-            health_period_s=wish.health_period_s, reconnect_cap_s=wish.reconnect_cap_s
+            health_period_s=wish.health_period_s,
+            reconnect_cap_s=wish.reconnect_cap_s,
+            download_rate_bytes_per_s=wish.download_rate_bytes_per_s,
         )
         document = parts.tuner.change(device, wanted, actor=actor, reason=wish.reason)
         return SettingsWritten(

@@ -1,5 +1,6 @@
 """`skerry device set`: change how a device itself runs."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -23,20 +24,32 @@ def set_device(
             "--reconnect-cap", metavar="SECONDS", help="The longest wait before it connects again."
         ),
     ] = None,
+    download_rate: Annotated[
+        str | None,
+        typer.Option(
+            "--download-rate",
+            metavar="BYTES",
+            help="What it may fetch in a second, like 200k or 2M; none: any.",
+        ),
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Change how a device runs: how often it says how it feels, how soon it connects again.
+    """Change how a device runs: how often it reports, how soon it reconnects, how it fetches.
 
     What it serves stays as it is. A device that is away is asked when it is back.
     """
-    given = {"health_period_s": health_period, "reconnect_cap_s": reconnect_cap}
+    given = {
+        "health_period_s": health_period,
+        "reconnect_cap_s": reconnect_cap,
+        "download_rate_bytes_per_s": None if download_rate is None else _bytes(download_rate),
+    }
     wanted = {name: value for name, value in given.items() if value is not None}
     if not wanted:
         raise CommandError(
             "nothing to change is named",
             "NO_CHANGE",
-            "say what should be different: --health-period SECONDS, --reconnect-cap SECONDS",
+            "name it: --health-period SECONDS, --reconnect-cap SECONDS, --download-rate BYTES",
             ExitCode.USAGE,
         )
     with centre.connect() as api:
@@ -50,9 +63,33 @@ def set_device(
         {
             "health": f"every {settings['health_period_s']:g} s",
             "reconnects": f"within {settings['reconnect_cap_s']:g} s",
+            "fetches": _fetches(settings["download_rate_bytes_per_s"]),
             "generation": f"{order['epoch']}.{order['generation']}"
             if order["epoch"]
             else order["generation"],
         }
     )
     note(f"written; see what it makes of it: skerry device show {device}")
+
+
+_UNITS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+_RATE = re.compile(r"(\d{1,12})([kMG]?)\Z")
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes a second that somebody wrote; 0: any."""
+    if text == "none":
+        return 0
+    found = _RATE.match(text)
+    if found is None or int(found.group(1)) == 0:
+        raise CommandError(
+            "this rate can't be read",
+            f"MALFORMED: --download-rate is {text[:40]!r}",
+            "write the bytes a second, like 200k or 2M; none takes the bound away",
+            ExitCode.USAGE,
+        )
+    return int(found.group(1)) * _UNITS[found.group(2)]
+
+
+def _fetches(rate_bytes_per_s: int | None) -> str:
+    return "as fast as it can" if rate_bytes_per_s is None else f"{rate_bytes_per_s} bytes a second"

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.wire.limits import DEPLOYMENTS_LIMIT, HEALTH_PERIOD_S
+from agent.wire.limits import DEPLOYMENTS_LIMIT, DOWNLOAD_RATE_LEAST_BYTES_PER_S, HEALTH_PERIOD_S
 from agent.wire.v1.checks import (
     check_device,
     check_digest,
@@ -138,11 +138,13 @@ class DeviceSettings:
 
     `reconnect_cap_s` bounds the full jitter of reconnects (60 s up to 10,000
     devices on one broker, 300 s at 100,000: TLS handshakes are what a broker
-    runs out of).
+    runs out of). `download_rate_bytes_per_s` bounds what comes from the registry; None: as
+    fast as the line.
     """
 
     health_period_s: float = HEALTH_PERIOD_S
     reconnect_cap_s: float = 60.0
+    download_rate_bytes_per_s: int | None = None
     values: Mapping[str, Setting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -154,6 +156,9 @@ class DeviceSettings:
             raise ValueError(
                 f"reconnect_cap_s is {self.reconnect_cap_s}; it must be above 0 and at most 3600"
             )
+        if self.download_rate_bytes_per_s is not None:
+            least = DOWNLOAD_RATE_LEAST_BYTES_PER_S
+            check_whole("download_rate_bytes_per_s", self.download_rate_bytes_per_s, least=least)
         check_settings(self.values)
 
 

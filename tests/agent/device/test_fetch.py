@@ -1,6 +1,7 @@
 """Fetching, in its real child, from a registry that does everything a registry may do wrong."""
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Awaitable, Iterator
@@ -348,6 +349,22 @@ async def test_whatever_rotted_is_fetched_again_and_stays_until_it_is_there(
         await fetch(made)
         assert f"sha256:{path.name}" in registry.digests
         assert {each: each.read_bytes() for each in blobs} == kept
+
+
+async def test_a_rate_is_kept_to(fetch: Fetch, publish: Publish, store: Path) -> None:
+    """The same bytes take as long as they must; without a rate they are there at once."""
+    made = publish(padding=CARD)
+    times_s = {}
+    for rate in (100_000, None):
+        began_s = time.monotonic()  # noqa: TID251  # real bytes in a real child
+        await fetch(made, rate_bytes_per_s=rate)
+        times_s[rate] = time.monotonic() - began_s  # noqa: TID251  # as above
+        assert bundle.read(Layout(store), made.digest) == made
+        shutil.rmtree(store)
+    brought = made.manifest.config.size_bytes + sum(
+        layer.size_bytes for layer in made.manifest.layers
+    )
+    assert times_s[100_000] - times_s[None] > 0.5 * brought / 100_000
 
 
 @pytest.fixture

@@ -311,6 +311,9 @@ async def test_a_device_that_nothing_is_wanted_of_gets_its_first_document(
         ({"reconnect_cap_s": 0}, 422, "MALFORMED"),
         ({"reconnect_cap_s": 3601}, 422, "MALFORMED"),
         ({"health_period_s": "often"}, 422, "MALFORMED"),
+        ({"download_rate_bytes_per_s": 0}, 409, "NO_CHANGE"),
+        ({"download_rate_bytes_per_s": 1023}, 422, "MALFORMED"),
+        ({"download_rate_bytes_per_s": -1}, 422, "MALFORMED"),
     ],
     ids=str,
 )
@@ -350,6 +353,25 @@ async def test_only_an_operator_changes_settings(served: Served, store: Store) -
 
     assert (401, "TOKEN_MISSING") == (answer.status_code, answer.json()["reason"])
     assert held(store) is None
+
+
+async def test_a_rate_of_downloads_is_set_and_taken_away(
+    served: Served, store: Store, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the units that people write; what can't be read is said before anything is sent."""
+    rates: list[int | None] = []
+    for word in ("200k", "none"):
+        assert 0 == await skerry(served, "device", "set", ONE, "--download-rate", word, token=token)
+        now = held(store)
+        assert now is not None
+        settings = codec.decode(now.payload, v1.Desired).settings
+        rates.append(settings.download_rate_bytes_per_s)
+    assert [200_000, None] == rates
+    assert "200000 bytes a second" in capsys.readouterr().out
+    for word in ("0", "-1", "fast", "1.5k", "200kB", "9" * 13):
+        assert 2 == await skerry(served, "device", "set", ONE, "--download-rate", word, token=token)
+        assert "MALFORMED: --download-rate" in capsys.readouterr().err
+    assert 2 == len(written(store))
 
 
 async def test_set_says_what_was_written_and_what_is_missing(
