@@ -12,6 +12,7 @@ from agent.backoff import full_jitter_s
 _BASE_S = 2.0
 _CAP_S = 300.0
 _MEND_CAP_S = 3600.0
+_SPREAD_S = 60.0
 
 LIVED_S = 600.0
 """What died too often counts as well again when it has lived that long."""
@@ -72,6 +73,10 @@ class Patience:
         self.recovered(name)
         self.restore_waits.pop(name, None)
         self._restore_attempts.pop(name, None)
+
+    def released(self, name: str, now_s: float) -> None:
+        """What many waited for has come: try again soon, not all of them in the same second."""
+        self.waits[name] = now_s + _SPREAD_S * random.random()  # noqa: S311  # not a secret
 
     def hurry(self, name: str, now_s: float) -> None:
         """Try again soon what waits for the network, a little spread: it may be back."""

@@ -83,11 +83,12 @@ class Terms:
     """On what terms a bundle is brought.
 
     `served`: it has served here, so it fits. `rate_bytes_per_s` is what may come from the
-    network; None: as much as can.
+    network; None: as much as can. `shut` is why nothing may.
     """
 
     served: bool = False
     rate_bytes_per_s: int | None = None
+    shut: v1.Problem | None = None
 
 
 class Supply(Protocol):

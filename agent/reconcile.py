@@ -20,10 +20,11 @@ from agent.ledger import Ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.meter import Meter
 from agent.patience import Patience
-from agent.plan import ATTEMPTS_LIMIT, Action, Step, condemned, outcome, plan
+from agent.plan import ATTEMPTS_LIMIT, DOWNLOADING, Action, Step, condemned, outcome, plan
 from agent.ports import Floor, Supply, Terms
 from agent.register import MAY_DEFER, OvertakenError, Register
 from agent.state import GivenUp, Installed, Measured, Observed, Record, rot_note, text
+from agent.windows import line
 from agent.wire import v1
 from agent.wire.phases import Happening, Phase
 from agent.wire.reasons import Reason
@@ -47,6 +48,8 @@ _RECORDING = frozenset(
 )
 """Steps that only write the ledger: when one fails, so would every other."""
 
+_MAY_DOWNLOAD = frozenset({Phase.ACCEPTED, Phase.FETCHING, Phase.VERIFYING})
+
 _REFETCH = frozenset({Reason.NOT_FOUND, Reason.DIGEST_MISMATCH, Reason.BUNDLE_INCOMPLETE})
 """Why something that served can't be started again although a fetch would mend it."""
 
@@ -59,6 +62,7 @@ class _Under:
 
     step: Step
     task: asyncio.Task[None]
+    rate_bytes_per_s: int | None
 
     def end(self) -> None:
         """End it early, once: what it does to end in order is not to be ended."""
@@ -93,6 +97,7 @@ class Reconciler:
         self._parted: dict[str, GivenUp] = {}
         self._rotten: set[str] = set()
         self._line = asyncio.Lock()
+        self._lacking: dict[str, v1.Problem] = {}
         self._pause_until_s = 0.0
 
     def wake(self) -> None:
@@ -102,6 +107,7 @@ class Reconciler:
     def hurry(self) -> None:
         """Try again what waits for the network, a little spread: it may be back."""
         now = asyncio.get_running_loop().time()
+        self._lacking.clear()  # a stick may have brought it
         for name, record in self._ledger.records.items():
             unreached = record.problem and record.problem.reason == Reason.REGISTRY_UNREACHABLE
             if unreached or record.digests() & self._rotten:
@@ -153,6 +159,7 @@ class Reconciler:
                 found = plan(self._desired(), observed, now_s)
                 if observed.held:
                     self._interrupt()
+                self._stop_downloads(shut=observed.shut is not None)
                 for step in found.steps:
                     self._begin(group, step)
                 wake_s = found.wake_s
@@ -165,6 +172,7 @@ class Reconciler:
                     slept_to_s = wake_s or slept_to_s
 
     def _observe(self) -> Observed:
+        shut, turns_s = self._look_at_line()
         return Observed(
             records=self._ledger.records,
             serving=self._floor.serving(),
@@ -179,9 +187,35 @@ class Reconciler:
             },
             quarantined=self._ledger.quarantined,
             rotten=frozenset(self._rotten),
+            shut=shut,
+            line_turns_s=turns_s,
+            lacking=dict(self._lacking),
             held=self._ledger.owner_hold is not None or bool(self._ledger.forgetful),
             hardware=self._floor.hardware,
         )
+
+    def _look_at_line(self) -> tuple[v1.Problem | None, float | None]:
+        """Return why nothing may be downloaded now, and the loop time to look again."""
+        desired, phases = self._desired(), {each.phase for each in self._ledger.records.values()}
+        if desired is None or not (self._rotten or phases & _MAY_DOWNLOAD):
+            return None, None
+        now_s = asyncio.get_running_loop().time()
+        found = line(desired.settings, desired.issued_at, self._clock())
+        if found.shut is None:
+            for name in self._lacking if desired.settings.download_windows else ():
+                self._patience.released(name, now_s)
+            self._lacking.clear()
+        return found.shut, None if found.look_again_s is None else now_s + found.look_again_s
+
+    def _stop_downloads(self, *, shut: bool) -> None:
+        """End what is being downloaded when it may no longer be, or not as fast: it is resumed."""
+        for name, under in self._under.items():
+            record = self._ledger.records.get(name)
+            verifying = record is not None and record.phase is Phase.VERIFYING
+            if under.step.action not in DOWNLOADING or under.step.shut or verifying:
+                continue
+            if shut or under.rate_bytes_per_s != self._rate_bytes_per_s:
+                under.end()
 
     def _interrupt(self) -> None:
         for under in self._under.values():
@@ -198,7 +232,7 @@ class Reconciler:
                 under.end()
             return
         task = group.create_task(self._take(step), name=f"{step.action} {step.deployment}")
-        self._under[step.deployment] = _Under(step, task)
+        self._under[step.deployment] = _Under(step, task, self._rate_bytes_per_s)
         task.add_done_callback(lambda _: self._ended(step.deployment))
 
     def _ended(self, name: str) -> None:
@@ -233,12 +267,13 @@ class Reconciler:
         await self._register.accept(old, step.wanted)
         self._meter.end_trial(step.deployment)
         self._patience.moved_on(step.deployment)
+        self._lacking.pop(step.deployment, None)
 
     async def _adopt(self, record: Record, _step: Step) -> None:
         await self._register.put(record, record.adopted(self._clock()))
         self._floor.renumber(record.wanted)
 
-    async def _fetch(self, record: Record, _step: Step) -> None:
+    async def _fetch(self, record: Record, step: Step) -> None:
         if record.phase is Phase.ACCEPTED:
             record = await self._register.put(record, record.moved(Happening.BEGUN, self._clock()))
 
@@ -247,7 +282,7 @@ class Reconciler:
             if record.phase is Phase.FETCHING:
                 record = await self._register.put(record, record.moved(happening, self._clock()))
 
-        await self._download(record.wanted.bundle, Terms(), progress)
+        await self._download(record.wanted.bundle, Terms(shut=step.shut), progress)
         if record.phase is Phase.FETCHING:
             record = await self._register.put(
                 record, record.moved(Happening.FETCHED, self._clock())
@@ -399,7 +434,7 @@ class Reconciler:
 
     async def _mend(self, record: Record, step: Step) -> None:
         assert step.bundle is not None  # noqa: S101  # for the type checker: the plan puts it there
-        await self._download(step.bundle, Terms(served=True), _unheard)
+        await self._download(step.bundle, Terms(served=True, shut=step.shut), _unheard)
         self._rotten.discard(step.bundle.digest)
         self._patience.moved_on(record.name)
         await self._register.tell(rot_note(step.bundle.digest, record.name))
@@ -412,7 +447,7 @@ class Reconciler:
     ) -> None:
         """Fetch within the device's rate: it is of the device, so they take turns."""
         rate_bytes_per_s = self._rate_bytes_per_s
-        async with self._line if rate_bytes_per_s else nullcontext():
+        async with self._line if rate_bytes_per_s and not terms.shut else nullcontext():
             terms = replace(terms, rate_bytes_per_s=rate_bytes_per_s)
             await self._supply.fetch(bundle, terms, progress)
 
@@ -430,7 +465,11 @@ class Reconciler:
         put_off = self._patience.restore_failed if restoring else self._patience.failed
         if step.action is Action.MEND:
             put_off = self._patience.mend_failed
-        attempts, wait_s = put_off(step.deployment, now)
+        if step.shut is not None and reason == step.shut.reason:
+            self._lacking[step.deployment] = step.shut
+            attempts, wait_s = 0, 0.0  # nothing failed: it waits for the line
+        else:
+            attempts, wait_s = put_off(step.deployment, now)
         if step.action in _RECORDING:
             self._pause_until_s = now + wait_s
         happening = outcome(reason, attempts)

@@ -291,8 +291,10 @@ class Observed:
     `waits` holds back a deployment's next attempt until that loop time,
     `restore_waits` the next attempt to start what should be serving. From
     `recoveries` on, what died too often counts as well again. `given_up` is what
-    nobody has dealt with yet; `rotten` are bundles that are no longer whole in the store. While
-    the device is `held` it stays as it is.
+    nobody has dealt with yet; `rotten` are bundles that are no longer whole in the store. `shut` is
+    why nothing may be downloaded now, `line_turns_s` the loop time at which that may be another,
+    and `lacking` what was seen to need a download while it was shut for that reason. While the
+    device is `held` it stays as it is.
     """
 
     records: Mapping[str, Record] = field(default_factory=dict)
@@ -304,6 +306,9 @@ class Observed:
     given_up: Mapping[str, GivenUp] = field(default_factory=dict)
     quarantined: Mapping[str, Quarantined] = field(default_factory=dict)
     rotten: frozenset[str] = frozenset()
+    shut: v1.Problem | None = None
+    line_turns_s: float | None = None
+    lacking: Mapping[str, v1.Problem] = field(default_factory=dict)
     held: bool = False
     hardware: str = ""
 

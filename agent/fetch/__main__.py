@@ -80,6 +80,8 @@ def _bring(
 
     def ask() -> Registry:
         nonlocal registry
+        if job.shut:
+            raise TransientError(job.shut, "it takes a download, and none is allowed now")
         registry = registry or Registry(job)
         return registry
 

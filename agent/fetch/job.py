@@ -23,7 +23,8 @@ class FetchJob:
 
     `keys` are PEM. `stall_s` without `stall_bytes` ends a connection that only
     pretends to move, `rate_bytes_per_s` bounds one that moves (None: nothing does).
-    `reserve_bytes` of the disk are left for others.
+    `shut` is why the registry may not be asked now; empty: it may. `reserve_bytes` of the
+    disk are left for others.
     `credentials` are for TLS; a registry on loopback may do without. `hardware` is what
     the bundle is to fit before any of its weights are asked for; None: it has served here.
     """
@@ -38,6 +39,7 @@ class FetchJob:
     stall_s: float = 30.0
     stall_bytes: int = 16 * 1024
     rate_bytes_per_s: int | None = None
+    shut: str = ""
     reserve_bytes: int = 32 * 1024 * 1024
 
     def to_json(self) -> dict[str, Any]:

@@ -96,11 +96,17 @@ class StoreSupply:
             keys=self._origin.keys,
             credentials=self._origin.credentials,
             rate_bytes_per_s=terms.rate_bytes_per_s,
+            shut=terms.shut.reason if terms.shut else "",
             hardware=None if terms.served else self._hardware(),
         )
         self._fetching += 1
         try:
             await converse("agent.fetch", job.to_json(), deadline_s=_FETCH_LIMIT_S, progress=heard)
+        except StepError as error:
+            if terms.shut is None or error.reason != terms.shut.reason:
+                raise
+            shut = terms.shut
+            raise StepError(shut.reason, shut.message, shut.parameters) from error
         finally:
             self._fetching -= 1
 

@@ -52,6 +52,9 @@ in a bit more than a minute, at some 20 KB a second of a thin uplink. 500 device
 together then send what one centre was seen to commit, 10,000 a second; more of them are held up by
 what is not acknowledged yet (the ledger's window)."""
 
+DOWNLOAD_WINDOWS_LIMIT = 7
+"""Of one device: with all of them, sixteen deployments still fit their signed document."""
+
 DOWNLOAD_RATE_LEAST_BYTES_PER_S = 1024
 """Of downloads that are held back: below it a connection looks dead to both of its ends."""
 

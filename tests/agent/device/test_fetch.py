@@ -1,5 +1,6 @@
 """Fetching, in its real child, from a registry that does everything a registry may do wrong."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -349,6 +350,42 @@ async def test_whatever_rotted_is_fetched_again_and_stays_until_it_is_there(
         await fetch(made)
         assert f"sha256:{path.name}" in registry.digests
         assert {each: each.read_bytes() for each in blobs} == kept
+
+
+async def test_while_the_line_is_shut_nothing_is_asked(
+    fetch: Fetch, publish: Publish, registry: Registry
+) -> None:
+    """For that reason; what is all here is verified, for it needs nothing."""
+    made = publish()
+    assert await refused(fetch(made, shut="DOWNLOAD_WINDOW_CLOSED")) == "DOWNLOAD_WINDOW_CLOSED"
+    assert registry.asked == []
+    await fetch(made)
+    registry.asked.clear()
+    assert await fetch(made, shut="DOWNLOAD_WINDOW_CLOSED") == ["fetched"]
+    assert registry.asked == []
+
+
+async def test_a_fetch_that_is_stopped_goes_on_where_it_was(
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry
+) -> None:
+    """As when its window closes: what has come stays, and is not asked for again."""
+    made = publish(padding=CARD)
+    parts = store / "ingest"
+
+    async def slowly() -> None:
+        await fetch(made, rate_bytes_per_s=50_000)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        task = group.create_task(slowly())
+        while not any(path.stat().st_size > 60_000 for path in parts.glob("*.part")):
+            await asyncio.sleep(0.02)  # it is about a real child
+        task.cancel()
+    [part] = parts.glob("*.part")
+    here = part.stat().st_size
+    registry.asked.clear()
+    await fetch(made)
+    assert registry.asked[0] == ("blobs", f"bytes={here}-")
+    assert bundle.read(Layout(store), made.digest) == made
 
 
 async def test_a_rate_is_kept_to(fetch: Fetch, publish: Publish, store: Path) -> None:

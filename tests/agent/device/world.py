@@ -148,6 +148,7 @@ class Home:
         fleet: str = FLEET,
         kind: str = dsse.DESIRED_PAYLOAD_TYPE,
         key: keys.SigningKey | None = None,
+        windows: tuple[v1.DownloadWindow, ...] = (),
     ) -> bytes:
         """Return a desired document as the centre would sign it."""
         document = v1.Desired(
@@ -156,7 +157,9 @@ class Home:
             order=v1.Order(epoch=0, generation=generation),
             issued_at="2026-01-02T03:04:05Z",
             deployments=deployments,
-            settings=v1.DeviceSettings(health_period_s=1, reconnect_cap_s=0.2),
+            settings=v1.DeviceSettings(
+                health_period_s=1, reconnect_cap_s=0.2, download_windows=windows
+            ),
         )
         return dsse.render((key or self.desired_key).sign(kind, codec.encode(document)))
 
