@@ -1,12 +1,16 @@
 """`skerry device set`: change how a device itself runs."""
 
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
+from agent.wire import v1
 from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import CommandError, ExitCode, Output, note, print_fields, print_json
+from fleet.settings import parse_windows, written_windows
 
 
 @at_centre
@@ -32,6 +36,18 @@ def set_device(
             help="What it may fetch in a second, like 200k or 2M; none: any.",
         ),
     ] = None,
+    download_windows: Annotated[
+        str | None,
+        typer.Option(
+            "--download-windows",
+            metavar="WINDOWS",
+            help="When it may, like 'mon-fri 22:00-05:00; sat,sun 00:00-24:00'; none: always.",
+        ),
+    ] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option("--time-zone", metavar="ZONE", help="Of the windows, like Europe/Berlin."),
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -43,13 +59,15 @@ def set_device(
         "health_period_s": health_period,
         "reconnect_cap_s": reconnect_cap,
         "download_rate_bytes_per_s": None if download_rate is None else _bytes(download_rate),
+        "download_windows": None if download_windows is None else _windows(download_windows),
+        "time_zone": time_zone,
     }
     wanted = {name: value for name, value in given.items() if value is not None}
     if not wanted:
         raise CommandError(
             "nothing to change is named",
             "NO_CHANGE",
-            "name it: --health-period SECONDS, --reconnect-cap SECONDS, --download-rate BYTES",
+            "name it, like --health-period SECONDS or --reconnect-cap SECONDS; see --help",
             ExitCode.USAGE,
         )
     with centre.connect() as api:
@@ -63,7 +81,7 @@ def set_device(
         {
             "health": f"every {settings['health_period_s']:g} s",
             "reconnects": f"within {settings['reconnect_cap_s']:g} s",
-            "fetches": _fetches(settings["download_rate_bytes_per_s"]),
+            "fetches": _fetches(settings),
             "generation": f"{order['epoch']}.{order['generation']}"
             if order["epoch"]
             else order["generation"],
@@ -91,5 +109,20 @@ def _bytes(text: str) -> int:
     return int(found.group(1)) * _UNITS[found.group(2)]
 
 
-def _fetches(rate_bytes_per_s: int | None) -> str:
-    return "as fast as it can" if rate_bytes_per_s is None else f"{rate_bytes_per_s} bytes a second"
+def _windows(text: str) -> list[dict[str, Any]]:
+    try:
+        return [asdict(each) for each in parse_windows(text)]
+    except ValueError as error:
+        raise CommandError(
+            "these windows can't be read",
+            f"MALFORMED: --download-windows: {error}",
+            "write them like 'mon-fri 22:00-05:00; sat,sun 00:00-24:00'; none: always",
+            ExitCode.USAGE,
+        ) from error
+
+
+def _fetches(settings: Mapping[str, Any]) -> str:
+    rate = settings["download_rate_bytes_per_s"]
+    fast = "as fast as it can" if rate is None else f"{rate} bytes a second"
+    windows = written_windows(v1.DownloadWindow(**each) for each in settings["download_windows"])
+    return f"{fast}, {windows} {settings['time_zone']}" if windows else f"{fast}, always"

@@ -59,7 +59,7 @@ async def test_a_fetch_waits_for_its_window_and_nothing_else(device: Device, wor
         assert ["look digits 1"] == world.did
         assert ("deferred", "DOWNLOAD_WINDOW_CLOSED", "2026-11-27T22:00:00Z") == condition(device)
         await asyncio.sleep(0.01 * HOUR_S + 62)
-        assert Phase.COMMITTED is device.ledger.records["digits"].phase
+        assert "committed" == device.ledger.records["digits"].phase
     assert [
         ("accepted", 1, None),
         ("fetching", 1, None),
@@ -99,13 +99,13 @@ async def test_a_window_that_closes_stops_what_is_under_way(device: Device, worl
         slow = world.wrong[("fetch", 2)] = asyncio.Event()
         want(device, 2, deployment(revision=2))
         await asyncio.sleep(16.9 * HOUR_S)
-        assert Phase.FETCHING is device.ledger.records["digits"].phase
+        assert "fetching" == device.ledger.records["digits"].phase
         await asyncio.sleep(0.2 * HOUR_S)
         assert ("deferred", "DOWNLOAD_WINDOW_CLOSED", "2026-11-28T22:00:00Z") == condition(device)
         assert 1 == world.seats["digits"].revision
         slow.set()
         await asyncio.sleep(16 * HOUR_S)
-        assert Phase.ACCEPTED is device.ledger.records["digits"].phase
+        assert "accepted" == device.ledger.records["digits"].phase
         await asyncio.sleep(2 * HOUR_S)
         assert 2 == world.seats["digits"].revision
     fetches = [each for each in world.did if each.endswith("2") and each[0] in "fl"]
@@ -121,7 +121,7 @@ async def test_what_is_in_the_store_needs_no_window(device: Device, world: World
         await device.reaches("digits", Phase.COMMITTED)
         want(device, 2, deployment(revision=2))
         await asyncio.sleep(HOUR_S)
-        assert Phase.ACCEPTED is device.ledger.records["digits"].phase
+        assert "accepted" == device.ledger.records["digits"].phase
         world.stored.add(2)
         device.reconciler.hurry()  # as after `skerry-agent apply`
         await asyncio.sleep(5)
@@ -152,7 +152,7 @@ async def test_a_clock_that_is_wrong_keeps_no_window(device: Device, world: Worl
         assert ("deferred", "CLOCK_WRONG", None) == condition(device)
         device.clock = clock_from(NOON.replace(hour=23))
         await asyncio.sleep(121)
-        assert Phase.COMMITTED is device.ledger.records["digits"].phase
+        assert "committed" == device.ledger.records["digits"].phase
     assert ["look digits 1", "fetch digits 1"] == [each for each in world.did if each[0] in "fl"]
 
 

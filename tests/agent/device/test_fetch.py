@@ -377,8 +377,10 @@ async def test_a_fetch_that_is_stopped_goes_on_where_it_was(
 
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         task = group.create_task(slowly())
-        while not any(path.stat().st_size > 60_000 for path in parts.glob("*.part")):
-            await asyncio.sleep(0.02)  # it is about a real child
+        while True:  # it is about a real child
+            if any(path.stat().st_size > 60_000 for path in parts.glob("*.part")):
+                break
+            await asyncio.sleep(0.02)
         task.cancel()
     [part] = parts.glob("*.part")
     here = part.stat().st_size
