@@ -214,7 +214,7 @@ def _settled(record: Record, observed: Observed, now_s: float) -> Step | float |
 
 def _rot(record: Record, observed: Observed, now_s: float) -> Step | float | None:
     """Fetch again what is needed and is no longer whole; what serves of it is in memory."""
-    for each in (record.current, record.previous):
+    for each in (record.current, record.previous) if not observed.held else ():
         if each is None or each.digest not in observed.rotten:
             continue
         if (due := observed.waits.get(record.name, now_s)) > now_s:

@@ -8,23 +8,22 @@ without a trace. Whatever fails is put off or ends its candidate
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
 
 from agent import choice
+from agent.downloads import Downloads, unheard
 from agent.errors import StepError
 from agent.ledger import Ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.meter import Meter
 from agent.patience import Patience
 from agent.plan import ATTEMPTS_LIMIT, DOWNLOADING, Action, Step, condemned, outcome, plan
-from agent.ports import Floor, Supply, Terms
+from agent.ports import Floor, Supply
 from agent.register import MAY_DEFER, OvertakenError, Register
 from agent.state import GivenUp, Installed, Measured, Observed, Record, rot_note, text
-from agent.windows import line
 from agent.wire import v1
 from agent.wire.phases import Happening, Phase
 from agent.wire.reasons import Reason
@@ -32,7 +31,7 @@ from agent.wire.reasons import Reason
 _TRIAL_LOOK_S = 1.0
 """How often a probation is looked at while it lasts."""
 
-_INTERRUPTIBLE = frozenset({Action.FETCH, Action.STAGE, Action.TEST})
+_INTERRUPTIBLE = frozenset({Action.FETCH, Action.STAGE, Action.TEST, Action.MEND})
 """Steps that a newer document or a hold ends at once: they may last, and have touched nothing."""
 
 _RECORDING = frozenset(
@@ -96,8 +95,7 @@ class Reconciler:
         self._patience = Patience()
         self._parted: dict[str, GivenUp] = {}
         self._rotten: set[str] = set()
-        self._line = asyncio.Lock()
-        self._lacking: dict[str, v1.Problem] = {}
+        self._downloads = Downloads(supply, self._patience, desired=desired, clock=clock)
         self._pause_until_s = 0.0
 
     def wake(self) -> None:
@@ -107,7 +105,7 @@ class Reconciler:
     def hurry(self) -> None:
         """Try again what waits for the network, a little spread: it may be back."""
         now = asyncio.get_running_loop().time()
-        self._lacking.clear()  # a stick may have brought it
+        self._downloads.forget_all()
         for name, record in self._ledger.records.items():
             unreached = record.problem and record.problem.reason == Reason.REGISTRY_UNREACHABLE
             if unreached or record.digests() & self._rotten:
@@ -172,7 +170,9 @@ class Reconciler:
                     slept_to_s = wake_s or slept_to_s
 
     def _observe(self) -> Observed:
-        shut, turns_s = self._look_at_line()
+        phases = {each.phase for each in self._ledger.records.values()}
+        needed = bool(self._rotten or phases & _MAY_DOWNLOAD)
+        shut, turns_s = self._downloads.look() if needed else (None, None)
         return Observed(
             records=self._ledger.records,
             serving=self._floor.serving(),
@@ -189,23 +189,10 @@ class Reconciler:
             rotten=frozenset(self._rotten),
             shut=shut,
             line_turns_s=turns_s,
-            lacking=dict(self._lacking),
+            lacking=self._downloads.lacking,
             held=self._ledger.owner_hold is not None or bool(self._ledger.forgetful),
             hardware=self._floor.hardware,
         )
-
-    def _look_at_line(self) -> tuple[v1.Problem | None, float | None]:
-        """Return why nothing may be downloaded now, and the loop time to look again."""
-        desired, phases = self._desired(), {each.phase for each in self._ledger.records.values()}
-        if desired is None or not (self._rotten or phases & _MAY_DOWNLOAD):
-            return None, None
-        now_s = asyncio.get_running_loop().time()
-        found = line(desired.settings, desired.issued_at, self._clock())
-        if found.shut is None:
-            for name in self._lacking if desired.settings.download_windows else ():
-                self._patience.released(name, now_s)
-            self._lacking.clear()
-        return found.shut, None if found.look_again_s is None else now_s + found.look_again_s
 
     def _stop_downloads(self, *, shut: bool) -> None:
         """End what is being downloaded when it may no longer be, or not as fast: it is resumed."""
@@ -214,7 +201,7 @@ class Reconciler:
             verifying = record is not None and record.phase is Phase.VERIFYING
             if under.step.action not in DOWNLOADING or under.step.shut or verifying:
                 continue
-            if shut or under.rate_bytes_per_s != self._rate_bytes_per_s:
+            if shut or under.rate_bytes_per_s != self._downloads.rate_bytes_per_s:
                 under.end()
 
     def _interrupt(self) -> None:
@@ -232,7 +219,7 @@ class Reconciler:
                 under.end()
             return
         task = group.create_task(self._take(step), name=f"{step.action} {step.deployment}")
-        self._under[step.deployment] = _Under(step, task, self._rate_bytes_per_s)
+        self._under[step.deployment] = _Under(step, task, self._downloads.rate_bytes_per_s)
         task.add_done_callback(lambda _: self._ended(step.deployment))
 
     def _ended(self, name: str) -> None:
@@ -267,7 +254,7 @@ class Reconciler:
         await self._register.accept(old, step.wanted)
         self._meter.end_trial(step.deployment)
         self._patience.moved_on(step.deployment)
-        self._lacking.pop(step.deployment, None)
+        self._downloads.forget(step.deployment)
 
     async def _adopt(self, record: Record, _step: Step) -> None:
         await self._register.put(record, record.adopted(self._clock()))
@@ -282,7 +269,7 @@ class Reconciler:
             if record.phase is Phase.FETCHING:
                 record = await self._register.put(record, record.moved(happening, self._clock()))
 
-        await self._download(record.wanted.bundle, Terms(shut=step.shut), progress)
+        await self._downloads.fetch(record.wanted.bundle, step.shut, progress, served=False)
         if record.phase is Phase.FETCHING:
             record = await self._register.put(
                 record, record.moved(Happening.FETCHED, self._clock())
@@ -426,35 +413,16 @@ class Reconciler:
             if error.reason not in _REFETCH:
                 raise
 
-            terms = Terms(served=True, rate_bytes_per_s=self._rate_bytes_per_s)
-            bundle = installed.deployment.bundle
-            await self._supply.fetch(bundle, terms, _unheard)  # it waits for nobody on the line
-            self._rotten.discard(bundle.digest)
+            await self._downloads.fetch_urgently(installed.deployment.bundle)
+            self._rotten.discard(installed.digest)
             await self._floor.activate(installed)
 
     async def _mend(self, record: Record, step: Step) -> None:
         assert step.bundle is not None  # noqa: S101  # for the type checker: the plan puts it there
-        await self._download(step.bundle, Terms(served=True, shut=step.shut), _unheard)
+        await self._downloads.fetch(step.bundle, step.shut, unheard, served=True)
         self._rotten.discard(step.bundle.digest)
         self._patience.moved_on(record.name)
         await self._register.tell(rot_note(step.bundle.digest, record.name))
-
-    async def _download(
-        self,
-        bundle: v1.BundleRef,
-        terms: Terms,
-        progress: Callable[[Happening], Awaitable[None]],
-    ) -> None:
-        """Fetch within the device's rate: it is of the device, so they take turns."""
-        rate_bytes_per_s = self._rate_bytes_per_s
-        async with self._line if rate_bytes_per_s and not terms.shut else nullcontext():
-            terms = replace(terms, rate_bytes_per_s=rate_bytes_per_s)
-            await self._supply.fetch(bundle, terms, progress)
-
-    @property
-    def _rate_bytes_per_s(self) -> int | None:
-        desired = self._desired()
-        return desired.settings.download_rate_bytes_per_s if desired else None
 
     # What came of them
 
@@ -466,7 +434,7 @@ class Reconciler:
         if step.action is Action.MEND:
             put_off = self._patience.mend_failed
         if step.shut is not None and reason == step.shut.reason:
-            self._lacking[step.deployment] = step.shut
+            self._downloads.lacks(step.deployment, step.shut)
             attempts, wait_s = 0, 0.0  # nothing failed: it waits for the line
         else:
             attempts, wait_s = put_off(step.deployment, now)
@@ -548,10 +516,6 @@ def _first(record: Record) -> Action:
 
 def _problem(step: Step) -> v1.Problem:
     return step.problem or v1.Problem(reason=Reason.INTERNAL, message=text(step.reason))
-
-
-async def _unheard(_: Happening) -> None:
-    """Of what serves already, nobody asks how far it has come."""
 
 
 def _same_way(one: Installed, other: Installed) -> bool:

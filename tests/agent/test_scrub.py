@@ -1,5 +1,7 @@
 """What rotted at rest: found without touching it, told, and fetched again beside what serves."""
 
+# ruff: noqa: ASYNC110  # what the fakes were asked is looked at, not waited for
+
 import asyncio
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from agent.children.converse import converse
 from agent.errors import StepError
 from agent.pace import Pace
 from agent.scrub import Found, look
+from agent.state import hold_note
 from agent.upkeep import FIRST_S, PERIOD_S, Upkeep
 from agent.wire import codec, v1
 from agent.wire.phases import Phase
@@ -159,7 +162,7 @@ async def test_what_would_be_returned_to_is_mended_too(device: Device, world: Wo
         await device.reaches("digits", Phase.COMMITTED, 2)
         world.did.clear()
         await device.reconciler.rotten({BUNDLE: [BUNDLE]})
-        while len(stored(device)) < 2:  # noqa: ASYNC110  # the fake is looked at
+        while len(stored(device)) < 2:
             await asyncio.sleep(0.01)
     assert ["fetch digits 1"] == world.did
 
@@ -169,3 +172,27 @@ def stored(device: Device) -> list[tuple[str | None, str]]:
     events = [codec.decode(each.body, v1.Event) for each in device.ledger.pending()]
     kind = v1.EventKind.STORE
     return [(each.reason, each.parameters["what"]) for each in events if each.kind is kind]
+
+
+async def test_mending_gives_way_to_what_is_newly_wanted_and_to_a_hold(
+    device: Device, world: World
+) -> None:
+    """It may last; whoever wants something else, or nothing at all for now, does not wait."""
+    async with device.running():
+        device.want(1, deployment(revision=2))
+        await device.reaches("digits", Phase.COMMITTED, 2)
+        second = deployment(revision=2).bundle.digest
+        world.wrong[("fetch", 2)] = asyncio.Event()
+        world.did.clear()
+        await device.reconciler.rotten({second: [second]})
+        while not world.did:
+            await asyncio.sleep(0.01)
+        hold = v1.Hold(reason="repairs", since="2026-01-02T03:04:05Z")
+        device.ledger.heed(hold, hold_note(hold, None), at=hold.since)
+        device.reconciler.wake()
+        await asyncio.sleep(0.1)
+        assert ["fetch digits 2"] == world.did
+        device.ledger.heed(None, hold_note(None, hold), at=hold.since)
+        device.want(2, deployment(revision=3))
+        await device.reaches("digits", Phase.COMMITTED, 3)
+    assert 3 == world.seats["digits"].revision
