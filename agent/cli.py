@@ -103,6 +103,9 @@ def parser() -> argparse.ArgumentParser:
     apply.add_argument("stick", type=Path, help="the folder that `skerry device export` wrote")
     apply.set_defaults(command=_apply)
 
+    scrub = word("scrub", "Read all of the store again; what rotted in it is fetched anew.")
+    scrub.set_defaults(command=_scrub)
+
     lift = word("lift-quarantine", "Let content that failed on this device be tried again.")
     lift.add_argument("digest", help="its digest, or the beginning of it, or `all`; see `status`")
     lift.set_defaults(command=_lift)
@@ -311,6 +314,36 @@ def _apply(arguments: argparse.Namespace) -> int:
     sys.stdout.write(f"{'applied' if found.new else 'held already'}: {found.order}\n")
     sys.stderr.write("see what comes of it: skerry-agent status\n" if found.known else _LATER)
     return 0
+
+
+def _scrub(arguments: argparse.Namespace) -> int:
+    from agent import scrub, technician
+    from agent.home import Home
+    from models.errors import ModelError
+
+    home = Home(arguments.home.absolute())
+    with technician.in_words(home, "the store is not read again"):
+        try:
+            found = scrub.look(home.store, wait=lambda _: None)
+        except ModelError as error:
+            raise PersonError(
+                "the store is not read again",
+                error.reason,
+                str(error),
+                f"look at {home.store} and the disk it is on",
+                code=1,
+            ) from error
+    for bundle, parts in found.bundles.items():
+        for part in parts:
+            sys.stdout.write(f"rotten: {part} of {bundle}\n")
+    for part in found.loose:
+        sys.stdout.write(f"rotten: {part}, which nothing needs\n")
+    sys.stdout.write(f"read: {found.read_bytes} bytes\n")
+    if not found.bundles:
+        return 1 if found.loose else 0
+    known = technician.say_rotten(home, found.bundles)
+    sys.stderr.write("it is fetched again when the network allows\n" if known else _LATER)
+    return 1
 
 
 def _lift(arguments: argparse.Namespace) -> int:

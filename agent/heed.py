@@ -1,11 +1,11 @@
-"""What somebody at the device wants, taken into the ledger: a hold, a quarantine lifted, a stick.
+"""What somebody at the device wants or found: a hold, a quarantine lifted, a stick, rot.
 
 They leave it in files (`agent.technician`), which are looked at when the agent
 starts and whenever it is nudged. What could not be taken is tried again.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 
 import structlog
@@ -16,7 +16,7 @@ from agent.ledger import Ledger
 from agent.ledger_file import LedgerError
 from agent.ports import Arrived
 from agent.state import hold_note, quarantine_note, text
-from agent.technician import read_applied, read_hold, read_lifted
+from agent.technician import read_applied, read_hold, read_lifted, read_rotten
 from agent.wire import v1
 from agent.wire.topics import Kind
 
@@ -30,6 +30,7 @@ class Heed:
 
     `judge` is asked about a desired document from a stick as about one that arrived; `brought`
     is called when one was judged: there may be bundles now that could not be fetched.
+    `rotten` hears of bundles that are no longer whole in the store.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Heed:
         *,
         judge: Callable[[Arrived], Awaitable[bool]],
         brought: Callable[[], None],
+        rotten: Callable[[Mapping[str, Collection[str]]], Awaitable[None]],
     ) -> None:
         self._ledger, self._home, self._changed = ledger, home, changed
-        self._judge, self._brought = judge, brought
+        self._judge, self._brought, self._rotten = judge, brought, rotten
 
     async def run(self, nudged: asyncio.Event) -> None:
         """Look at once, and whenever nudged, until cancelled."""
@@ -58,6 +60,7 @@ class Heed:
         try:
             await self._look_at_hold()
             await self._look_at_lifted()
+            await self._look_at_rotten()
             return await self._look_at_applied()
         except (OSError, LedgerError) as error:
             await _log.awarning("can't look what is wanted here", message=text(error))
@@ -85,6 +88,12 @@ class Heed:
             await asyncio.to_thread(self._ledger.heed, hold, note, at=clock())
             await _log.ainfo("held" if hold else "released", why=note.message)
             self._changed()
+
+    async def _look_at_rotten(self) -> None:
+        bundles = await asyncio.to_thread(read_rotten, self._home.rotten)
+        if bundles is not None:
+            await self._rotten(bundles)
+            await asyncio.to_thread(self._home.rotten.unlink, missing_ok=True)
 
     async def _look_at_lifted(self) -> None:
         """The file goes once the ledger has it: killed in between, it is looked at once more."""

@@ -51,6 +51,11 @@ class Home:
         return self.path / "expected.json"
 
     @property
+    def rotten(self) -> Path:
+        """Bundles that somebody found rotten in the store; gone once the agent knows."""
+        return self.path / "rotten.json"
+
+    @property
     def log(self) -> Path:
         """The ring of log files."""
         return self.path / "log"

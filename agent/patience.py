@@ -11,6 +11,8 @@ from agent.backoff import full_jitter_s
 
 _BASE_S = 2.0
 _CAP_S = 300.0
+_MEND_CAP_S = 3600.0
+_SPREAD_S = 60.0
 
 LIVED_S = 600.0
 """What died too often counts as well again when it has lived that long."""
@@ -30,6 +32,10 @@ class Patience:
     def failed(self, name: str, now_s: float) -> tuple[int, float]:
         """Put off a candidate's step; return how often it failed, and how long it waits."""
         return _put_off(name, now_s, self._attempts, self.waits)
+
+    def mend_failed(self, name: str, now_s: float) -> tuple[int, float]:
+        """Put off mending what serves all the same: each try reads all of it; return the same."""
+        return _put_off(name, now_s, self._attempts, self.waits, cap_s=_MEND_CAP_S)
 
     def attempts(self, name: str) -> int:
         """Return how often a candidate's step has failed so far."""
@@ -68,6 +74,10 @@ class Patience:
         self.restore_waits.pop(name, None)
         self._restore_attempts.pop(name, None)
 
+    def released(self, name: str, now_s: float) -> None:
+        """What many waited for has come: try again soon, not all of them in the same second."""
+        self.waits[name] = now_s + _SPREAD_S * random.random()  # noqa: S311  # not a secret
+
     def hurry(self, name: str, now_s: float) -> None:
         """Try again soon what waits for the network, a little spread: it may be back."""
         soon = now_s + full_jitter_s(1, random.random(), base_s=_BASE_S)  # noqa: S311  # not a secret
@@ -75,10 +85,15 @@ class Patience:
 
 
 def _put_off(
-    name: str, now_s: float, attempts: dict[str, int], waits: dict[str, float]
+    name: str,
+    now_s: float,
+    attempts: dict[str, int],
+    waits: dict[str, float],
+    *,
+    cap_s: float = _CAP_S,
 ) -> tuple[int, float]:
     attempt = attempts.get(name, 0)
     attempts[name] = attempt + 1
-    wait_s = full_jitter_s(attempt, random.random(), base_s=_BASE_S, cap_s=_CAP_S)  # noqa: S311  # not a secret
+    wait_s = full_jitter_s(attempt, random.random(), base_s=_BASE_S, cap_s=cap_s)  # noqa: S311  # not a secret
     waits[name] = now_s + wait_s
     return attempt + 1, wait_s

@@ -12,14 +12,17 @@ another's. Rules, first match wins:
 5. What is wanted and serves already, committed under another number, is adopted.
 6. What serves on another machine than it was measured on (a runtime changed, an
    accelerator came or went) is measured again.
-7. Else the phase says: fetch, stage, test, shadow, activate, then commit or fail probation.
+7. What rotted in the store of what serves, or would be returned to, is fetched again.
+8. Else the phase says: fetch, stage, test, shadow, activate, then commit or fail probation.
    Content in quarantine is refused before it is fetched, unless it is what serves.
 
+Where a download is needed and none is allowed now, fetching waits until one is; what
+should serve and can't start does not wait.
 While a technician holds the device nothing new is begun: it wants what it has.
 Carrying out a plan leads to desired; planning again from there yields nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from agent.state import Observed, Record, Trial
@@ -66,17 +69,24 @@ class Action(StrEnum):
     ACTIVATE = "activate"
     COMMIT = "commit"
     CHOOSE_AGAIN = "choose-again"
+    MEND = "mend"
     FAIL = "fail"
+
+
+DOWNLOADING = frozenset({Action.FETCH, Action.MEND})
+"""Steps that wait for a download window, if they need a download: the store may have it all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing to do to one deployment, and why."""
+    """One thing to do to one deployment, and why. `shut`: without a download, and why so."""
 
     deployment: str
     action: Action
     reason: str
     wanted: v1.Deployment | None = None
+    shut: v1.Problem | None = None
+    bundle: v1.BundleRef | None = None
     problem: v1.Problem | None = None
 
 
@@ -113,6 +123,9 @@ def plan(desired: v1.Desired | None, observed: Observed, now_s: float) -> Plan:
         restore_due = observed.restore_waits.get(name)
         if restore_due is not None and restore_due > now_s:
             wakes.append(restore_due)
+    downloading = any(each.action in DOWNLOADING and each.shut is None for each in steps)
+    if downloading and observed.line_turns_s is not None:
+        wakes.append(observed.line_turns_s)
     return Plan(steps=tuple(steps), wake_s=min(wakes, default=None))
 
 
@@ -139,7 +152,7 @@ def _next(  # noqa: PLR0911  # a ladder of rules, one return each
     if record.phase is Phase.PROBATION:
         return _probation(record, observed.trials.get(name), now_s)
     if record.phase not in _BY_PHASE:
-        return _choice(record, observed, now_s) or _recovery(record, observed, now_s)
+        return _settled(record, observed, now_s)
     if observed.held:
         return None
     return due if due > now_s else _onward(record, observed)
@@ -163,7 +176,7 @@ def _mend(record: Record, observed: Observed, now_s: float) -> Step | None:
     return None
 
 
-def _onward(record: Record, observed: Observed) -> Step:
+def _onward(record: Record, observed: Observed) -> Step | float | None:
     """Return the next step of a candidate; content that failed here before is not fetched again."""
     if record.phase is Phase.ACCEPTED and record.adoptable:
         why = "it serves already, under another number"
@@ -179,7 +192,44 @@ def _onward(record: Record, observed: Observed) -> Step:
         why = f"its content is in quarantine: {verdict.reason}"
         return Step(deployment=record.name, action=Action.REFUSE, reason=why, problem=problem)
     action, why = _BY_PHASE[record.phase]
-    return Step(deployment=record.name, action=action, reason=why)
+    step = Step(deployment=record.name, action=action, reason=why)
+    return _downloaded(step, observed) if action in DOWNLOADING else step
+
+
+def _downloaded(step: Step, observed: Observed) -> Step | float | None:
+    """Return the step as it may be taken now; what was seen to need a download waits for one."""
+    if observed.shut is None:
+        return step
+    if observed.lacking.get(step.deployment) == observed.shut:
+        return observed.line_turns_s
+    return replace(step, shut=observed.shut)
+
+
+def _settled(record: Record, observed: Observed, now_s: float) -> Step | float | None:
+    """Return what may be better of what stays as it is, or when to look again."""
+    found = (
+        _choice(record, observed, now_s),
+        _rot(record, observed, now_s),
+        _recovery(record, observed, now_s),
+    )
+    for each in found:
+        if isinstance(each, Step):
+            return each
+    return min((each for each in found if isinstance(each, float)), default=None)
+
+
+def _rot(record: Record, observed: Observed, now_s: float) -> Step | float | None:
+    """Fetch again what is needed and is no longer whole; what serves of it is in memory."""
+    for each in (record.current, record.previous) if not observed.held else ():
+        if each is None or each.digest not in observed.rotten:
+            continue
+        if (due := observed.waits.get(record.name, now_s)) > now_s:
+            return due
+        why = "a part of it rotted in the store"
+        bundle = each.deployment.bundle
+        step = Step(deployment=record.name, action=Action.MEND, reason=why, bundle=bundle)
+        return _downloaded(step, observed)
+    return None
 
 
 def _choice(record: Record, observed: Observed, now_s: float) -> Step | float | None:
@@ -257,7 +307,8 @@ _PASSING = frozenset(
     {
         Reason.REGISTRY_UNREACHABLE, Reason.REGISTRY_REFUSED, Reason.NOT_FOUND, Reason.DISK_FULL,
         Reason.OUT_OF_MEMORY, Reason.TIMED_OUT, Reason.DIGEST_MISMATCH, Reason.INTERNAL,
-        Reason.INTERRUPTED, Reason.HELD_BY_OWNER,
+        Reason.INTERRUPTED, Reason.HELD_BY_OWNER, Reason.DOWNLOAD_WINDOW_CLOSED,
+        Reason.CLOCK_WRONG, Reason.TIME_ZONE_UNKNOWN,
     }
 )  # fmt: skip
 _MAY_PASS = frozenset(

@@ -78,15 +78,32 @@ class Link(Protocol):
         """Say goodbye if connected, and disconnect. Idempotent; never raises."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On what terms a bundle is brought.
+
+    `served`: it has served here, so it fits. `rate_bytes_per_s` is what may come from the
+    network; None: as much as can. `shut` is why nothing may.
+    """
+
+    served: bool = False
+    rate_bytes_per_s: int | None = None
+    shut: v1.Problem | None = None
+
+
 class Supply(Protocol):
     """Bundles: from the registry into the device's own store, checked."""
 
     async def fetch(
-        self, bundle: v1.BundleRef, progress: Callable[[Happening], Awaitable[None]]
+        self,
+        bundle: v1.BundleRef,
+        terms: Terms,
+        progress: Callable[[Happening], Awaitable[None]],
     ) -> None:
         """Bring a bundle into the store, what is missing of it, and verify it. Idempotent.
 
-        `progress` hears FETCHED when all bytes are here. Returning means verified.
+        `progress` hears FETCHED when all bytes are here. Returning means verified. What
+        rotted in the store is replaced.
 
         Raises:
             StepError: with the reason.

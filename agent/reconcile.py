@@ -8,21 +8,22 @@ without a trace. Whatever fails is put off or ends its candidate
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
 
 from agent import choice, pooling
+from agent.downloads import Downloads, unheard
 from agent.errors import StepError
 from agent.ledger import Ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.meter import Meter
 from agent.patience import Patience
-from agent.plan import ATTEMPTS_LIMIT, Action, Step, condemned, outcome, plan
+from agent.plan import ATTEMPTS_LIMIT, DOWNLOADING, Action, Step, condemned, outcome, plan
 from agent.ports import Floor, Supply
 from agent.register import MAY_DEFER, OvertakenError, Register
-from agent.state import GivenUp, Installed, Measured, Observed, Record, text
+from agent.state import GivenUp, Installed, Measured, Observed, Record, rot_note, text
 from agent.wire import v1
 from agent.wire.phases import Happening, Phase
 from agent.wire.reasons import Reason
@@ -30,9 +31,9 @@ from agent.wire.reasons import Reason
 _TRIAL_LOOK_S = 1.0
 """How often a probation is looked at while it lasts."""
 
-_INTERRUPTIBLE = frozenset({Action.FETCH, Action.STAGE, Action.TEST, Action.SHADOW})
-"""Steps of a candidate that a newer document, a hold or trouble with what serves ends at once: they
-may last, and have touched nothing."""
+_INTERRUPTIBLE = frozenset({Action.FETCH, Action.STAGE, Action.TEST, Action.SHADOW, Action.MEND})
+"""Steps that a newer document, a hold or trouble with what serves ends at once: they may last, and
+have touched nothing."""
 
 _RECORDING = frozenset(
     {
@@ -47,6 +48,8 @@ _RECORDING = frozenset(
 )
 """Steps that only write the ledger: when one fails, so would every other."""
 
+_MAY_DOWNLOAD = frozenset({Phase.ACCEPTED, Phase.FETCHING, Phase.VERIFYING})
+
 _REFETCH = frozenset({Reason.NOT_FOUND, Reason.DIGEST_MISMATCH, Reason.BUNDLE_INCOMPLETE})
 """Why something that served can't be started again although a fetch would mend it."""
 
@@ -59,6 +62,7 @@ class _Under:
 
     step: Step
     task: asyncio.Task[None]
+    rate_bytes_per_s: int | None
 
     def end(self) -> None:
         """End it early, once: what it does to end in order is not to be ended."""
@@ -91,6 +95,8 @@ class Reconciler:
         self._register = Register(ledger, clock, changed)
         self._patience = Patience()
         self._parted: dict[str, GivenUp] = {}
+        self._rotten: set[str] = set()
+        self._downloads = Downloads(supply, self._patience, desired=desired, clock=clock)
         self._pause_until_s = 0.0
 
     def wake(self) -> None:
@@ -100,9 +106,27 @@ class Reconciler:
     def hurry(self) -> None:
         """Try again what waits for the network, a little spread: it may be back."""
         now = asyncio.get_running_loop().time()
+        self._downloads.forget_all()
         for name, record in self._ledger.records.items():
-            if record.problem and record.problem.reason == Reason.REGISTRY_UNREACHABLE:
+            unreached = record.problem and record.problem.reason == Reason.REGISTRY_UNREACHABLE
+            if unreached or record.digests() & self._rotten:
                 self._patience.hurry(name, now)
+        self.wake()
+
+    async def rotten(self, bundles: Mapping[str, Collection[str]]) -> None:
+        """Hear which bundles are no longer whole in the store, and which parts of them.
+
+        What nothing needs goes with the cleaning of the store.
+
+        Raises:
+            LedgerError: it can't be told now.
+        """
+        for name, record in self._ledger.records.items():
+            for bundle in sorted(record.digests() & bundles.keys()):
+                await _log.awarning("rotten", deployment=name, bundle=bundle)
+                await self._register.tell(rot_note(bundle, name, bundles[bundle]))
+        self._rotten = set(bundles)
+        await self._collect()
         self.wake()
 
     async def boot(self) -> None:
@@ -134,6 +158,7 @@ class Reconciler:
                 found = plan(self._desired(), observed, now_s)
                 if observed.held:
                     self._interrupt()
+                self._stop_downloads(shut=observed.shut is not None)
                 for step in found.steps:
                     self._begin(group, step)
                 wake_s = found.wake_s
@@ -146,6 +171,9 @@ class Reconciler:
                     slept_to_s = wake_s or slept_to_s
 
     def _observe(self) -> Observed:
+        phases = {each.phase for each in self._ledger.records.values()}
+        needed = bool(self._rotten or phases & _MAY_DOWNLOAD)
+        shut, turns_s = self._downloads.look() if needed else (None, None)
         return Observed(
             records=self._ledger.records,
             serving=self._floor.serving(),
@@ -159,9 +187,23 @@ class Reconciler:
                 if self._parted.get(name) is not gone
             },
             quarantined=self._ledger.quarantined,
+            rotten=frozenset(self._rotten),
+            shut=shut,
+            line_turns_s=turns_s,
+            lacking=self._downloads.lacking,
             held=self._ledger.owner_hold is not None or bool(self._ledger.forgetful),
             hardware=self._floor.hardware,
         )
+
+    def _stop_downloads(self, *, shut: bool) -> None:
+        """End what is being downloaded when it may no longer be, or not as fast: it is resumed."""
+        for name, under in self._under.items():
+            record = self._ledger.records.get(name)
+            verifying = record is not None and record.phase is Phase.VERIFYING
+            if under.step.action not in DOWNLOADING or under.step.shut or verifying:
+                continue
+            if shut or under.rate_bytes_per_s != self._downloads.rate_bytes_per_s:
+                under.end()
 
     def _interrupt(self) -> None:
         for under in self._under.values():
@@ -175,7 +217,7 @@ class Reconciler:
                 under.end()
             return
         task = group.create_task(self._take(step), name=f"{step.action} {step.deployment}")
-        self._under[step.deployment] = _Under(step, task)
+        self._under[step.deployment] = _Under(step, task, self._downloads.rate_bytes_per_s)
         task.add_done_callback(lambda _: self._ended(step.deployment))
 
     def _ended(self, name: str) -> None:
@@ -210,12 +252,13 @@ class Reconciler:
         await self._register.accept(old, step.wanted)
         self._meter.end_trial(step.deployment)
         self._patience.moved_on(step.deployment)
+        self._downloads.forget(step.deployment)
 
     async def _adopt(self, record: Record, _step: Step) -> None:
         await self._register.put(record, record.adopted(self._clock()))
         self._floor.renumber(record.wanted)
 
-    async def _fetch(self, record: Record, _step: Step) -> None:
+    async def _fetch(self, record: Record, step: Step) -> None:
         if record.phase is Phase.ACCEPTED:
             record = await self._register.put(record, record.moved(Happening.BEGUN, self._clock()))
 
@@ -224,7 +267,7 @@ class Reconciler:
             if record.phase is Phase.FETCHING:
                 record = await self._register.put(record, record.moved(happening, self._clock()))
 
-        await self._supply.fetch(record.wanted.bundle, progress)
+        await self._downloads.fetch(record.wanted.bundle, step.shut, progress, served=False)
         if record.phase is Phase.FETCHING:
             record = await self._register.put(
                 record, record.moved(Happening.FETCHED, self._clock())
@@ -407,11 +450,16 @@ class Reconciler:
             if error.reason not in _REFETCH:
                 raise
 
-            async def unheard(_: Happening) -> None:
-                return
-
-            await self._supply.fetch(installed.deployment.bundle, unheard)
+            await self._downloads.fetch_urgently(installed.deployment.bundle)
+            self._rotten.discard(installed.digest)
             await self._floor.activate(installed)
+
+    async def _mend(self, record: Record, step: Step) -> None:
+        assert step.bundle is not None  # noqa: S101  # for the type checker: the plan puts it there
+        await self._downloads.fetch(step.bundle, step.shut, unheard, served=True)
+        self._rotten.discard(step.bundle.digest)
+        self._patience.moved_on(record.name)
+        await self._register.tell(rot_note(step.bundle.digest, record.name))
 
     # What came of them
 
@@ -420,7 +468,13 @@ class Reconciler:
         restoring = step.action is Action.RESTORE
         now = asyncio.get_running_loop().time()
         put_off = self._patience.restore_failed if restoring else self._patience.failed
-        attempts, wait_s = put_off(step.deployment, now)
+        if step.action is Action.MEND:
+            put_off = self._patience.mend_failed
+        if step.shut is not None and reason == step.shut.reason:
+            self._downloads.lacks(step.deployment, step.shut)
+            attempts, wait_s = 0, 0.0  # nothing failed: it waits for the line
+        else:
+            attempts, wait_s = put_off(step.deployment, now)
         if step.action in _RECORDING:
             self._pause_until_s = now + wait_s
         happening = outcome(reason, attempts)
@@ -525,6 +579,7 @@ _STEPS = {
     Action.ACTIVATE: Reconciler._activate,  # noqa: SLF001  # as above
     Action.CHOOSE_AGAIN: Reconciler._choose_again,  # noqa: SLF001  # as above
     Action.COMMIT: Reconciler._commit,  # noqa: SLF001  # as above
+    Action.MEND: Reconciler._mend,  # noqa: SLF001  # as above
     Action.FAIL: Reconciler._fail,  # noqa: SLF001  # as above
     Action.LET_GO: Reconciler._part,  # noqa: SLF001  # as above
     Action.RECOVER: Reconciler._recover,  # noqa: SLF001  # as above

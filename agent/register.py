@@ -122,6 +122,15 @@ class Register:
         """
         await self._write(old.name, old, None, _dropped(old, Reason.REMOVED))
 
+    async def tell(self, note: Note) -> None:
+        """Tell of something that changes no record.
+
+        Raises:
+            LedgerError: it could not be written.
+        """
+        await asyncio.to_thread(self._ledger.tell, note, at=self._clock())
+        self._changed()
+
     async def forgive(self, runtime: str) -> None:
         """Lift verdicts of another runtime than the one there is now: it may do better.
 

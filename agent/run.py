@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from agent import facts as facts_module
+from agent import scrub
 from agent.alone import alone
 from agent.answers import Answers
 from agent.children.converse import converse
@@ -42,6 +43,7 @@ from agent.serving.oip import OipApplication
 from agent.serving.server import ListenError, serve
 from agent.serving.values import Happening, WorkerEvent
 from agent.state import Machine, Note, text
+from agent.upkeep import Upkeep
 from agent.upload import send_log
 from agent.wire import codec, v1
 from agent.wire.reasons import Reason
@@ -49,6 +51,7 @@ from models import durable
 from models.delegate import Delegate
 
 _VERIFY_LIMIT_S = 60.0
+_SCRUB_LIMIT_S = 86400.0
 
 _log = structlog.get_logger()
 
@@ -200,6 +203,7 @@ class _Device:
             self._changed,
             judge=self._inbox.judge,
             brought=self._reconciler.hurry,
+            rotten=self._reconciler.rotten,
         )
         await heed.look()  # before anything new could be begun
         stop = asyncio.Event()
@@ -225,6 +229,7 @@ class _Device:
                     run("answers", self._answers.run(link))
                     run("report", reporter.report())
                     run("health", pulse.run())
+                    run("upkeep", Upkeep(self._scrub, self._reconciler.rotten).run())
                     await stopping
                     notice.stopping()
                     await link.close(self._death())
@@ -298,6 +303,10 @@ class _Device:
         }
         done = await converse("agent.verify", job, deadline_s=_VERIFY_LIMIT_S)
         return base64.b64decode(done["payload"])
+
+    async def _scrub(self) -> scrub.Found:
+        job = {"store": str(self._home.store), "rate_bytes_per_s": scrub.RATE_BYTES_PER_S}
+        return scrub.Found.from_json(await converse("agent.scrub", job, deadline_s=_SCRUB_LIMIT_S))
 
     async def _send_log(self, parameters: Mapping[str, str]) -> str:
         return await send_log(self._home.log, self._identity.credentials, parameters)

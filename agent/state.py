@@ -8,7 +8,7 @@ Until a candidate is activated nothing of `current` changes, so whatever goes
 wrong before leaves the incumbent alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.wire import v1
@@ -339,7 +339,10 @@ class Observed:
     `waits` holds back a deployment's next attempt until that loop time,
     `restore_waits` the next attempt to start what should be serving. From
     `recoveries` on, what died too often counts as well again. `given_up` is what
-    nobody has dealt with yet. While the device is `held` it stays as it is.
+    nobody has dealt with yet; `rotten` are bundles that are no longer whole in the store. `shut` is
+    why nothing may be downloaded now, `line_turns_s` the loop time at which that may be another,
+    and `lacking` what was seen to need a download while it was shut for that reason. While the
+    device is `held` it stays as it is.
     """
 
     records: Mapping[str, Record] = field(default_factory=dict)
@@ -350,6 +353,10 @@ class Observed:
     recoveries: Mapping[str, float] = field(default_factory=dict)
     given_up: Mapping[str, GivenUp] = field(default_factory=dict)
     quarantined: Mapping[str, Quarantined] = field(default_factory=dict)
+    rotten: frozenset[str] = frozenset()
+    shut: v1.Problem | None = None
+    line_turns_s: float | None = None
+    lacking: Mapping[str, v1.Problem] = field(default_factory=dict)
     held: bool = False
     hardware: str = ""
 
@@ -433,6 +440,22 @@ def quarantine_note(
         reason=verdict.reason,
         message=verdict.message,
         parameters={"what": "lifted" if lifted else "quarantined"},
+    )
+
+
+def rot_note(bundle: str, deployment: str, parts: Collection[str] = ()) -> Note:
+    """Return that parts of what a device needs rotted in its store; without any, that it is whole.
+
+    A few of them are named.
+    """
+    named = ", ".join(sorted(part.removeprefix("sha256:")[:12] for part in parts)[:8])
+    return Note(
+        kind=v1.EventKind.STORE,
+        deployment=deployment,
+        digest=bundle,
+        reason=Reason.BLOB_ROTTEN if parts else None,
+        message=f"not what they were: {named}" if parts else "",
+        parameters={"what": "rotten", "parts": str(len(parts))} if parts else {"what": "mended"},
     )
 
 

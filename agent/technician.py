@@ -4,7 +4,8 @@ A hold is a file, so it is there whatever the agent does: it can be set while no
 agent runs, and outlives every restart. A running agent is told to look by
 SIGHUP; both commands wait until it has recorded what it saw, so that a hold and
 a release in quick succession are two transitions. Digests to be lifted out of
-quarantine are a file too, which the agent deletes when its ledger has them.
+quarantine are a file too, which the agent deletes when its ledger has them; so is what
+somebody found rotten in the store.
 
 Blocking, and light on purpose: neither pydantic nor a log is loaded.
 """
@@ -15,7 +16,7 @@ import re
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from agent.wire.reasons import Reason
 from models import durable
 
 _FILE_LIMIT_BYTES = 8 * TEXT_LIMIT
+_ROTTEN_LIMIT_BYTES = 4 * 1024 * 1024
 _LIFTED_LIMIT_BYTES = 1024 * 1024
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _NO_TIME = "1970-01-01T00:00:00Z"
@@ -134,6 +136,37 @@ def read_applied(path: Path) -> bytes | None:
             return file.read(DOCUMENT_LIMIT_BYTES + 1)  # one more: whoever judges it says too long
     except FileNotFoundError:
         return None
+
+
+def read_rotten(path: Path) -> dict[str, list[str]] | None:
+    """Return the bundles that somebody found rotten, each with its parts; None: no such file.
+
+    One that can't be read says nothing: what is rotten is found again.
+
+    Raises:
+        OSError: whether there is one can't be said.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_ROTTEN_LIMIT_BYTES)
+    except FileNotFoundError:
+        return None
+    try:
+        return {str(bundle): list(map(str, parts)) for bundle, parts in json.loads(raw).items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def say_rotten(home: Home, bundles: Mapping[str, Collection[str]]) -> bool:
+    """Leave word of what is rotten in the store; return whether a running agent has it.
+
+    Raises:
+        PersonError: why it isn't left, or that the agent has not said that it knows.
+    """
+    with in_words(home, "the agent is not told what is rotten"):
+        told = {bundle: list(parts) for bundle, parts in bundles.items()}
+        durable.write(home.rotten, json.dumps(told).encode())
+        return done(home, lambda: not home.rotten.exists())
 
 
 def lift(home: Home, which: str) -> tuple[list[str], bool]:

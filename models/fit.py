@@ -55,6 +55,17 @@ class Misfits:
 
     reasons: Reasons
 
+    @property
+    def reason(self) -> str:
+        """The code of it all: memory may be free again, the rest stays as it is."""
+        only_memory = {code for code, _ in self.reasons} == {"OUT_OF_MEMORY"}
+        return "OUT_OF_MEMORY" if only_memory else "NO_VARIANT_FITS"
+
+    @property
+    def why(self) -> str:
+        """All reasons in words."""
+        return "; ".join(text for _, text in self.reasons)
+
 
 def fit(card: Card, hardware: Hardware) -> Fits | Misfits:
     """Return the variants of a bundle that this machine can run, or why it can run none."""

@@ -18,7 +18,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -101,6 +101,12 @@ class Layout:
     def blob_path(self, digest: Digest) -> Path:
         """Return where a blob is, or would be."""
         return self._blobs / _hex(digest)
+
+    def blobs(self) -> Iterator[Digest]:
+        """Yield what is there, in no order: what each is called, not what is in it."""
+        for path in self._blobs.iterdir():
+            with suppress(ValueError):  # left by a killed writer
+                yield parse_digest(f"sha256:{path.name}")
 
     def has(self, digest: Digest) -> bool:
         """Say whether a blob is there. It was verified when it came; `read` looks again."""
@@ -247,11 +253,15 @@ class Layout:
         """
         return tuple(entry for entry in self.entries() if self._subject_of(entry.digest) == digest)
 
-    def collect(self, keep: Iterable[Digest] = ()) -> tuple[Digest, ...]:
+    def collect(
+        self, keep: Iterable[Digest] = (), *, partials_before_s: float
+    ) -> tuple[Digest, ...]:
         """Delete every blob that neither the index nor `keep` leads to, and return which.
 
-        Manifests in `keep` keep their parts. Partial downloads of what isn't kept, and files that
-        killed writers left, go too. Whoever adds blobs before recording them names them in `keep`.
+        Manifests in `keep` keep their parts. Files that killed writers left go too. Whoever adds
+        blobs before recording them names them in `keep`. Partial downloads of what isn't kept go
+        when nothing was added to them since `partials_before_s` (seconds since 1970): until then
+        it may be wanted again, and its download goes on.
 
         Raises:
             CorruptError: a manifest on the way is not what its digest names; nothing was deleted.
@@ -265,10 +275,17 @@ class Layout:
                     if not path.name.startswith("."):
                         deleted.append(Digest(f"sha256:{path.name}"))
             if self._ingest.is_dir():
-                for path in sorted(self._ingest.iterdir()):
-                    if path.name.partition(".")[0] not in alive:
-                        path.unlink()
+                self._collect_partials(alive, partials_before_s)
         return tuple(deleted)
+
+    def _collect_partials(self, alive: set[str], before_s: float) -> None:
+        partials: dict[str, list[Path]] = {}
+        for path in self._ingest.iterdir():  # of one download: its bytes, and which they are
+            partials.setdefault(path.name.partition(".")[0], []).append(path)
+        for name, paths in partials.items():
+            if name not in alive and max(path.stat().st_mtime for path in paths) < before_s:
+                for path in paths:
+                    path.unlink()
 
     def _reachable(self, roots: Iterable[Digest]) -> set[str]:
         alive = set()

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from models.fit import Hardware
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
@@ -20,8 +22,11 @@ class FetchJob:
     """One bundle to bring into a store and verify.
 
     `keys` are PEM. `stall_s` without `stall_bytes` ends a connection that only
-    pretends to move; `reserve_bytes` of the disk are left for others.
-    `credentials` are for TLS; a registry on loopback may do without.
+    pretends to move, `rate_bytes_per_s` bounds one that moves (None: nothing does).
+    `shut` is why the registry may not be asked now; empty: it may. `reserve_bytes` of the
+    disk are left for others.
+    `credentials` are for TLS; a registry on loopback may do without. `hardware` is what
+    the bundle is to fit before any of its weights are asked for; None: it has served here.
     """
 
     store: str
@@ -30,8 +35,11 @@ class FetchJob:
     digest: str
     keys: tuple[str, ...]
     credentials: Credentials
+    hardware: Hardware | None
     stall_s: float = 30.0
     stall_bytes: int = 16 * 1024
+    rate_bytes_per_s: int | None = None
+    shut: str = ""
     reserve_bytes: int = 32 * 1024 * 1024
 
     def to_json(self) -> dict[str, Any]:
@@ -43,7 +51,11 @@ class FetchJob:
         """Return the job that came through the pipe."""
         fields = json.loads(raw)
         keys, credentials = tuple(fields.pop("keys")), Credentials(**fields.pop("credentials"))
-        return cls(**fields, keys=keys, credentials=credentials)
+        hardware = fields.pop("hardware")
+        if hardware is not None:
+            hardware["accelerators"] = tuple(hardware["accelerators"])
+            hardware = Hardware(**hardware)
+        return cls(**fields, keys=keys, credentials=credentials, hardware=hardware)
 
     @property
     def store_path(self) -> Path:

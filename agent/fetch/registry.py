@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError
 
 from agent.fetch.job import Credentials, FetchJob
 from agent.fetch.tls import client_context
+from agent.pace import Pace
 from agent.wire.reasons import Reason
 from models import durable
 from models.errors import CorruptError, ModelError, RefusedError, TransientError
@@ -59,6 +60,9 @@ class Registry:
             raise RefusedError(
                 Reason.REGISTRY_REFUSED, f"{job.registry_url[:120]} is neither https nor loopback"
             )
+        self._pace = Pace(job.rate_bytes_per_s)
+        # So small that at the least rate the next is there after a second.
+        self._chunk_bytes = min(_CHUNK_BYTES, job.rate_bytes_per_s or _CHUNK_BYTES)
         self._pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=_CONNECT_LIMIT_S, read=job.stall_s),
             retries=urllib3.Retry(0, redirect=3),
@@ -165,16 +169,17 @@ class Registry:
             raise TransientError(Reason.REGISTRY_UNREACHABLE, "the registry sent nothing")
 
     def _stream(self, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-        """Yield what comes, as long as it comes fast enough.
+        """Yield what comes, as long as it comes fast enough, and no faster than it may.
 
         Raises:
             TransientError: `TIMED_OUT`.
         """
         now = time.monotonic  # noqa: TID251  # a child of its own has no loop
         since, bytes_since = now(), 0
-        for chunk in answer.stream(_CHUNK_BYTES, decode_content=False):
+        for chunk in answer.stream(self._chunk_bytes, decode_content=False):
             yield chunk
             bytes_since += len(chunk)
+            time.sleep(self._pace.owed_s(len(chunk), now()))  # noqa: TID251  # as above
             if now() - since >= self._job.stall_s:
                 if bytes_since < self._job.stall_bytes:
                     raise TransientError(

@@ -10,9 +10,11 @@ import psutil
 
 from agent.children.converse import converse
 from agent.choice import thread_counts
+from agent.clock import now
 from agent.errors import StepError
 from agent.fetch.job import Credentials, FetchJob
 from agent.home import Home
+from agent.ports import Terms
 from agent.state import Installed, Machine
 from agent.wire import v1
 from agent.wire.phases import Happening
@@ -28,6 +30,9 @@ from models.values import Digest, parse_digest
 
 _FETCH_LIMIT_S = 3600.0
 """A fetch that took this long begins again where it stopped; only its child is a new one."""
+
+_PARTIALS_AGE_S = 86400.0
+"""Half a download that nothing wants: a rollback that is rolled forward again is within a day."""
 
 _EXPECTED_LIMIT_BYTES = 256 * 1024
 """Some 3,000 digests; a document of 16 deployments leads to a few hundred."""
@@ -73,7 +78,10 @@ class StoreSupply:
         self._fetching = 0
 
     async def fetch(
-        self, bundle: v1.BundleRef, progress: Callable[[Happening], Awaitable[None]]
+        self,
+        bundle: v1.BundleRef,
+        terms: Terms,
+        progress: Callable[[Happening], Awaitable[None]],
     ) -> None:
         """Bring a bundle into the store and verify it; see the port."""
 
@@ -87,29 +95,27 @@ class StoreSupply:
             digest=bundle.digest,
             keys=self._origin.keys,
             credentials=self._origin.credentials,
+            rate_bytes_per_s=terms.rate_bytes_per_s,
+            shut=terms.shut.reason if terms.shut else "",
+            hardware=None if terms.served else self._hardware(),
         )
         self._fetching += 1
         try:
             await converse("agent.fetch", job.to_json(), deadline_s=_FETCH_LIMIT_S, progress=heard)
+        except StepError as error:
+            if terms.shut is None or error.reason != terms.shut.reason:
+                raise
+            shut = terms.shut
+            raise StepError(shut.reason, shut.message, shut.parameters) from error
         finally:
             self._fetching -= 1
 
     async def stage(self, deployment: v1.Deployment) -> tuple[Installed, ...]:
         """Return the ways it can serve here; see the port."""
         _, card = await asyncio.to_thread(self._card, deployment.bundle.digest)
-        hardware = Hardware(
-            architecture=self._machine.architecture,
-            memory_bytes=psutil.virtual_memory().available,
-            runtime=self._machine.library,
-            runtime_version=self._machine.library_version,
-            accelerators=self._machine.accelerators,
-        )
-        fits = fit(card, hardware)
+        fits = fit(card, self._hardware())
         if isinstance(fits, Misfits):
-            why = "; ".join(text for _, text in fits.reasons)
-            only = {code for code, _ in fits.reasons}
-            reason = Reason.OUT_OF_MEMORY if only == {"OUT_OF_MEMORY"} else Reason.NO_VARIANT_FITS
-            raise StepError(reason, why[:250])
+            raise StepError(fits.reason, fits.why[:250])
         wanted = deployment.settings.threads
         return tuple(
             Installed(
@@ -132,7 +138,16 @@ class StoreSupply:
     async def collect(self, keep: Collection[str]) -> None:
         """Free the store; not while a fetch is adding to it, whose parts nothing names yet."""
         if not self._fetching:
-            await asyncio.to_thread(self._collect, frozenset(keep) | expected(self._expected))
+            await asyncio.to_thread(self._collect, frozenset(keep))
+
+    def _hardware(self) -> Hardware:
+        return Hardware(
+            architecture=self._machine.architecture,
+            memory_bytes=psutil.virtual_memory().available,
+            runtime=self._machine.library,
+            runtime_version=self._machine.library_version,
+            accelerators=self._machine.accelerators,
+        )
 
     def _card(self, digest: str) -> tuple[oci.Manifest, Card]:
         try:
@@ -141,12 +156,14 @@ class StoreSupply:
             raise StepError(error.reason, str(error)) from error
         return read_card(layout, digest)
 
-    def _collect(self, keep: frozenset[str]) -> None:
+    def _collect(self, wanted: frozenset[str]) -> None:
+        keep = wanted | expected(self._expected)
+        before_s = now().timestamp() - _PARTIALS_AGE_S
         try:
             layout = Layout.create(self._store)
             for entry in layout.entries():
                 if entry.artifact_type == oci.MODEL_ARTIFACT_TYPE and entry.digest not in keep:
                     layout.forget(entry.digest)
-            layout.collect(Digest(each) for each in keep)
+            layout.collect((Digest(each) for each in keep), partials_before_s=before_s)
         except (ModelError, OSError) as error:
             raise StepError(getattr(error, "reason", Reason.INTERNAL), str(error)[:250]) from error

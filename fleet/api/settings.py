@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from agent.wire import v1
+from agent.wire.limits import DOWNLOAD_WINDOWS_LIMIT
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.settings import SettingsChange
@@ -23,6 +24,20 @@ class SettingsWish(BaseModel):
     )
     reconnect_cap_s: float | None = Field(
         None, gt=0, le=3600, description="The longest wait before another try to connect."
+    )
+    download_rate_bytes_per_s: int | None = Field(
+        None,
+        ge=0,
+        lt=1 << 53,
+        description="What may come from the registry in a second, 1024 at least; 0: any.",
+    )
+    download_windows: list[v1.DownloadWindow] | None = Field(
+        None,
+        max_length=DOWNLOAD_WINDOWS_LIMIT,
+        description="When it may download, by the clock on a wall in its time zone; none: always.",
+    )
+    time_zone: str | None = Field(
+        None, max_length=64, description="An IANA name, like Europe/Berlin."
     )
     reason: str = Field("", max_length=1000, description="Why, for the audit.")
 
@@ -48,8 +63,13 @@ def routes(parts: Parts, operator: object) -> APIRouter:
         device: str, wish: SettingsWish, actor: Annotated[str, Depends(operator)]
     ) -> SettingsWritten:
         """Change how a device runs; what it serves stays. It is asked now, or when it is back."""
+        windows = wish.download_windows
         wanted = SettingsChange(
-            health_period_s=wish.health_period_s, reconnect_cap_s=wish.reconnect_cap_s
+            health_period_s=wish.health_period_s,
+            reconnect_cap_s=wish.reconnect_cap_s,
+            download_rate_bytes_per_s=wish.download_rate_bytes_per_s,
+            download_windows=None if windows is None else tuple(windows),
+            time_zone=wish.time_zone,
         )
         document = parts.tuner.change(device, wanted, actor=actor, reason=wish.reason)
         return SettingsWritten(

@@ -71,6 +71,8 @@ def _what(event: Mapping[str, Any]) -> str:
             said = "released" if what == "released" else "held as it is"
         case "quarantine":
             said = f"{name}: {event['digest']} {_QUARANTINE.get(what, what)}"
+        case "store":
+            said = f"{name}: {event['digest']} {_STORE.get(what, what)}"
         case "folded":
             said = _summed_up(event)
         case kind:
@@ -83,6 +85,10 @@ _WORKER = {
     "stuck": "was stuck, and was ended",
     "restarted": "was started again",
     "gave-up": "died too often, and is not started again",
+}
+_STORE = {
+    "rotten": "is no longer whole in the store",
+    "mended": "is whole in the store again",
 }
 _QUARANTINE = {
     "quarantined": "is not tried again here",

@@ -1,11 +1,16 @@
 """`skerry device set`: change how a device itself runs."""
 
-from typing import Annotated
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
+from agent.wire import v1
 from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import CommandError, ExitCode, Output, note, print_fields, print_json
+from fleet.settings import parse_windows, written_windows
 
 
 @at_centre
@@ -23,20 +28,46 @@ def set_device(
             "--reconnect-cap", metavar="SECONDS", help="The longest wait before it connects again."
         ),
     ] = None,
+    download_rate: Annotated[
+        str | None,
+        typer.Option(
+            "--download-rate",
+            metavar="BYTES",
+            help="What it may fetch in a second, like 200k or 2M; none: any.",
+        ),
+    ] = None,
+    download_windows: Annotated[
+        str | None,
+        typer.Option(
+            "--download-windows",
+            metavar="WINDOWS",
+            help="When it may, like 'mon-fri 22:00-05:00; sat,sun 00:00-24:00'; none: always.",
+        ),
+    ] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option("--time-zone", metavar="ZONE", help="Of the windows, like Europe/Berlin."),
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Change how a device runs: how often it says how it feels, how soon it connects again.
+    """Change how a device runs: how often it reports, how soon it reconnects, how it fetches.
 
     What it serves stays as it is. A device that is away is asked when it is back.
     """
-    given = {"health_period_s": health_period, "reconnect_cap_s": reconnect_cap}
+    given = {
+        "health_period_s": health_period,
+        "reconnect_cap_s": reconnect_cap,
+        "download_rate_bytes_per_s": None if download_rate is None else _bytes(download_rate),
+        "download_windows": None if download_windows is None else _windows(download_windows),
+        "time_zone": time_zone,
+    }
     wanted = {name: value for name, value in given.items() if value is not None}
     if not wanted:
         raise CommandError(
             "nothing to change is named",
             "NO_CHANGE",
-            "say what should be different: --health-period SECONDS, --reconnect-cap SECONDS",
+            "name it, like --health-period SECONDS or --reconnect-cap SECONDS; see --help",
             ExitCode.USAGE,
         )
     with centre.connect() as api:
@@ -50,9 +81,48 @@ def set_device(
         {
             "health": f"every {settings['health_period_s']:g} s",
             "reconnects": f"within {settings['reconnect_cap_s']:g} s",
+            "fetches": _fetches(settings),
             "generation": f"{order['epoch']}.{order['generation']}"
             if order["epoch"]
             else order["generation"],
         }
     )
     note(f"written; see what it makes of it: skerry device show {device}")
+
+
+_UNITS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+_RATE = re.compile(r"(\d{1,12})([kMG]?)\Z")
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes a second that somebody wrote; 0: any."""
+    if text == "none":
+        return 0
+    found = _RATE.match(text)
+    if found is None or int(found.group(1)) == 0:
+        raise CommandError(
+            "this rate can't be read",
+            f"MALFORMED: --download-rate is {text[:40]!r}",
+            "write the bytes a second, like 200k or 2M; none takes the bound away",
+            ExitCode.USAGE,
+        )
+    return int(found.group(1)) * _UNITS[found.group(2)]
+
+
+def _windows(text: str) -> list[dict[str, Any]]:
+    try:
+        return [asdict(each) for each in parse_windows(text)]
+    except ValueError as error:
+        raise CommandError(
+            "these windows can't be read",
+            f"MALFORMED: --download-windows: {error}",
+            "write them like 'mon-fri 22:00-05:00; sat,sun 00:00-24:00'; none: always",
+            ExitCode.USAGE,
+        ) from error
+
+
+def _fetches(settings: Mapping[str, Any]) -> str:
+    rate = settings["download_rate_bytes_per_s"]
+    fast = "as fast as it can" if rate is None else f"{rate} bytes a second"
+    windows = written_windows(v1.DownloadWindow(**each) for each in settings["download_windows"])
+    return f"{fast}, {windows} {settings['time_zone']}" if windows else f"{fast}, always"

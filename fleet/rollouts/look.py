@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.wire.phases import Phase
+from agent.wire.reasons import Reason
 from agent.wire.v1 import Deployment
 from fleet.inventory import Inventory, Target
 from fleet.rollouts.gate import late_at
@@ -102,9 +103,20 @@ def _is_other(progress: Progress, wanted: Mapping[str, Deployment]) -> bool:
 def _presence(progress: Progress, target: Target | None) -> list[Event]:
     online = target is not None and target.online
     held = target is not None and target.reported is not None and target.reported.hold is not None
+    held = held or (target is not None and _keeps_its_window(progress, target))
     if (online, held) == (progress.online, progress.held):
         return []
     return [PresenceEvent(target=progress.target, online=online, held=held)]
+
+
+def _keeps_its_window(progress: Progress, target: Target) -> bool:
+    """Tell whether it will download what it was asked to when it may: it is not late for that."""
+    back = progress.returning if progress.state is TargetState.RETURNING else None
+    said = _said_of(target, back or progress.deployment)
+    return said is not None and (said.phase, said.reason) == (
+        Phase.ACCEPTED,
+        Reason.DOWNLOAD_WINDOW_CLOSED,
+    )
 
 
 def _of_target(rollout: Rollout, progress: Progress, target: Target) -> list[Event]:

@@ -53,7 +53,7 @@ class Progress:
 
     @property
     def reachable(self) -> bool:
-        """It can be asked now: it is online, and its owner doesn't hold it."""
+        """It can do what it is asked now: it is online, and neither held nor before its window."""
         return self.online and not self.held
 
     @property

@@ -118,6 +118,23 @@ WIRE: Mapping[str, Sentence] = {
     Reason.TIMED_OUT: Sentence(
         "It took longer than it may.", "Nothing: it is tried again. If it lasts, look for load."
     ),
+    Reason.DOWNLOAD_WINDOW_CLOSED: Sentence(
+        "It has to be fetched, and this device may fetch again from {opens} on.",
+        "Nothing: it begins by itself then. To fetch now: skerry device set NAME "
+        "--download-windows none, or carry it there: skerry device export.",
+    ),
+    Reason.CLOCK_WRONG: Sentence(
+        "The device's clock is wrong, earlier than {issued_at}, so it can't keep download windows.",
+        "Set its clock (or let it have NTP); or skerry device set NAME --download-windows none.",
+    ),
+    Reason.TIME_ZONE_UNKNOWN: Sentence(
+        "The device doesn't know the time zone {zone}, so its download windows can't be kept.",
+        "Upgrade tzdata on the device, or name another: skerry device set NAME --time-zone ZONE.",
+    ),
+    Reason.BLOB_ROTTEN: Sentence(
+        "Something that the device keeps has rotted in its store; what serves goes on serving.",
+        "Nothing: it is fetched again when the network allows. If it repeats, replace the disk.",
+    ),
     # Answering what was asked
     Reason.CENTRE_UNREACHABLE: Sentence(
         "The device heard what was asked, and could not send its answer: no way to the centre.",

@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.errors import StepError
 from agent.ledger import Ledger, open_ledger
 from agent.meter import Meter
-from agent.ports import Tally
+from agent.ports import Tally, Terms
 from agent.reconcile import Reconciler
 from agent.state import Compared, GivenUp, Installed, Measured, Serving, Throughput
 from agent.wire import codec, v1
@@ -35,10 +35,15 @@ def desired(generation: int, *deployments: v1.Deployment) -> v1.Desired:
 
 @dataclass
 class World:
-    """Supply, floor and counter. `wrong` says what fails, by step and revision: why, or a wait."""
+    """Supply, floor and counter. `wrong` says what fails, by step and revision: why, or a wait.
+
+    `stored` are the revisions that need no download.
+    """
 
     wrong: dict[tuple[str, int], str | asyncio.Event] = field(default_factory=dict)
     did: list[str] = field(default_factory=list)
+    stored: set[int] = field(default_factory=set)
+    terms: list[Terms] = field(default_factory=list)
     seats: dict[str, Serving] = field(default_factory=dict)
     counts: list[Tally] = field(default_factory=list)
     kept: frozenset[str] = frozenset()
@@ -61,9 +66,17 @@ class World:
             raise StepError(wrong, f"{what} went wrong")
 
     async def fetch(
-        self, bundle: v1.BundleRef, progress: Callable[[Happening], Awaitable[None]]
+        self,
+        bundle: v1.BundleRef,
+        terms: Terms,
+        progress: Callable[[Happening], Awaitable[None]],
     ) -> None:
-        await self._do("fetch", bundle, int(bundle.digest.removeprefix("sha256:"), 16))
+        self.terms.append(terms)
+        revision = int(bundle.digest.removeprefix("sha256:"), 16)
+        if terms.shut is not None and revision not in self.stored:
+            self.did.append(f"look {bundle.name} {revision}")
+            raise StepError(terms.shut.reason, terms.shut.message, terms.shut.parameters)
+        await self._do("fetch", bundle, revision)
         await progress(Happening.FETCHED)
 
     async def stage(self, wanted: v1.Deployment) -> tuple[Installed, ...]:
@@ -142,6 +155,7 @@ class Device:
     def __init__(self, path: Path, world: World) -> None:
         self.path, self.world = path, world
         self.desired: v1.Desired | None = None
+        self.clock: Callable[[], str] = lambda: AT
         self.ledger: Ledger = open_ledger(path, fleet="f", device="d-1")
         self.meter = Meter(world)
         self.news = asyncio.Event()
@@ -149,6 +163,9 @@ class Device:
     def want(self, generation: int, *deployments: v1.Deployment) -> None:
         self.desired = desired(generation, *deployments)
         self.reconciler.wake()
+
+    def _now(self) -> str:
+        return self.clock()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -158,7 +175,7 @@ class Device:
             self.world,
             self.meter,
             desired=lambda: self.desired,
-            clock=lambda: AT,
+            clock=self._now,
             changed=self.news.set,
         )
         await self.reconciler.boot()

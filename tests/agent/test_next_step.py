@@ -61,6 +61,7 @@ class Simulation:
         self.quarantined = dict(observed.quarantined)
         self.restore_waits: dict[str, float] = {}
         self.recoveries: dict[str, float] = {}
+        self.rotten = observed.rotten
         self.held = observed.held
         self.hardware = observed.hardware
         self.now_s = 0.0
@@ -74,6 +75,7 @@ class Simulation:
             quarantined=self.quarantined,
             restore_waits=self.restore_waits,
             recoveries=self.recoveries,
+            rotten=self.rotten,
             held=self.held,
             hardware=self.hardware,
         )
@@ -122,6 +124,9 @@ class Simulation:
                 assert record.current is not None
                 chosen = replace(record.current, hardware=self.hardware)
                 self.records[name] = record.chosen_again(chosen)
+            case Action.MEND:
+                assert step.bundle is not None
+                self.rotten -= {step.bundle.digest}
             case Action.ACTIVATE:
                 assert record.candidate is not None
                 self.seat(name, record.candidate)
@@ -299,6 +304,10 @@ def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
             )
             for digest in digests
         },
+        rotten=frozenset(
+            deployment(revision=revision).bundle.digest
+            for revision in draw(st.sets(st.sampled_from([1, 2, 3, 19])))
+        ),
         hardware=draw(st.sampled_from(["", "another machine"])),
     )
 
@@ -321,6 +330,8 @@ def test_carrying_out_the_plan_reaches_desired_and_replanning_is_empty(
             assert simulation.serving[each.name] == Serving(
                 revision=each.revision, digest=each.bundle.digest
             )
+        kept = {back.digest for back in (record.current, record.previous) if back}
+        assert not kept & simulation.rotten
 
 
 @given(worlds())

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.ledger import open_ledger
-from agent.ports import Tally
+from agent.ports import Tally, Terms
 from agent.report import Self, reported
 from agent.state import GivenUp, Installed, Serving
 from agent.wire import codec, v1
@@ -283,8 +283,11 @@ async def test_a_blob_that_rotted_is_fetched_again(device: Device, world: World)
     world.wrong[("activate", 1)] = "DIGEST_MISMATCH"
 
     async def mended(
-        _bundle: v1.BundleRef, _progress: Callable[[Happening], Awaitable[None]]
+        _bundle: v1.BundleRef,
+        terms: Terms,
+        _progress: Callable[[Happening], Awaitable[None]],
     ) -> None:
+        assert terms.served
         world.did.append("mended")
         world.wrong.clear()
 
@@ -622,3 +625,34 @@ async def test_a_device_that_can_write_no_ledger_serves_what_it_knows(
     assert ["activate digits 1"] == world.did
     assert 1 == world.seats["digits"].revision
     assert device.ledger.forgetful
+
+
+async def test_downloads_take_turns_where_a_device_has_a_rate(device: Device, world: World) -> None:
+    """It is of the device, not of each; one that should serve and can't waits for nobody."""
+    settings = v1.DeviceSettings(download_rate_bytes_per_s=200_000)
+    world.wrong[("fetch", 2)] = asyncio.Event()
+    async with device.running():
+        device.want(1, deployment("ape", 5))
+        await device.reaches("ape", Phase.COMMITTED, 5)
+        wanted = desired(2, deployment("ape", 5), deployment("cat", 2), deployment("dog", 3))
+        device.desired = replace(wanted, settings=settings)
+        device.reconciler.wake()
+        await device.reaches("dog", Phase.FETCHING, 3)
+        await device.reaches("cat", Phase.FETCHING, 2)
+        fetched = [each for each in world.did if each.startswith("fetch")]
+        world.wrong[("activate", 5)] = "DIGEST_MISMATCH"
+        world.seats.pop("ape")
+        device.reconciler.wake()
+        while world.did.count("fetch ape 5") < 2:
+            await asyncio.sleep(0.01)
+        del world.wrong[("activate", 5)]
+        assert ["fetch ape 5", "fetch cat 2"] == fetched
+        assert Phase.FETCHING is device.ledger.records["dog"].phase
+        hanging = world.wrong.pop(("fetch", 2))
+        assert isinstance(hanging, asyncio.Event)
+        hanging.set()
+        await device.reaches("cat", Phase.COMMITTED, 2)
+        await device.reaches("dog", Phase.COMMITTED, 3)
+    rates = [each.rate_bytes_per_s for each in world.terms]
+    assert None is rates[0]
+    assert {200_000} == set(rates[1:])

@@ -54,7 +54,16 @@ FULL: dict[str, Document] = {
             v1.Deployment(name="wake", bundle=OLDER, revision=1),
         ),
         settings=v1.DeviceSettings(
-            health_period_s=30.0, reconnect_cap_s=300.0, values={"log-level": "info"}
+            health_period_s=30.0,
+            reconnect_cap_s=300.0,
+            download_rate_bytes_per_s=200_000,
+            download_windows=(
+                v1.DownloadWindow(
+                    days=(v1.Weekday.MON, v1.Weekday.FRI), start="22:00", end="05:00"
+                ),
+            ),
+            time_zone="Europe/Berlin",
+            values={"log-level": "info"},
         ),
         agent_version="0.1.0",
     ),

@@ -11,6 +11,7 @@ from agent.wire.codec import WireError, decode, encode
 from agent.wire.limits import (
     DEPLOYMENTS_LIMIT,
     DOCUMENT_LIMIT_BYTES,
+    DOWNLOAD_WINDOWS_LIMIT,
     DRIFT_COUNT_LIMIT,
     DRIFT_COUNTS_LIMIT,
     DRIFT_NAME_LIMIT,
@@ -225,6 +226,23 @@ def test_sixteen_deployments_fit_one_signed_envelope() -> None:
     raw = encode(full_desired(DEPLOYMENTS_LIMIT, settings=1))
 
     assert len(in_envelope(raw, 3)) <= DOCUMENT_LIMIT_BYTES
+
+
+def test_sixteen_deployments_and_all_windows_fit_one_signed_envelope() -> None:
+    """The most windows on the most days, in the longest zone there is, beside a full device."""
+    window = v1.DownloadWindow(days=tuple(v1.Weekday), start="22:00", end="05:00")
+    settings = v1.DeviceSettings(
+        health_period_s=86399.5,
+        reconnect_cap_s=3599.5,
+        download_rate_bytes_per_s=10**12,
+        download_windows=(window,) * DOWNLOAD_WINDOWS_LIMIT,
+        time_zone="America/Argentina/ComodRivadavia",
+    )
+    raw = encode(replace(full_desired(DEPLOYMENTS_LIMIT, settings=1), settings=settings))
+
+    assert len(in_envelope(raw, 3)) <= DOCUMENT_LIMIT_BYTES
+    with pytest.raises(ValueError, match="8 download windows; at most 7"):
+        replace(settings, download_windows=(window,) * (DOWNLOAD_WINDOWS_LIMIT + 1))
 
 
 def test_the_largest_document_that_may_be_signed_fits_its_envelope() -> None:

@@ -8,6 +8,9 @@ from agent.wire.limits import TEXT_LIMIT
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z\Z")
+_TIME_OF_DAY = re.compile(r"(([01]\d|2[0-3]):[0-5]\d|24:00)\Z")
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*\Z")
+_ZONE_LIMIT = 64
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}\Z")
 
@@ -40,6 +43,18 @@ def check_time(value: str) -> None:
     """An RFC 3339 time in UTC, written with `Z`."""
     if not _TIME.match(value):
         raise ValueError(f"not an RFC 3339 time in UTC: {value[:80]!r}")
+
+
+def check_time_of_day(value: str) -> None:
+    """Hours and minutes, `00:00` to `24:00`."""
+    if not _TIME_OF_DAY.match(value):
+        raise ValueError(f"not a time of day: {value[:80]!r} (like 22:00)")
+
+
+def check_zone(value: str) -> None:
+    """What a time zone may be called. Whether there is one, only its reader knows."""
+    if len(value) > _ZONE_LIMIT or not _ZONE.match(value):
+        raise ValueError(f"not a time zone: {value[:80]!r} (like Europe/Berlin)")
 
 
 def check_name(value: str) -> None:

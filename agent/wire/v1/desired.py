@@ -8,8 +8,15 @@ conflict, loud. Rollback is a newer generation with old content.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from agent.wire.limits import DEPLOYMENTS_LIMIT, HEALTH_PERIOD_S, WORKERS_LIMIT
+from agent.wire.limits import (
+    DEPLOYMENTS_LIMIT,
+    DOWNLOAD_RATE_LEAST_BYTES_PER_S,
+    DOWNLOAD_WINDOWS_LIMIT,
+    HEALTH_PERIOD_S,
+    WORKERS_LIMIT,
+)
 from agent.wire.v1.checks import (
     check_device,
     check_digest,
@@ -18,8 +25,10 @@ from agent.wire.v1.checks import (
     check_site,
     check_text,
     check_time,
+    check_time_of_day,
     check_unique,
     check_whole,
+    check_zone,
 )
 
 
@@ -171,17 +180,58 @@ class Deployment:
             check_name(self.unit)
 
 
+class Weekday(StrEnum):
+    """A day of the week, in its order."""
+
+    MON = "mon"
+    TUE = "tue"
+    WED = "wed"
+    THU = "thu"
+    FRI = "fri"
+    SAT = "sat"
+    SUN = "sun"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadWindow:
+    """A time of the week, by the clock on a wall there: open when that shows a time within it.
+
+    `start` is in it, `end` (up to `24:00`) is not. One that ends before it starts goes on
+    over midnight; its `days` are those on which it starts.
+    """
+
+    days: tuple[Weekday, ...]
+    start: str
+    end: str
+
+    def __post_init__(self) -> None:
+        check_unique("day", self.days)
+        if not self.days:
+            raise ValueError("a window on no day")
+        check_time_of_day(self.start)
+        check_time_of_day(self.end)
+        if self.start in {self.end, "24:00"}:
+            raise ValueError(
+                f"a window from {self.start} to {self.end}; a whole day is 00:00 to 24:00"
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSettings:
     """Settings of the device itself.
 
     `reconnect_cap_s` bounds the full jitter of reconnects (60 s up to 10,000
     devices on one broker, 300 s at 100,000: TLS handshakes are what a broker
-    runs out of).
+    runs out of). `download_rate_bytes_per_s` bounds what comes from the registry; None: as
+    fast as the line. It does so within `download_windows`, in the zone `time_zone` (an IANA
+    name); none: always. What serves, and what is in the store already, needs no window.
     """
 
     health_period_s: float = HEALTH_PERIOD_S
     reconnect_cap_s: float = 60.0
+    download_rate_bytes_per_s: int | None = None
+    download_windows: tuple[DownloadWindow, ...] = ()
+    time_zone: str = "UTC"
     values: Mapping[str, Setting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -193,6 +243,13 @@ class DeviceSettings:
             raise ValueError(
                 f"reconnect_cap_s is {self.reconnect_cap_s}; it must be above 0 and at most 3600"
             )
+        if self.download_rate_bytes_per_s is not None:
+            least = DOWNLOAD_RATE_LEAST_BYTES_PER_S
+            check_whole("download_rate_bytes_per_s", self.download_rate_bytes_per_s, least=least)
+        if len(self.download_windows) > DOWNLOAD_WINDOWS_LIMIT:
+            count = len(self.download_windows)
+            raise ValueError(f"{count} download windows; at most {DOWNLOAD_WINDOWS_LIMIT}")
+        check_zone(self.time_zone)
         check_settings(self.values)
 
 

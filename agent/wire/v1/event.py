@@ -36,6 +36,7 @@ class EventKind(StrEnum):
     WORKER = "worker"  # a worker died, was killed, was restarted
     HOLD = "hold"  # a technician held or released
     QUARANTINE = "quarantine"  # a digest or revision was quarantined or released
+    STORE = "store"  # what a device keeps has rotted in its store, or is whole again
     BOOT = "boot"  # the agent started
     HEALTH = "health"  # a period's health document, told when there was a connection again
     FOLDED = "folded"  # `count` older events of one cause, to keep the outbox within its bytes

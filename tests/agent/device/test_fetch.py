@@ -1,9 +1,12 @@
 """Fetching, in its real child, from a registry that does everything a registry may do wrong."""
 
+import asyncio
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Awaitable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,10 @@ from agent.fetch.job import Credentials, FetchJob
 from models import bundle, keys
 from models import manifest as oci
 from models.bundle import Bundle
+from models.card import Requirements
 from models.layout import Layout
 from models.limits import MANIFEST_LIMIT_BYTES
-from tests.agent.device.world import Fetch, Handler, Publish, Registry, Tree
+from tests.agent.device.world import HARDWARE, Fetch, Handler, Publish, Registry, Tree
 
 CARD = 200_000  # a card of that size makes the config the largest part
 
@@ -43,6 +47,7 @@ def fetch(registry: Registry, bundle_key: keys.SigningKey, store: Path) -> Fetch
             "digest": of.digest,
             "keys": (bundle_key.public_pem,),
             "credentials": Credentials(key="none", certificate="none", ca="none"),
+            "hardware": HARDWARE,
             "reserve_bytes": 0,
             **changes,
         }
@@ -302,6 +307,103 @@ async def test_room_is_looked_for_before_the_first_byte(
     assert await refused(fetch(made, reserve_bytes=1 << 60)) == "DISK_FULL"
     assert [kind for kind, _ in registry.asked] == ["manifests"]
     assert partials(store) == []
+
+
+@pytest.mark.parametrize(
+    ("needs", "reason"),
+    [
+        (Requirements(memory_bytes=1 << 20, operators=(), accelerator="vx"), "NO_VARIANT_FITS"),
+        (Requirements(memory_bytes=1 << 40, operators=()), "OUT_OF_MEMORY"),
+    ],
+)
+async def test_what_cannot_serve_here_is_refused_before_its_weights_are_asked_for(
+    fetch: Fetch, publish: Publish, registry: Registry, needs: Requirements, reason: str
+) -> None:
+    """By its card, with the reason that staging would give; not one byte of weights comes."""
+    made = publish(needs=needs)
+    assert await refused(fetch(made)) == reason
+    assert registry.digests == [made.digest, made.manifest.config.digest]
+    assert await refused(fetch(made)) == reason
+    assert registry.digests == [made.digest, made.manifest.config.digest]
+    accelerated = replace(HARDWARE, memory_bytes=1 << 41, accelerators=("vx",))
+    await fetch(made, hardware=accelerated)
+    assert {layer.digest for layer in made.manifest.layers} < set(registry.digests)
+
+
+async def test_whatever_rotted_is_fetched_again_and_stays_until_it_is_there(
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry
+) -> None:
+    """Manifest, card, weights, signature: each alone; without a network nothing is deleted."""
+    made = publish()
+    await fetch(made)
+    blobs = sorted((store / "blobs" / "sha256").iterdir())
+    kept = {path: path.read_bytes() for path in blobs}
+    assert len(blobs) >= 6
+    for path, content in kept.items():
+        if content == oci.EMPTY:
+            continue  # it is in the program, and never asked for
+        path.write_bytes(b"!" + content[1:])
+        with pytest.raises(StepError):
+            await fetch(made, registry_url="http://127.0.0.1:9")
+        assert path.exists(), "deleted, and nothing in its place"
+        registry.digests.clear()
+        await fetch(made)
+        assert f"sha256:{path.name}" in registry.digests
+        assert {each: each.read_bytes() for each in blobs} == kept
+
+
+async def test_while_the_line_is_shut_nothing_is_asked(
+    fetch: Fetch, publish: Publish, registry: Registry
+) -> None:
+    """For that reason; what is all here is verified, for it needs nothing."""
+    made = publish()
+    assert await refused(fetch(made, shut="DOWNLOAD_WINDOW_CLOSED")) == "DOWNLOAD_WINDOW_CLOSED"
+    assert registry.asked == []
+    await fetch(made)
+    registry.asked.clear()
+    assert await fetch(made, shut="DOWNLOAD_WINDOW_CLOSED") == ["fetched"]
+    assert registry.asked == []
+
+
+async def test_a_fetch_that_is_stopped_goes_on_where_it_was(
+    fetch: Fetch, publish: Publish, store: Path, registry: Registry
+) -> None:
+    """As when its window closes: what has come stays, and is not asked for again."""
+    made = publish(padding=CARD)
+    parts = store / "ingest"
+
+    async def slowly() -> None:
+        await fetch(made, rate_bytes_per_s=50_000)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        task = group.create_task(slowly())
+        while True:  # it is about a real child
+            if any(path.stat().st_size > 60_000 for path in parts.glob("*.part")):
+                break
+            await asyncio.sleep(0.02)
+        task.cancel()
+    [part] = parts.glob("*.part")
+    here = part.stat().st_size
+    registry.asked.clear()
+    await fetch(made)
+    assert registry.asked[0] == ("blobs", f"bytes={here}-")
+    assert bundle.read(Layout(store), made.digest) == made
+
+
+async def test_a_rate_is_kept_to(fetch: Fetch, publish: Publish, store: Path) -> None:
+    """The same bytes take as long as they must; without a rate they are there at once."""
+    made = publish(padding=CARD)
+    times_s = {}
+    for rate in (100_000, None):
+        began_s = time.monotonic()  # noqa: TID251  # real bytes in a real child
+        await fetch(made, rate_bytes_per_s=rate)
+        times_s[rate] = time.monotonic() - began_s  # noqa: TID251  # as above
+        assert bundle.read(Layout(store), made.digest) == made
+        shutil.rmtree(store)
+    brought = made.manifest.config.size_bytes + sum(
+        layer.size_bytes for layer in made.manifest.layers
+    )
+    assert times_s[100_000] - times_s[None] > 0.5 * brought / 100_000
 
 
 @pytest.fixture

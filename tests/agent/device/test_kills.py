@@ -21,7 +21,7 @@ from agent.wire.phases import Phase
 from models import bundle
 from models.layout import Layout
 from models.limits import MANIFEST_LIMIT_BYTES
-from tests.agent.device.world import Deployed, Home, Publish, Registry
+from tests.agent.device.world import HARDWARE, Deployed, Home, Publish, Registry
 
 ROOT = Path(__file__).parents[3]
 
@@ -178,6 +178,7 @@ def test_a_fetch_killed_at_any_of_its_writes_leaves_a_store_that_the_next_one_co
             digest=made.digest,
             keys=load(Folder(home.path)).keys("bundle"),
             credentials=Credentials(key="none", certificate="none", ca="none"),
+            hardware=HARDWARE,
             reserve_bytes=0,
         )
         if fetch(job, before=deaths + 1) == 0:

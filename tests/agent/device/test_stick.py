@@ -4,16 +4,19 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from agent.cli import main
+from agent.clock import now
 from agent.fetch.job import Credentials
 from agent.home import Home as Folder
 from agent.perform.supply import Origin, StoreSupply
 from agent.state import Machine
 from agent.technician import held_desired
+from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.topics import Kind
 from models import keys
@@ -106,6 +109,34 @@ def test_reconnecting_changes_nothing(agent: Agent, centre: Centre, carry: Carry
     assert {each.pid for each in agent.workers()} == pids, "it serves on as it was"
     assert 7 == carry(1).apply(), "and a stick is held to the same"
     assert [] == stick.registry.asked
+
+
+@pytest.mark.real("mosquitto")
+def test_a_stick_needs_no_download_window(
+    agent: Agent, centre: Centre, carry: Carry, home: Home, deployed: Deployed
+) -> None:
+    """By the network it waits until the window opens; carried there it serves at once."""
+    stick = carry()
+    at = now()
+    later = tuple(f"{at + timedelta(hours=hours):%H:00}" for hours in (12, 13))
+    window = v1.DownloadWindow(days=tuple(v1.Weekday), start=later[0], end=later[1])
+    envelope = home.envelope(1, deployed(stick.bundle), windows=(window,))
+    centre.say(Kind.DESIRED, envelope)
+    until(lambda: waits(centre) == "DOWNLOAD_WINDOW_CLOSED")
+    assert agent.serves() is None
+    stick.document.write_bytes(envelope)
+    assert 0 == stick.apply()
+    until(lambda: agent.serves() == "1.0.0")
+    assert [] == stick.registry.asked
+
+
+def waits(centre: Centre) -> str | None:
+    """Return the reason for which a deployment is put off."""
+    for each in centre.reported.deployments if centre.reported else ():
+        for condition in each.conditions:
+            if condition.type == "deferred":
+                return condition.reason
+    return None
 
 
 def test_a_stick_applied_while_no_agent_runs_waits_for_the_next(

@@ -14,6 +14,8 @@ from agent.wire import codec, v1
 from models import bundle, dsse, keys, tflite
 from models import manifest as oci
 from models.bundle import Bundle
+from models.card import Requirements
+from models.fit import Hardware
 from models.layout import Layout
 from models.limits import BLOB_LIMIT_BYTES
 from models.values import Digest, ModelRef, digest_of
@@ -21,14 +23,22 @@ from tests.agent.packages import Package
 
 FLEET, DEVICE = "f", "d-1"
 
+HARDWARE = Hardware(
+    architecture="x86_64", memory_bytes=1 << 32, runtime="litert", runtime_version="2.3.0"
+)
+
 
 @dataclass
 class Registry:
-    """The pull half of a registry over a layout; `wrong` is asked first about every path."""
+    """The pull half of a registry over a layout; `wrong` is asked first about every path.
+
+    `asked` is how it was asked, `digests` what for, in the same order.
+    """
 
     layout: Layout
     url: str = ""
     asked: list[tuple[str, str]] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
     wrong: "Callable[[Handler, bytes], bool]" = lambda _handler, _content: False
     etag: str = "one"
 
@@ -43,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range", "")
         self.registry.asked.append((self.path.rsplit("/", 2)[-2], wanted))
+        self.registry.digests.append(self.path.rsplit("/", 1)[-1])
         content = self.content()
         if content is None:
             self.send_error(404)
@@ -76,7 +87,12 @@ class Publish(Protocol):
     """Puts a version of the small model into the registry, signed."""
 
     def __call__(
-        self, version: str = "1.0.0", *, padding: int = 0, golden: bytes | None = None
+        self,
+        version: str = "1.0.0",
+        *,
+        padding: int = 0,
+        golden: bytes | None = None,
+        needs: Requirements | None = None,
     ) -> Bundle: ...
 
 
@@ -132,6 +148,7 @@ class Home:
         fleet: str = FLEET,
         kind: str = dsse.DESIRED_PAYLOAD_TYPE,
         key: keys.SigningKey | None = None,
+        windows: tuple[v1.DownloadWindow, ...] = (),
     ) -> bytes:
         """Return a desired document as the centre would sign it."""
         document = v1.Desired(
@@ -140,7 +157,9 @@ class Home:
             order=v1.Order(epoch=0, generation=generation),
             issued_at="2026-01-02T03:04:05Z",
             deployments=deployments,
-            settings=v1.DeviceSettings(health_period_s=1, reconnect_cap_s=0.2),
+            settings=v1.DeviceSettings(
+                health_period_s=1, reconnect_cap_s=0.2, download_windows=windows
+            ),
         )
         return dsse.render((key or self.desired_key).sign(kind, codec.encode(document)))
 
@@ -166,9 +185,16 @@ def serving_registry(folder: Path) -> Iterator[Registry]:
 def publisher(layout: Layout, key: keys.SigningKey, dense: Package) -> Publish:
     """Return what puts versions of a small model into a registry."""
 
-    def put(version: str = "1.0.0", *, padding: int = 0, golden: bytes | None = None) -> Bundle:
+    def put(
+        version: str = "1.0.0",
+        *,
+        padding: int = 0,
+        golden: bytes | None = None,
+        needs: Requirements | None = None,
+    ) -> Bundle:
         found = tflite.read(dense.content)
         vectors = dense.golden if golden is None else golden
+        [variant] = dense.card.variants
         card = replace(
             dense.card,
             ref=ModelRef("dense", version),
@@ -176,6 +202,7 @@ def publisher(layout: Layout, key: keys.SigningKey, dense: Package) -> Publish:
             outputs=found.outputs,
             description="." * padding,
             golden=replace(dense.card.golden, digest=digest_of(vectors)),
+            variants=(replace(variant, requirements=needs or variant.requirements),),
         )
         made = bundle.write(layout, card, {card.variants[0].digest: dense.content}, vectors)
         bundle.sign(layout, made, key)

@@ -19,6 +19,7 @@ from fleet.cli.marks import Screen
 from fleet.identity import authority as identity
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
+from fleet.settings import parse_windows
 from fleet.store import arrivals, audit, desired
 from fleet.store.engine import Store
 from models import dsse
@@ -29,6 +30,9 @@ from tests.fleet.centre.served import OPERATOR, Served, serving
 ONE = "d-one"
 AT = "2026-03-01T12:00:00Z"
 DIGEST = "sha256:" + "a" * 64
+
+
+NIGHT = {"days": ["mon"], "start": "22:00", "end": "05:00"}
 
 
 @pytest.fixture
@@ -311,6 +315,14 @@ async def test_a_device_that_nothing_is_wanted_of_gets_its_first_document(
         ({"reconnect_cap_s": 0}, 422, "MALFORMED"),
         ({"reconnect_cap_s": 3601}, 422, "MALFORMED"),
         ({"health_period_s": "often"}, 422, "MALFORMED"),
+        ({"download_rate_bytes_per_s": 0}, 409, "NO_CHANGE"),
+        ({"download_rate_bytes_per_s": 1023}, 422, "MALFORMED"),
+        ({"download_rate_bytes_per_s": -1}, 422, "MALFORMED"),
+        ({"download_windows": []}, 409, "NO_CHANGE"),
+        ({"download_windows": [{**NIGHT, "start": "5:00"}]}, 422, "MALFORMED"),
+        ({"download_windows": [NIGHT] * 8}, 422, "MALFORMED"),
+        ({"time_zone": "../etc/passwd"}, 422, "MALFORMED"),
+        ({"time_zone": "Europe/Atlantis"}, 422, "TIME_ZONE_UNKNOWN"),
     ],
     ids=str,
 )
@@ -350,6 +362,54 @@ async def test_only_an_operator_changes_settings(served: Served, store: Store) -
 
     assert (401, "TOKEN_MISSING") == (answer.status_code, answer.json()["reason"])
     assert held(store) is None
+
+
+async def test_a_rate_of_downloads_is_set_and_taken_away(
+    served: Served, store: Store, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the units that people write; what can't be read is said before anything is sent."""
+    rates: list[int | None] = []
+    for word in ("200k", "none"):
+        assert 0 == await skerry(served, "device", "set", ONE, "--download-rate", word, token=token)
+        now = held(store)
+        assert now is not None
+        settings = codec.decode(now.payload, v1.Desired).settings
+        rates.append(settings.download_rate_bytes_per_s)
+    assert [200_000, None] == rates
+    assert "200000 bytes a second" in capsys.readouterr().out
+    for word in ("0", "-1", "fast", "1.5k", "200kB", "9" * 13):
+        assert 2 == await skerry(served, "device", "set", ONE, "--download-rate", word, token=token)
+        assert "MALFORMED: --download-rate" in capsys.readouterr().err
+    assert 2 == len(written(store))
+
+
+async def test_windows_are_set_shown_and_taken_away(
+    served: Served, store: Store, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As people write them; what can't be read, or is no zone, changes nothing."""
+    words = ("device", "set", ONE, "--download-windows")
+    nights = ("mon-fri 22:00-05:00; sat,sun 00:00-24:00", "--time-zone", "Europe/Berlin")
+    assert 0 == await skerry(served, *words, *nights, "--download-rate", "200k", token=token)
+    assert (
+        "200000 bytes a second, mon-fri 22:00-05:00; sat,sun 00:00-24:00 Europe/Berlin"
+        in " ".join(capsys.readouterr().out.split())
+    )
+    now = held(store)
+    assert now is not None
+    settings = codec.decode(now.payload, v1.Desired).settings
+    assert parse_windows(nights[0]) == settings.download_windows
+    assert "Europe/Berlin" == settings.time_zone
+    assert 2 == await skerry(served, *words, "at night", token=token)
+    zone = ("device", "set", ONE, "--time-zone", "Europe/Atlantis")
+    assert 0 != await skerry(served, *zone, token=token)
+    told = capsys.readouterr().err
+    assert "MALFORMED: --download-windows: 'at night' is no window" in told
+    assert "TIME_ZONE_UNKNOWN" in told
+    assert 1 == len(written(store))
+    assert 0 == await skerry(served, *words, "none", token=token)
+    now = held(store)
+    assert now is not None
+    assert () == codec.decode(now.payload, v1.Desired).settings.download_windows
 
 
 async def test_set_says_what_was_written_and_what_is_missing(

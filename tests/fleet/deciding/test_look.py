@@ -19,6 +19,7 @@ from fleet.rollouts.plan import plan
 from fleet.rollouts.policy import CAREFUL
 from fleet.rollouts.progress import Rollout, RolloutEvent, begin
 from fleet.rollouts.states import RolloutHappening, RolloutState, TargetState
+from fleet.rollouts.why import why
 from tests.fleet.deciding.paper import NOW, Paper, look, states
 
 Running = tuple[Rollout, Inventory]
@@ -69,6 +70,30 @@ def test_a_target_that_returns_carries_on_where_it_was(paper: Paper, running: Ru
     after = look(done, late)
 
     assert (RolloutState.DONE, "refused") == (after.state, states(after)["d-3"])
+
+
+def test_a_target_that_keeps_its_download_window_is_not_late(paper: Paper) -> None:
+    """It is set aside while it waits, and has its whole time from when it may begin."""
+    inventory = paper.inventory(*paper.targets(1))
+    planned = plan(paper.request(), CAREFUL, inventory, paper.cards(paper.bundle()), NOW)
+    rollout, inventory = paper.started(inventory, planned)
+    rollout = look(rollout, inventory)
+    shut = Reason.DOWNLOAD_WINDOW_CLOSED
+    waiting = paper.says(inventory, "d-1", Phase.ACCEPTED, reason=shut)
+    rollout = look(rollout, waiting)
+    night = NOW + timedelta(hours=9)
+    rollout = look(rollout, waiting, night)
+    assert (("d-1",), "updating") == (rollout.set_aside(), states(rollout)["d-1"])
+    [cause] = why(rollout, rollout.targets[0], night)[:1]
+    assert shut == cause.code
+
+    begun = paper.says(inventory, "d-1", Phase.FETCHING, reason=shut)
+    rollout = look(rollout, begun, night)
+    assert () == rollout.set_aside()
+    rollout = look(rollout, begun, night + timedelta(minutes=59))
+    assert "updating" == states(rollout)["d-1"]
+    rollout = look(rollout, begun, night + timedelta(minutes=61))
+    assert "timed-out" == states(rollout)["d-1"]
 
 
 def test_no_word_from_anybody_decides_nothing(paper: Paper, running: Running) -> None:

@@ -2,12 +2,14 @@
 
 import errno
 import json
+import math
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -257,7 +259,8 @@ def test_a_damaged_index_is_said(layout: Layout, raw: bytes) -> None:
     """And left as it is: whoever repairs it wants to see it."""
     descriptor = artifact(layout, b"one", name="one:1.0.0")
     (layout.path / "index.json").write_bytes(raw)
-    for attempt in (layout.entries, lambda: layout.record(descriptor), layout.collect):
+    collect = partial(layout.collect, partials_before_s=math.inf)
+    for attempt in (layout.entries, lambda: layout.record(descriptor), collect):
         with pytest.raises(RefusedError) as caught:
             attempt()
         assert "BUNDLE_MALFORMED" == caught.value.reason
@@ -290,7 +293,7 @@ def test_collecting_deletes_what_nothing_leads_to(layout: Layout) -> None:
         layout.ingest_path(digest).write_bytes(b"part")
     (layout.path / "blobs" / "sha256" / ".killed.tmp").write_bytes(b"half")
 
-    deleted = layout.collect([kept.digest, loose, wanted])
+    deleted = layout.collect([kept.digest, loose, wanted], partials_before_s=math.inf)
 
     assert {gone.digest, digest_of(b"gone")} == set(deleted)
     for content in (b"named", b"kept", b"loose"):
@@ -299,7 +302,25 @@ def test_collecting_deletes_what_nothing_leads_to(layout: Layout) -> None:
     assert layout.ingest_path(wanted).exists()
     assert not layout.ingest_path(stale).exists()
     assert not (layout.path / "blobs" / "sha256" / ".killed.tmp").exists()
-    assert () == layout.collect([kept.digest, loose, wanted])
+    assert () == layout.collect([kept.digest, loose, wanted], partials_before_s=math.inf)
+
+
+def test_half_a_download_is_kept_for_a_while(layout: Layout) -> None:
+    """By when something was last added to it; what is wanted is kept however old it is."""
+    ages_s = {b"wanted, old": 200.0, b"old": 200.0, b"young": 50.0, b"begun long ago": 50.0}
+    halves = {content: layout.ingest_path(digest_of(content)) for content in ages_s}
+    for content, half in halves.items():
+        half.write_bytes(b"part")
+        tag = half.with_suffix(".etag")
+        tag.write_bytes(b"one")
+        os.utime(half, (1000.0, 1000.0 - ages_s[content]))
+        os.utime(tag, (1000.0, 800.0))
+
+    layout.collect([digest_of(b"wanted, old")], partials_before_s=900.0)
+
+    left = {path.name for path in (layout.path / "ingest").iterdir()}
+    kept = [half for content, half in halves.items() if content != b"old"]
+    assert left == {path.name for half in kept for path in (half, half.with_suffix(".etag"))}
 
 
 def test_collecting_past_a_damaged_manifest_deletes_nothing(layout: Layout) -> None:
@@ -309,7 +330,7 @@ def test_collecting_past_a_damaged_manifest_deletes_nothing(layout: Layout) -> N
     layout.blob_path(named.digest).write_bytes(b"rotten")
     before = files(layout.path)
     with pytest.raises(CorruptError):
-        layout.collect()
+        layout.collect(partials_before_s=math.inf)
 
     assert before == files(layout.path)
 
@@ -363,11 +384,11 @@ def test_collecting_waits_for_a_writer(layout: Layout) -> None:
             go_on.wait(20)
             file.write(content)
 
+    def sweep() -> None:
+        swept.append(layout.collect([digest_of(content)], partials_before_s=math.inf))
+
     swept: list[tuple[Digest, ...]] = []
-    threads = [
-        threading.Thread(target=each)
-        for each in (add_slowly, feed, lambda: swept.append(layout.collect([digest_of(content)])))
-    ]
+    threads = [threading.Thread(target=each) for each in (add_slowly, feed, sweep)]
     threads[0].start()
     threads[1].start()
     begun.wait(20)

@@ -1,0 +1,147 @@
+"""Whether a device may download now, by its settings and its clock. Pure; `now` is an argument.
+
+A window is open when the clock on the wall there shows a time within it; that is
+all that daylight saving means for it. In the hour that is left out a window is
+as open as the time after it says, and in the hour that comes twice it is open twice.
+
+Windows are about a clock on a wall, so a clock that is known to be wrong keeps
+none of them: one that is earlier than the signed document which the device obeys.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+from agent.wire import v1
+from agent.wire.reasons import Reason
+
+_DAYS = tuple(v1.Weekday)
+_HORIZON_DAYS = 15
+"""A window on one day of the week is at most that far off, also when one is left out."""
+
+_LOOK_AGAIN_S = 300.0
+"""A clock may be set meanwhile, and a machine may sleep: what is to come is looked at again."""
+
+_DAY = timedelta(days=1)
+_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Whether downloads are allowed: `shut` says why not; None: they are.
+
+    `look_again_s`: seconds until that may be another; None: when the settings are.
+    """
+
+    shut: v1.Problem | None = None
+    look_again_s: float | None = None
+
+
+def line(settings: v1.DeviceSettings, issued_at: str, now: str) -> Line:
+    """Return whether a device may download at `now`.
+
+    Args:
+        settings: the device's own.
+        issued_at: when the document with them was issued, by the centre's clock.
+        now: by the device's clock; both as documents carry times.
+    """
+    if not settings.download_windows:
+        return Line()
+    at = datetime.fromisoformat(now)
+    if at < datetime.fromisoformat(issued_at):
+        return _shut(
+            Reason.CLOCK_WRONG,
+            "the clock is earlier than the document that this device obeys",
+            {"issued_at": issued_at},
+        )
+    try:
+        zone = ZoneInfo(settings.time_zone)
+    except (KeyError, ValueError, OSError):  # not found; not a zone's name; not a zone's file
+        name = settings.time_zone
+        return _shut(Reason.TIME_ZONE_UNKNOWN, f"no time zone {name!r} here", {"zone": name})
+    turns = next_turn(settings.download_windows, zone, at)
+    look_again_s = min(_LOOK_AGAIN_S, (turns - at).total_seconds())
+    if is_open(settings.download_windows, _wall(at, zone)):
+        return Line(look_again_s=look_again_s)
+    opens = turns.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _shut(
+        Reason.DOWNLOAD_WINDOW_CLOSED,
+        f"downloads are allowed from {_wall(turns, zone):%a %H:%M} ({settings.time_zone}) on",
+        {"opens": opens},
+        look_again_s,
+    )
+
+
+def is_open(windows: Sequence[v1.DownloadWindow], wall: datetime) -> bool:
+    """Say whether one of the windows is open when a clock there shows `wall` (without a zone)."""
+    minute = wall.hour * 60 + wall.minute
+    today = _DAYS[wall.weekday()]
+    yesterday = _DAYS[wall.weekday() - 1]
+    for window in windows:
+        start, end = _minute(window.start), _minute(window.end)
+        if start < end:
+            if today in window.days and start <= minute < end:
+                return True
+        elif (today in window.days and minute >= start) or (
+            yesterday in window.days and minute < end
+        ):
+            return True
+    return False
+
+
+def next_turn(windows: Sequence[v1.DownloadWindow], zone: tzinfo, now: datetime) -> datetime:
+    """Return when what is open closes, or what is closed opens; or as far as is looked."""
+    before = is_open(windows, _wall(now, zone))
+    for moment in sorted({*_edges(windows, zone, now), *_jumps(zone, now)}):
+        if moment > now and is_open(windows, _wall(moment, zone)) != before:
+            return moment
+    return now + _HORIZON_DAYS * _DAY
+
+
+def _edges(windows: Sequence[v1.DownloadWindow], zone: tzinfo, now: datetime) -> Iterator[datetime]:
+    """Yield every moment at which the clock there may show the start or the end of a window."""
+    today = _wall(now, zone).date()
+    for day in (today + days * _DAY for days in range(-1, _HORIZON_DAYS)):
+        for window in windows:
+            for minute in (_minute(window.start), _minute(window.end)):
+                yield from _moments(day, minute, zone)
+
+
+def _moments(day: date, minute: int, zone: tzinfo) -> Iterator[datetime]:
+    wall = datetime.combine(day, time(0)) + timedelta(minutes=minute)
+    for fold in (0, 1):
+        yield wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+
+
+def _jumps(zone: tzinfo, now: datetime) -> Iterator[datetime]:
+    """Yield the moments at which the clock there is set, for daylight saving or for good."""
+    for days in range(_HORIZON_DAYS):
+        before, after = now + days * _DAY, now + (days + 1) * _DAY
+        if _offset(before, zone) == _offset(after, zone):
+            continue
+        while after - before > _SECOND:
+            middle = before + (after - before) // 2
+            same = _offset(middle, zone) == _offset(before, zone)
+            before, after = (middle, after) if same else (before, middle)
+        yield after.replace(microsecond=0)
+
+
+def _offset(moment: datetime, zone: tzinfo) -> timedelta | None:
+    return moment.astimezone(zone).utcoffset()
+
+
+def _wall(moment: datetime, zone: tzinfo) -> datetime:
+    return moment.astimezone(zone).replace(tzinfo=None)
+
+
+def _minute(time_of_day: str) -> int:
+    hours, _, minutes = time_of_day.partition(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def _shut(
+    reason: Reason, message: str, parameters: dict[str, str], look_again_s: float = 60.0
+) -> Line:
+    problem = v1.Problem(reason=reason, message=message, parameters=parameters)
+    return Line(shut=problem, look_again_s=look_again_s)
