@@ -17,7 +17,10 @@ from agent.wire import v1
 from agent.wire.reasons import Reason
 
 _DAYS = tuple(v1.Weekday)
-_HORIZON_DAYS = 15
+_NEAR_DAYS = 2
+"""Most windows turn within a day: what is far off is only worked out for the others."""
+
+_HORIZON_DAYS = 16
 """A window on one day of the week is at most that far off, also when one is left out."""
 
 _LOOK_AGAIN_S = 300.0
@@ -93,16 +96,20 @@ def is_open(windows: Sequence[v1.DownloadWindow], wall: datetime) -> bool:
 def next_turn(windows: Sequence[v1.DownloadWindow], zone: tzinfo, now: datetime) -> datetime:
     """Return when what is open closes, or what is closed opens; or as far as is looked."""
     before = is_open(windows, _wall(now, zone))
-    for moment in sorted({*_edges(windows, zone, now), *_jumps(zone, now)}):
-        if moment > now and is_open(windows, _wall(moment, zone)) != before:
-            return moment
+    for days in (_NEAR_DAYS, _HORIZON_DAYS):
+        end = now + (days - 1) * _DAY  # up to there every moment that counts is among them
+        for moment in sorted({*_edges(windows, zone, now, days), *_jumps(zone, now, days)}):
+            if now < moment <= end and is_open(windows, _wall(moment, zone)) != before:
+                return moment
     return now + _HORIZON_DAYS * _DAY
 
 
-def _edges(windows: Sequence[v1.DownloadWindow], zone: tzinfo, now: datetime) -> Iterator[datetime]:
+def _edges(
+    windows: Sequence[v1.DownloadWindow], zone: tzinfo, now: datetime, days: int
+) -> Iterator[datetime]:
     """Yield every moment at which the clock there may show the start or the end of a window."""
     today = _wall(now, zone).date()
-    for day in (today + days * _DAY for days in range(-1, _HORIZON_DAYS)):
+    for day in (today + number * _DAY for number in range(-1, days + 1)):
         for window in windows:
             for minute in (_minute(window.start), _minute(window.end)):
                 yield from _moments(day, minute, zone)
@@ -114,10 +121,10 @@ def _moments(day: date, minute: int, zone: tzinfo) -> Iterator[datetime]:
         yield wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
 
 
-def _jumps(zone: tzinfo, now: datetime) -> Iterator[datetime]:
+def _jumps(zone: tzinfo, now: datetime, days: int) -> Iterator[datetime]:
     """Yield the moments at which the clock there is set, for daylight saving or for good."""
-    for days in range(_HORIZON_DAYS):
-        before, after = now + days * _DAY, now + (days + 1) * _DAY
+    for number in range(days):
+        before, after = now + number * _DAY, now + (number + 1) * _DAY
         if _offset(before, zone) == _offset(after, zone):
             continue
         while after - before > _SECOND:
