@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from agent import choice, pooling
 from agent.downloads import Downloads, unheard
 from agent.errors import StepError
 from agent.ledger import Ledger
@@ -23,7 +22,8 @@ from agent.patience import Patience
 from agent.plan import ATTEMPTS_LIMIT, DOWNLOADING, Action, Step, condemned, outcome, plan
 from agent.ports import Floor, Supply
 from agent.register import MAY_DEFER, OvertakenError, Register
-from agent.state import GivenUp, Installed, Measured, Observed, Record, rot_note, text
+from agent.state import GivenUp, Installed, Observed, Record, rot_note, text
+from agent.tryout import Tryout
 from agent.wire import v1
 from agent.wire.phases import Happening, Phase
 from agent.wire.reasons import Reason
@@ -94,6 +94,7 @@ class Reconciler:
         self._under: dict[str, _Under] = {}
         self._register = Register(ledger, clock, changed)
         self._patience = Patience()
+        self._tryout = Tryout(supply, floor)
         self._parted: dict[str, GivenUp] = {}
         self._rotten: set[str] = set()
         self._downloads = Downloads(supply, self._patience, desired=desired, clock=clock)
@@ -303,46 +304,12 @@ class Reconciler:
 
     async def _measure(self, wanted: v1.Deployment) -> Installed:
         """Try every way a bundle can serve here, and return the one to take."""
-        last_try = self._patience.attempts(wanted.name) + 1 >= ATTEMPTS_LIMIT
-        bearable = choice.OF_THE_WAY | (choice.OF_THE_WAY_IN_THE_END if last_try else frozenset())
-        tried: list[Installed] = []
-        found: list[Measured] = []
-        for way in await self._supply.stage(wanted):
-            if choice.hopeless(way, found):
-                continue
-            tried.append(way)
-            try:
-                found.append(await self._floor.test(way))
-            except StepError as error:
-                if error.reason not in bearable:
-                    raise
-                found.append(choice.failed(way, error.reason, str(error)))
-        settings = wanted.settings
-        budget = choice.Budget(
-            latency_s=settings.latency_budget_s, memory_bytes=settings.memory_budget_bytes
-        )
-        chosen = choice.choose(tried, found, budget)
-        if chosen is None:
-            reason, message = choice.refusal(found, budget)
-            raise StepError(reason, message[:250])
-        chosen = await self._sized(chosen)
-        await _log.ainfo("chosen", deployment=wanted.name, why=chosen.why)
-        return chosen
-
-    async def _sized(self, way: Installed) -> Installed:
-        """Return the way with as many workers as are worth their cores and memory here."""
         desired = self._desired()
         names = {each.name for each in desired.deployments} if desired else set()
-        counts, why = pooling.counts(
-            way,
-            cores=self._floor.cores,
+        return await self._tryout.best(
+            wanted,
             deployments=len(names | set(self._ledger.records)),
-        )
-        found = await self._floor.pace(way, counts) if len(counts) > 1 else ()
-        return (
-            pooling.sized(way, found)
-            if found
-            else replace(way, workers=counts[0], why=f"{way.why}; {why}")
+            last_try=self._patience.attempts(wanted.name) + 1 >= ATTEMPTS_LIMIT,
         )
 
     async def _choose_again(self, record: Record, _step: Step) -> None:
