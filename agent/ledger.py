@@ -54,6 +54,15 @@ def _record_adapter() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
 
 
+def read_record(body: str) -> Record:
+    """Return a deployment's record as its row has it.
+
+    Raises:
+        ValueError: it is not what we wrote.
+    """
+    return _record_adapter().validate_json(body)
+
+
 def open_ledger(path: Path, *, fleet: str, device: str) -> "Ledger":
     """Open a device's ledger, or make it.
 
@@ -115,7 +124,7 @@ class Ledger:
             self._records = {
                 record.name: record
                 for (body,) in run("SELECT body FROM deployment")
-                for record in [_record_adapter().validate_json(body)]
+                for record in [read_record(body)]
             }
             self._owner_hold = _owner_hold(meta.get("hold"))
         except (KeyError, TypeError, ValueError, ValidationError) as error:

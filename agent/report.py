@@ -132,23 +132,26 @@ class Reporter:
         self._published = b""
         self._changed.set()
 
+    def document(self) -> v1.Reported:
+        """Return what this device is now."""
+        desired, last_error = self._look()
+        return reported(
+            self._who,
+            self._ledger.session,
+            desired.order if desired else None,
+            self._ledger.records,
+            last_error,
+            hold=self._ledger.owner_hold,
+            quarantined=self._ledger.quarantined,
+        )
+
     async def report(self) -> None:
         """Publish `reported` whenever it changed, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            desired, last_error = self._look()
-            document = reported(
-                self._who,
-                self._ledger.session,
-                desired.order if desired else None,
-                self._ledger.records,
-                last_error,
-                hold=self._ledger.owner_hold,
-                quarantined=self._ledger.quarantined,
-            )
             try:
-                raw = codec.encode(shed(document))
+                raw = codec.encode(shed(self.document()))
                 if raw != self._published:
                     await self._link.publish(Kind.REPORTED, raw)
                     self._published = raw
