@@ -28,6 +28,9 @@ AGAIN_S = 10
 AGAIN = "again"
 """The query that asks it."""
 
+_OTHERS_LIMIT = 7
+"""Findings beside the worst one; each is told of at its deployment, too."""
+
 _PHASE_MARKS = {
     Phase.ACCEPTED: "waiting",
     Phase.REFUSED: "failing",
@@ -124,15 +127,23 @@ def _verdict(seen: Seen, found: tuple[Finding, ...]) -> Markup:
             id="verdict",
         ),
         _because(first),
-        tag("ul", [_other(each) for each in others], cls="others") if others else None,
+        _others(others),
         _connection(seen),
         cls=f"card verdict v-{first.state}",
         aria_labelledby="verdict",
     )
 
 
-def _other(finding: Finding) -> Markup:
-    return tag("li", state(finding.state, finding.state), tag("div", _because(finding)))
+def _others(others: list[Finding]) -> Markup | None:
+    if not others:
+        return None
+    told = [
+        tag("li", state(each.state, each.state), tag("div", _because(each)))
+        for each in others[:_OTHERS_LIMIT]
+    ]
+    if len(others) > _OTHERS_LIMIT:
+        told.append(tag("li", tag("p", f"and {len(others) - _OTHERS_LIMIT} more", cls="muted")))
+    return tag("ul", told, cls="others")
 
 
 def _because(finding: Finding) -> Markup:
