@@ -20,7 +20,6 @@ from agent.wire.reasons import Reason
 from agent.wire.sentences import PHASES
 from agent.wire.sketch import quantile
 from agent.wire.words import age, latency, size, span
-from models.values import short
 
 AGAIN_S = 10
 """How often the page looks again by itself, once somebody has asked it to."""
@@ -44,6 +43,7 @@ _HAPPENED = {
     "gave-up": "its process died too often to be started again at once",
 }
 _NO_TIME = "1970"
+_DIGITS = 12  # of a digest: what a command takes for it
 _DATE, _TIME = slice(0, 10), slice(11, 19)
 
 
@@ -80,7 +80,8 @@ def draw(seen: Seen, style: str, *, again: bool = False) -> str:
             _verdict(seen, found),
             [_deployment(seen, record, found) for _, record in sorted(seen.records.items())],
             _quarantine(seen),
-            tag("div", _machine(seen), _centre(seen), cls="two"),
+            _machine(seen),
+            _centre(seen),
             _past(seen),
             id="main",
             tabindex="-1",
@@ -110,7 +111,7 @@ def _head(seen: Seen, *, again: bool) -> Markup:
         ]
     return tag(
         "div",
-        tag("h1", seen.reported.device),
+        tag("h1", seen.reported.device, tag("span", f" on {seen.host}", cls="muted")),
         tag("p", "As of ", as_of, " by its clock. ", look, cls="muted"),
         cls="head",
     )
@@ -181,6 +182,7 @@ def _deployment(seen: Seen, record: Record, found: tuple[Finding, ...]) -> Marku
         tag("h2", stands.name, id=title),
         _serves(seen, record, found),
         _facts(_installed(record.current)) if record.current else None,
+        _why(record.current),
         _period(seen, record),
         None if record.phase is Phase.COMMITTED else _wanted(seen, record),
         cls="card",
@@ -210,13 +212,18 @@ def _installed(now: Installed) -> Iterator[tuple[str, Inside]]:
     yield "Runs on", now.accelerator
     yield "Threads", str(now.threads)
     yield "Runtime", now.runtime
-    yield "File", [now.format, " ", tag("code", short(now.variant), title=now.variant)]
-    yield "Bundle", tag("code", short(now.digest), title=now.digest)
+    yield "File", [now.format, " ", _digest(now.variant)]
+    yield "Bundle", _digest(now.digest)
     yield "Self-test, median", latency(now.latency_p50_s) or "not measured"
-    if now.fallback:
-        yield "Not on its accelerator", now.fallback
-    if now.why:
-        yield "Why this way", now.why
+
+
+def _why(now: Installed | None) -> Markup | None:
+    """Say by what this way to serve was chosen, and why it is not on its accelerator."""
+    if now is None:
+        return None
+    fallback = tag("p", f"Not on its accelerator: {now.fallback}", cls="sub")
+    why = tag("p", now.why, cls="sub")
+    return together(fallback if now.fallback else None, why if now.why else None)
 
 
 def _period(seen: Seen, record: Record) -> Markup | None:
@@ -238,7 +245,7 @@ def _period(seen: Seen, record: Record) -> Markup | None:
     ]
     if each.restarts:
         told.append(("Restarts", str(each.restarts)))
-    title = f"Requests in the {span(seen.health.period_s)} to {seen.health.at[_TIME]} UTC"
+    title = f"Asked of it in the {span(seen.health.period_s)} to {seen.health.at[_TIME]} UTC"
     return together(tag("h3", title), _facts(told))
 
 
@@ -286,7 +293,7 @@ def _quarantine(seen: Seen) -> Markup | None:
             [
                 tag(
                     "li",
-                    tag("code", short(each.digest), title=each.digest),
+                    _digest(each.digest),
                     " ",
                     sentence(each.reason, {}).meaning,
                     " ",
@@ -310,7 +317,7 @@ def _quarantine(seen: Seen) -> Markup | None:
 
 def _machine(seen: Seen) -> Markup:
     now, period, machine = seen.vitals, seen.health, seen.machine
-    told: list[tuple[str, Inside]] = [("Name", seen.host)]
+    told: list[tuple[str, Inside]] = []
     if now is not None:
         told += [
             ("Memory", _used(now.memory_used_bytes, now.memory_total_bytes)),
@@ -352,17 +359,18 @@ def _machine(seen: Seen) -> Markup:
 def _centre(seen: Seen) -> Markup:
     observed = seen.reported.observed
     order = f"generation {observed.generation}, epoch {observed.epoch}" if observed else "none yet"
-    waiting = f"{seen.outbox:,}" if seen.outbox else "nothing"
+    waiting: Inside = "nothing"
+    if seen.outbox:
+        events = "1 event" if seen.outbox == 1 else f"{seen.outbox:,} events"
+        waiting = [events, tag("span", size(seen.outbox_bytes), cls="sub")]
     return tag(
         "section",
         tag("h2", "Centre", id="centre"),
         _facts(
             [
-                ("Connection", "stands" if seen.line.connected else "none"),
-                ("Waits to be told", [waiting, tag("span", size(seen.outbox_bytes), cls="sub")]),
+                ("Waits to be told", waiting),
                 ("Acts on document", order),
                 ("Connections so far", f"{seen.reported.session:,}"),
-                ("Fleet", seen.reported.fleet),
             ]
         ),
         cls="card",
@@ -411,8 +419,8 @@ def _what(event: v1.Event) -> Inside:
         case v1.EventKind.HOLD:
             said = f"Somebody {what} the device."
         case v1.EventKind.QUARANTINE:
-            digest = tag("code", short(event.digest or ""), title=event.digest)
-            said = [digest, f" was {'let out of' if what == 'lifted' else 'put into'} quarantine."]
+            done = "let out of" if what == "lifted" else "put into"
+            said = [_digest(event.digest or ""), f" was {done} quarantine."]
         case v1.EventKind.BOOT:
             said = f"The agent started, version {event.parameters.get('agent_version', '?')}."
         case v1.EventKind.FOLDED:
@@ -442,6 +450,10 @@ def _used(taken: int, total: int) -> Inside:
     if not total:
         return "not measured"
     return [f"{100 * taken / total:.0f} %", tag("span", f"of {size(total)}", cls="sub")]
+
+
+def _digest(digest: str) -> Markup:
+    return tag("code", digest.removeprefix("sha256:")[:_DIGITS], title=digest)
 
 
 def _code(code: str) -> Markup | None:

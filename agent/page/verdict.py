@@ -111,17 +111,20 @@ def _ailing(seen: Seen) -> Iterator[Finding]:
     for told in seen.reported.deployments:
         if told.phase not in SERVING:
             continue
-        for condition in told.conditions:
-            if condition.type == "ailing":
-                yield Finding(
-                    state=State.FAILING,
-                    sentence=sentence(condition.reason, condition.parameters),
-                    since=condition.since,
-                    deployment=told.name,
-                    subject=_serves(seen, told.name),
-                    code=condition.reason,
-                    message=told.last_error.message if told.last_error else "",
-                )
+        problem = told.last_error
+        why = [(each.reason, each.since) for each in told.conditions if each.type == "ailing"]
+        if problem is not None and not why:
+            why = [(problem.reason, seen.records[told.name].since)]
+        for reason, since in why:
+            yield Finding(
+                state=State.FAILING,
+                sentence=sentence(reason, problem.parameters if problem else {}),
+                since=since,
+                deployment=told.name,
+                subject=_serves(seen, told.name),
+                code=reason,
+                message=problem.message if problem else "",
+            )
 
 
 def _given_up(seen: Seen) -> Iterator[Finding]:

@@ -111,7 +111,7 @@ def health(records: Iterable[Record], *, errors: int = 0, **changes: object) -> 
             revision=record.current.revision,
             digest=record.current.digest,
             requests=400,
-            errors=errors,
+            errors=errors if record.name == "digits" else 0,
             latency=latency.to_wire(),
         )
 
@@ -253,6 +253,7 @@ TROUBLE = seen(
         ),
     ],
     health=health((DIGITS, SLOW), errors=21, disk_free_bytes=900_000_000, disk_total_bytes=1 << 35),
+    vitals=replace(VITALS, disk_free_bytes=900_000_000, disk_total_bytes=1 << 35),
     line=Line(connected=False, since=at("10:02:11"), why="the broker did not answer in 10 s"),
     outbox=1204,
     outbox_bytes=412_000,
