@@ -3,6 +3,7 @@
 import html
 import http.client
 import json
+import platform
 import re
 from collections.abc import Callable
 
@@ -54,7 +55,7 @@ def test_it_says_what_serves_and_how(agent: Agent) -> None:
     until(lambda: re.search(r"Requests [1-9]", words(agent)))
     told = words(agent)
 
-    assert "d-1 As of 20" in told
+    assert f"d-1 on {platform.node()} As of 20" in told
     assert " ok It serves all that is wanted of it." in told
     assert "digits dense:1.0.0 serves revision 1 Runs on cpu Threads" in told
     assert re.search(r"Self-test, median [\d.]+ ms", told)
