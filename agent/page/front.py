@@ -4,7 +4,7 @@ Rules:
 - It only shows: GET and HEAD; nothing that is sent is read.
 - It needs nothing of a model's process, so it answers while one loads, hangs or dies; and of the
   disk only what comes in time (`agent.page.look`).
-- However many look, the device is looked at once a second at most.
+- However many look, the device is looked at, and drawn, once a second at most.
 - Under a name that anybody in the world could have pointed here, it is not shown: see `is_ours`.
 """
 
@@ -32,7 +32,7 @@ class Front:
         self._style = Path(__file__).with_name("page.css").read_text()
         self._headers = _headers(self._style)
         self._looking = asyncio.Lock()
-        self._seen: Seen | None = None
+        self._pages: dict[bool, bytes] = {}
         self._until = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,17 +51,19 @@ class Front:
             await _send(send, 421, refused.body, [_JSON])
         else:
             again = scope["query_string"] == AGAIN.encode()
-            page = draw(await self._look(), self._style, again=again)
+            page = await self._page(again=again)
             headers = [*self._headers, *([(b"refresh", b"%d" % AGAIN_S)] if again else [])]
-            await _send(send, 200, page.encode(errors="replace"), headers, scope["method"])
+            await _send(send, 200, page, headers, scope["method"])
 
-    async def _look(self) -> Seen:
+    async def _page(self, *, again: bool) -> bytes:
         loop = asyncio.get_running_loop()
         async with self._looking:
-            if self._seen is None or loop.time() >= self._until:
-                self._seen = await self._see()
+            if not self._pages or loop.time() >= self._until:
+                seen = await self._see()
+                for each in (False, True):
+                    self._pages[each] = draw(seen, self._style, again=each).encode(errors="replace")
                 self._until = loop.time() + _KEPT_S
-            return self._seen
+            return self._pages[again]
 
 
 def is_ours(host: str) -> bool:

@@ -28,10 +28,16 @@ class Reading(Generic[Read]):
         self._read = read
         self._under_way: asyncio.Future[Read] | None = None
 
-    async def within(self, limit_s: float) -> Read | None:
-        """Return what was read; None when it took longer. The next one may get it then."""
+    def begin(self) -> None:
+        """Read, if nobody does already."""
         if self._under_way is None:
             self._under_way = asyncio.get_running_loop().run_in_executor(None, self._read)
+
+    async def by(self, deadline: float) -> Read | None:
+        """Return what was read by a moment in loop time; None: later. The next one may get it."""
+        self.begin()
+        assert self._under_way is not None  # noqa: S101  # for the type checker: it has begun
+        limit_s = max(0.0, deadline - asyncio.get_running_loop().time())
         done, _ = await asyncio.wait([self._under_way], timeout=limit_s)
         if not done:
             return None
@@ -74,8 +80,10 @@ class Onlooker:
 
     async def look(self) -> Seen:
         """Return how the device is now."""
-        now = await self._vitals.within(READ_LIMIT_S)
-        past = await self._past.within(READ_LIMIT_S)
+        deadline = asyncio.get_running_loop().time() + READ_LIMIT_S
+        self._past.begin()
+        now = await self._vitals.by(deadline)
+        past = await self._past.by(deadline)
         records = dict(self._ledger.records)
         current = self._floor.board.current
         return Seen(

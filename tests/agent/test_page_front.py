@@ -1,7 +1,9 @@
 """What the local page promises beside what is on it: it answers, is bounded, lets nothing in."""
 
 import asyncio
+import re
 import threading
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from agent.page.markup import Markup, tag
 from agent.page.seen import Seen
 from agent.serving.oip import Message, Receive, Scope, Send
 from agent.serving.server import serve
-from tests.agent.looks import LOOKS, UNREADABLE, WELL
+from agent.wire import v1
+from tests.agent.looks import DIGITS, LOOKS, UNREADABLE, WELL, seen
 
 PAGE_LIMIT_BYTES = 256 * 1024
 
@@ -73,6 +76,18 @@ def test_a_page_is_bounded_however_much_there_is() -> None:
     read = Reader(draw(LOOKS["fullest"], ""))
     assert {"script", "img", "form", "input"}.isdisjoint(name for name, _ in read.elements)
     assert all("on" not in name[:2] for _, each in read.elements for name in each)
+
+
+def test_settings_stay_off_the_page() -> None:
+    """A deployment's settings may be its owner's business: none of them is drawn."""
+    settings = v1.DeploymentSettings(
+        values={"greeting": "hunter2", "key": v1.SecretRef(secret="k9")}
+    )
+    told = replace(DIGITS, wanted=replace(DIGITS.wanted, settings=settings))
+    page = draw(seen(told), "")
+
+    assert "digits:1.4.0" in page
+    assert not {"greeting", "hunter2", "k9"} & set(re.findall(r"\w+", page))
 
 
 def test_what_cannot_be_read_is_said_and_hides_nothing_else() -> None:
@@ -164,12 +179,13 @@ async def test_a_disk_that_hangs_holds_nobody_up(release: threading.Event) -> No
         release.wait(30)
         return "read"
 
+    now = asyncio.get_running_loop().time
     reading = Reading(read)
-    assert [None, None, None] == [await reading.within(0.02) for _ in range(3)]
+    assert [None, None, None] == [await reading.by(now() + 0.02) for _ in range(3)]
     assert [1] == reads
     release.set()
-    assert "read" == await reading.within(10)
-    assert "read" == await reading.within(10)
+    assert "read" == await reading.by(now() + 10)
+    assert "read" == await reading.by(now() + 10)
     assert [1, 1] == reads
 
 
