@@ -74,6 +74,8 @@ def test_a_page_is_bounded_however_much_there_is() -> None:
     assert 100_000 < sizes["fullest"] < PAGE_LIMIT_BYTES
     assert sizes["well"] < 10_000
     read = Reader(draw(LOOKS["fullest"], ""))
+    assert 8 == read.texts.count("failing") + read.texts.count("degraded")
+    assert 1 == sum(bool(re.fullmatch(r"and \d+ more", text)) for text in read.texts)
     assert {"script", "img", "form", "input"}.isdisjoint(name for name, _ in read.elements)
     assert all("on" not in name[:2] for _, each in read.elements for name in each)
 
