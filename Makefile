@@ -47,7 +47,7 @@ arm64: $(MAIN)  ## build the agent's image and run it, on emulated ARM64 (as roo
 power-loss: $(MAIN)  ## rebuild every disk that a power cut may leave of a device, and look at each (needs strace; 5 minutes)
 	.venv/bin/python -P -m tests.agent.power
 
-faults: $(MAIN)  ## hit each step of a change with each fault (as root: it mounts a disk; five minutes)
+faults: $(MAIN)  ## hit each step of a change with each fault (as root: it mounts a disk; a quarter of an hour)
 	.venv/bin/python -P -m tests.agent.device.faults $(FAULTS_FLAGS)
 
 soak-agent: $(MAIN)  ## kill a device's agent at 1000 random moments (half an hour)

@@ -51,17 +51,10 @@ def judge(
     digest = "sha256:" + hashlib.sha256(payload).hexdigest()
     found = admit(held, desired.order, digest)
     if found is Admission.STALE:
-        raise UnwantedError(
-            Reason.STALE_GENERATION, f"{said(desired.order)} is older than what is held"
-        )
+        raise UnwantedError(Reason.STALE_GENERATION, f"{desired.order} is older than what is held")
     if found is Admission.CONFLICT:
         raise UnwantedError(
             Reason.CONFLICTING_GENERATION,
-            f"{said(desired.order)} is held with other content: two centres, or a forgery",
+            f"{desired.order} is held with other content: two centres, or a forgery",
         )
     return desired, Held(order=desired.order, payload_digest=digest), found is Admission.NEWER
-
-
-def said(order: v1.Order) -> str:
-    """Return an order in words."""
-    return f"epoch {order.epoch}, generation {order.generation}"

@@ -9,7 +9,7 @@ were two cores).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agent.state import Installed, Measured
 from agent.wire.reasons import Reason
@@ -22,6 +22,14 @@ WORTH_THE_CORES = 0.7
 
 THREADS_MOST = 4
 """More share their memory's bandwidth rather than their work on the machines this runs on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a way to serve may take at most; None: anything."""
+
+    latency_s: float | None = None
+    memory_bytes: int | None = None
 
 
 def thread_counts(wanted: int | None, cores: int, accelerator: str) -> tuple[int, ...]:
@@ -66,18 +74,18 @@ def failed(way: Installed, reason: str, message: str) -> Measured:
 
 
 def choose(
-    ways: Sequence[Installed], found: Sequence[Measured], *, budget_s: float | None
+    ways: Sequence[Installed], found: Sequence[Measured], budget: Budget
 ) -> Installed | None:
     """Return the way to serve, with what was measured and why; None where none is left.
 
     Args:
         ways: those tried, the likeliest first.
         found: what was measured of each, in the same order.
-        budget_s: the longest median a call may take.
+        budget: what it may take.
     """
     best: int | None = None
     for number, measured in enumerate(found):
-        if _out(measured, budget_s):
+        if _out(measured, budget):
             continue
         if best is None or _displaces(measured, found[best]):
             best = number
@@ -87,25 +95,37 @@ def choose(
         ways[best],
         measured=tuple(found),
         why=_why(found, best),
-        fallback=_fallback(ways, found, best, budget_s),
+        fallback=_fallback(ways, found, best, budget),
     )
 
 
-def refusal(found: Sequence[Measured], budget_s: float | None) -> tuple[str, str]:
+def refusal(found: Sequence[Measured], budget: Budget) -> tuple[str, str]:
     """Return why no way is left: the likeliest one's reason, and all that was found."""
     first = found[0]
     reason = first.reason or Reason.TOO_SLOW
-    if first.reason is None:
-        budget_ms = 1000 * (budget_s or 0.0)
-        return reason, f"{first.named} takes {first.took}; {budget_ms:g} ms are allowed"
+    if over := _over(first, budget):
+        return over
     others = "; ".join(f"{each.named}: {each.reason or each.took}" for each in found[1:])
     return reason, f"{first.message}{'; ' if others else ''}{others}"
 
 
-def _out(measured: Measured, budget_s: float | None) -> bool:
+def _over(measured: Measured, budget: Budget) -> tuple[Reason, str] | None:
+    """Return by what a way that works takes more than it may, and in words how much."""
+    took_s, most_s = measured.latency_p50_s, budget.latency_s
+    if took_s is not None and most_s is not None and took_s > most_s:
+        what = f"{measured.named} takes {measured.took}; {1000 * most_s:g} ms are allowed"
+        return Reason.TOO_SLOW, what
+    size, most = measured.memory_bytes, budget.memory_bytes
+    if size is not None and most is not None and size > most:
+        what = f"{measured.named} takes {size} bytes of memory; {most} are allowed"
+        return Reason.TOO_MUCH_MEMORY, what
+    return None
+
+
+def _out(measured: Measured, budget: Budget) -> bool:
     if measured.reason is not None or measured.latency_p50_s is None:
         return True
-    return budget_s is not None and measured.latency_p50_s > budget_s
+    return _over(measured, budget) is not None
 
 
 def _displaces(new: Measured, old: Measured) -> bool:
@@ -127,13 +147,14 @@ def _why(found: Sequence[Measured], best: int) -> str:
 
 
 def _fallback(
-    ways: Sequence[Installed], found: Sequence[Measured], best: int, budget_s: float | None
+    ways: Sequence[Installed], found: Sequence[Measured], best: int, budget: Budget
 ) -> str:
     """Say why not the accelerator that it was built for, where that is so."""
     if ways[best].accelerator != "cpu":
         return ""
     for way, measured in zip(ways, found, strict=True):
-        if way.accelerator != "cpu" and _out(measured, budget_s):
-            why = measured.message or measured.took
-            return f"{measured.named}: {measured.reason or Reason.TOO_SLOW}: {why}"
+        if way.accelerator != "cpu" and _out(measured, budget):
+            if over := _over(measured, budget):
+                return ": ".join(over)
+            return f"{measured.named}: {measured.reason}: {measured.message}"
     return ""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from agent.admission import UnwantedError, check_address, judge, said
+from agent.admission import UnwantedError, check_address, judge
 from agent.backoff import full_jitter_s
 from agent.errors import StepError
 from agent.keepsake import HeldDocument
@@ -126,7 +126,7 @@ class Inbox:
             document = HeldDocument(held=new, payload=payload, envelope=envelope)
             await asyncio.to_thread(self._ledger.hold, Kind.DESIRED, document)
             self._desired = desired
-            await _log.ainfo("desired accepted", order=said(desired.order))
+            await _log.ainfo("desired accepted", order=str(desired.order))
         self.last_error = None
         self._changed()
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.ports import Counter, Tally
-from agent.sketch import Sketch
 from agent.state import Trial
+from agent.wire.sketch import merged
 
 
 class Meter:
@@ -59,16 +59,15 @@ class Meter:
                     trial,
                     requests=trial.requests + new.requests,
                     errors=trial.errors + new.errors,
+                    latency=merged([trial.latency, new.latency]),
                 )
 
 
 def _sum(old: Tally, new: Tally) -> Tally:
-    sketch = Sketch.from_wire(old.latency)
-    sketch.merge(new.latency)
     return replace(
         new,
         requests=old.requests + new.requests,
         errors=old.errors + new.errors,
         restarts=old.restarts + new.restarts,
-        latency=sketch.to_wire(),
+        latency=merged([old.latency, new.latency]),
     )

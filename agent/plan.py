@@ -12,7 +12,7 @@ another's. Rules, first match wins:
 5. What is wanted and serves already, committed under another number, is adopted.
 6. What serves on another machine than it was measured on (a runtime changed, an
    accelerator came or went) is measured again.
-7. Else the phase says: fetch, stage, test, activate, then commit or fail probation.
+7. Else the phase says: fetch, stage, test, shadow, activate, then commit or fail probation.
    Content in quarantine is refused before it is fetched, unless it is what serves.
 
 While a technician holds the device nothing new is begun: it wants what it has.
@@ -27,6 +27,7 @@ from agent.wire import v1
 from agent.wire.limits import TEXT_LIMIT
 from agent.wire.phases import Happening, Phase
 from agent.wire.reasons import Reason
+from agent.wire.sketch import quantile
 
 TRIAL_CRASHES_LIMIT = 2
 """Crashes that end a probation: one may be the machine's (memory), two are the revision's."""
@@ -58,6 +59,7 @@ class Action(StrEnum):
     FETCH = "fetch"
     STAGE = "stage"
     TEST = "test"
+    SHADOW = "shadow"
     ACTIVATE = "activate"
     COMMIT = "commit"
     CHOOSE_AGAIN = "choose-again"
@@ -89,6 +91,7 @@ _BY_PHASE: dict[Phase, tuple[Action, str]] = {
     Phase.VERIFYING: (Action.FETCH, "fetched and not yet verified"),
     Phase.STAGING: (Action.STAGE, "verified and no variant chosen"),
     Phase.TESTING: (Action.TEST, "staged and not yet tested"),
+    Phase.SHADOWING: (Action.SHADOW, "tested, and to be compared with what serves"),
     Phase.ACTIVATING: (Action.ACTIVATE, "tested and not yet serving"),
 }
 
@@ -224,6 +227,8 @@ def _probation(record: Record, trial: Trial | None, now_s: float) -> Step | floa
         trial.errors > TRIAL_ERRORS_SHARE * trial.requests
     ):
         failed = f"{trial.errors} of {trial.requests} requests failed in probation"
+    elif slow := _slow(record.wanted.settings.latency_budget_s, trial):
+        failed = slow
     if failed:
         problem = v1.Problem(reason=Reason.PROBATION_FAILED, message=failed, parameters=parameters)
         return Step(deployment=record.name, action=Action.FAIL, reason=failed, problem=problem)
@@ -231,6 +236,17 @@ def _probation(record: Record, trial: Trial | None, now_s: float) -> Step | floa
         why = f"served {probation_s:g} s without complaint"
         return Step(deployment=record.name, action=Action.COMMIT, reason=why)
     return trial.since_s + probation_s
+
+
+def _slow(budget_s: float | None, trial: Trial) -> str:
+    """Say by how much live answers took longer than they may, at the median; "" if they did not."""
+    if budget_s is None or trial.latency.count < TRIAL_REQUESTS_LEAST:
+        return ""
+    half_s = quantile(trial.latency, 0.5)
+    if half_s is None or half_s <= budget_s:
+        return ""
+    answers = f"half of {trial.latency.count} answers in probation"
+    return f"{answers} took longer than {1000 * half_s:.3g} ms; {1000 * budget_s:g} ms are allowed"
 
 
 _PASSING = frozenset(

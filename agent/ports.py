@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.state import GivenUp, Installed, Measured, Serving
+from agent.state import Compared, GivenUp, Installed, Measured, Serving
 from agent.wire import v1
 from agent.wire.phases import Happening
 from agent.wire.topics import Kind
@@ -129,6 +129,15 @@ class Floor(Protocol):
 
         Raises:
             StepError: with the reason.
+        """
+
+    async def shadow(self, candidate: Installed, wanted: v1.ShadowSettings) -> Compared:
+        """Start the candidate apart, and compare its answers to live requests with the incumbent's.
+
+        Returns once it agrees. Who asks notices nothing. Nothing else changes.
+
+        Raises:
+            StepError: SHADOW_DISAGREED, SHADOW_INCONCLUSIVE; or why it could not be compared.
         """
 
     async def activate(self, installed: Installed) -> None:

@@ -30,8 +30,9 @@ from agent.wire.reasons import Reason
 _TRIAL_LOOK_S = 1.0
 """How often a probation is looked at while it lasts."""
 
-_INTERRUPTIBLE = frozenset({Action.FETCH, Action.STAGE, Action.TEST})
-"""Steps that a newer document or a hold ends at once: they may last, and have touched nothing."""
+_INTERRUPTIBLE = frozenset({Action.FETCH, Action.STAGE, Action.TEST, Action.SHADOW})
+"""Steps of a candidate that a newer document, a hold or trouble with what serves ends at once: they
+may last, and have touched nothing."""
 
 _RECORDING = frozenset(
     {
@@ -170,10 +171,7 @@ class Reconciler:
     def _begin(self, group: asyncio.TaskGroup, step: Step) -> None:
         under = self._under.get(step.deployment)
         if under is not None:
-            if under.step.action in _INTERRUPTIBLE and step.action in {
-                Action.ACCEPT,
-                Action.RETIRE,
-            }:
+            if under.step.action in _INTERRUPTIBLE and step.action not in _INTERRUPTIBLE:
                 under.end()
             return
         task = group.create_task(self._take(step), name=f"{step.action} {step.deployment}")
@@ -239,7 +237,22 @@ class Reconciler:
 
     async def _test(self, record: Record, _step: Step) -> None:
         chosen = await self._measure(record.wanted)
-        await self._register.put(record, record.tested(chosen, self._clock()))
+        next_ = record.shadowed if self._needs_shadow(record) else record.tested
+        await self._register.put(record, next_(chosen, self._clock()))
+
+    def _needs_shadow(self, record: Record) -> bool:
+        """Tell whether it is to be compared first: not with itself, nor on the way back to it."""
+        known = {each.digest for each in (record.current, record.previous) if each}
+        asked = record.wanted.settings.shadow is not None
+        served = record.name in self._floor.serving()
+        return asked and served and record.wanted.bundle.digest not in known
+
+    async def _shadow(self, record: Record, _step: Step) -> None:
+        candidate, asked = _candidate(record), record.wanted.settings.shadow
+        if asked is not None and record.name in self._floor.serving():
+            compared = await self._floor.shadow(candidate, asked)
+            candidate = replace(candidate, compared=compared)
+        await self._register.put(record, record.agreed(candidate, self._clock()))
 
     async def _measure(self, wanted: v1.Deployment) -> Installed:
         """Try every way a bundle can serve here, and return the one to take."""
@@ -257,10 +270,13 @@ class Reconciler:
                 if error.reason not in bearable:
                     raise
                 found.append(choice.failed(way, error.reason, str(error)))
-        budget_s = wanted.settings.latency_budget_s
-        chosen = choice.choose(tried, found, budget_s=budget_s)
+        settings = wanted.settings
+        budget = choice.Budget(
+            latency_s=settings.latency_budget_s, memory_bytes=settings.memory_budget_bytes
+        )
+        chosen = choice.choose(tried, found, budget)
         if chosen is None:
-            reason, message = choice.refusal(found, budget_s)
+            reason, message = choice.refusal(found, budget)
             raise StepError(reason, message[:250])
         await _log.ainfo("chosen", deployment=wanted.name, why=chosen.why)
         return chosen
@@ -483,6 +499,7 @@ _STEPS = {
     Action.FETCH: Reconciler._fetch,  # noqa: SLF001  # as above
     Action.STAGE: Reconciler._stage,  # noqa: SLF001  # as above
     Action.TEST: Reconciler._test,  # noqa: SLF001  # as above
+    Action.SHADOW: Reconciler._shadow,  # noqa: SLF001  # as above
     Action.ACTIVATE: Reconciler._activate,  # noqa: SLF001  # as above
     Action.CHOOSE_AGAIN: Reconciler._choose_again,  # noqa: SLF001  # as above
     Action.COMMIT: Reconciler._commit,  # noqa: SLF001  # as above

@@ -34,6 +34,7 @@ MAY_DEFER = frozenset(
         Phase.VERIFYING,
         Phase.STAGING,
         Phase.TESTING,
+        Phase.SHADOWING,
         Phase.ACTIVATING,
     }
 )

@@ -45,11 +45,24 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """How a candidate's answers to live requests compared with the incumbent's.
+
+    `apart` could not be compared: the two don't take or give the same tensors.
+    """
+
+    requests: int = 0
+    agreed: int = 0
+    apart: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
     """A revision that was staged: its deployment, the variant chosen, and on what it runs.
 
     `hardware` is what the choice was made on, `measured` by what, and `why` says so in words.
     `fallback` says why it does not run on the accelerator that there is a variant for.
+    `compared` is how it did in the incumbent's shadow; None: it was not asked for.
     """
 
     deployment: v1.Deployment
@@ -62,6 +75,7 @@ class Installed:
     measured: tuple[Measured, ...] = ()
     why: str = ""
     fallback: str = ""
+    compared: Compared | None = None
 
     @property
     def revision(self) -> int:
@@ -178,6 +192,14 @@ class Record:
         """Remember the way to serve that was chosen by measurement."""
         return replace(self.moved(Happening.TESTED, at), candidate=chosen)
 
+    def shadowed(self, chosen: Installed, at: str) -> "Record":
+        """Remember it, and that it is to be compared with the incumbent first."""
+        return replace(self.moved(Happening.SHADOWED, at), candidate=chosen)
+
+    def agreed(self, candidate: Installed, at: str) -> "Record":
+        """Remember how the candidate compared with the incumbent: well enough."""
+        return replace(self.moved(Happening.AGREED, at), candidate=candidate)
+
     def chosen_again(self, chosen: Installed) -> "Record":
         """What serves goes on another way, for the machine is another."""
         return replace(self, current=chosen)
@@ -274,7 +296,8 @@ class Trial:
     """A probation so far, in loop time and counts since it began on this process.
 
     `crashes` are deaths that the bundle's content brought about; `mishaps` those that its
-    settings or the machine may have: a call past its deadline, no memory.
+    settings or the machine may have: a call past its deadline, no memory. `latency` is of good
+    answers.
     """
 
     revision: int
@@ -283,6 +306,7 @@ class Trial:
     errors: int = 0
     crashes: int = 0
     mishaps: int = 0
+    latency: v1.LatencySketch = field(default_factory=v1.LatencySketch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,6 +379,9 @@ def choice_note(record: Record, chosen: Installed) -> Note:
     numbers["threads"] = str(chosen.threads)
     if chosen.latency_p50_s is not None:
         numbers["latency_p50_ms"] = f"{1000 * chosen.latency_p50_s:.4g}"
+    if chosen.compared is not None:
+        numbers["shadow_compared"] = str(chosen.compared.requests)
+        numbers["shadow_agreed"] = str(chosen.compared.agreed)
     if chosen.fallback:
         numbers["fallback"] = text(chosen.fallback)
     return Note(

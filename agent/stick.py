@@ -8,6 +8,7 @@ signed and whole before one of its bytes is copied. Bundles come first and the
 document last, so that whatever is cut off in between changes nothing.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.admission import UnwantedError, judge, said
+from agent.admission import UnwantedError, judge
 from agent.errors import PersonError
 from agent.home import Home
 from agent.identity import Identity, load
@@ -28,6 +29,7 @@ from agent.wire.codec import WireError
 from agent.wire.limits import DOCUMENT_LIMIT_BYTES
 from agent.wire.order import Held
 from agent.wire.reasons import Reason
+from agent.wire.stick import document_path
 from models import bundle, durable
 from models import manifest as oci
 from models.dsse import DESIRED_PAYLOAD_TYPE
@@ -36,9 +38,6 @@ from models.keys import PublicKey, admit
 from models.layout import Layout
 from models.limits import MANIFEST_LIMIT_BYTES
 from models.values import Digest, parse_digest, short
-
-DOCUMENTS = "desired"
-"""The folder of a stick with the signed documents, one `ID.json` a device."""
 
 _RESERVE_BYTES = 32 * 1024 * 1024
 _SIGNATURES_LIMIT = 16
@@ -67,7 +66,7 @@ def apply(home: Home, stick: Path) -> Applied:
     """
     identity = load(home)
     with in_words(home, _WHAT), _judged():
-        envelope = _read(stick / DOCUMENTS / f"{identity.answer.device}.json")
+        envelope = _read(stick / document_path(identity.answer.device))
         desired, new, newer = _judge(home, identity, envelope)
         source = Layout(stick)
         keys = [PublicKey.from_pem(pem) for pem in identity.keys("bundle")]
@@ -86,7 +85,7 @@ def apply(home: Home, stick: Path) -> Applied:
         if known and held_desired(home.ledger) != _row(new):
             raise UnwantedError(Reason.STALE_GENERATION, "the agent holds another one by now")
     brought = tuple(str(each.ref) for each in missing)
-    return Applied(order=said(desired.order), new=newer, brought=brought, known=known)
+    return Applied(order=str(desired.order), new=newer, brought=brought, known=known)
 
 
 def _judge(home: Home, identity: Identity, envelope: bytes) -> tuple[v1.Desired, Held, bool]:
@@ -189,7 +188,7 @@ def _judged() -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise PersonError(
             _WHAT,
             Reason.NOT_FOUND,
@@ -197,6 +196,12 @@ def _judged() -> Iterator[None]:
             "name the folder that `skerry device export` wrote, with this device in it",
             code=3,
         ) from error
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise  # of the device's own disk
+        why = f"{error.filename or 'the stick, or this disk'}: {error.strerror}"
+        hint = "export it to another stick; if that fails alike, it is the device's disk"
+        raise PersonError(_WHAT, Reason.MALFORMED, why, hint, code=7) from error
     except (UnwantedError, WireError, ModelError) as error:
         hint = _HINTS.get(error.reason, _EXPORT_AGAIN)
         raise PersonError(_WHAT, error.reason, str(error)[:250], hint, code=7) from error

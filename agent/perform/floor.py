@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from agent import shadow
 from agent.errors import StepError
 from agent.perform.supply import read_card
 from agent.ports import Tally
+from agent.serving.shadow import Shadow
 from agent.serving.switchboard import Switchboard
 from agent.serving.values import Happening, WorkerEvent
-from agent.state import GivenUp, Installed, Machine, Measured, Serving
+from agent.state import Compared, GivenUp, Installed, Machine, Measured, Serving
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from agent.workers.pool import Worker, WorkerError, start_worker
@@ -85,6 +87,21 @@ class WorkerFloor:
             reference=found.reference,
         )
 
+    async def shadow(self, candidate: Installed, wanted: v1.ShadowSettings) -> Compared:
+        """Compare the candidate with what serves, on live requests; see the port."""
+        worker = await self._start(candidate, shadow_tolerance=wanted.tolerance)
+        beside = Shadow(worker, wanted)
+        try:
+            with self.board.shadowed(candidate.deployment.name, beside):
+                await beside.compare()
+        except WorkerError as error:
+            raise StepError(error.reason, f"in the shadow: {error.message}"[:250]) from error
+        finally:
+            await worker.close(0)
+        if not shadow.verdict(wanted, beside.seen):
+            raise StepError(*shadow.refusal(wanted, beside.seen))
+        return beside.seen
+
     async def activate(self, installed: Installed) -> None:
         """Start it beside what serves, then switch; see the port."""
         worker = await self._start(installed)
@@ -125,9 +142,15 @@ class WorkerFloor:
             )
         self._tell(event)
 
-    async def _start(self, installed: Installed, *, examines: bool = False) -> Worker:
+    async def _start(
+        self,
+        installed: Installed,
+        *,
+        examines: bool = False,
+        shadow_tolerance: float | None = None,
+    ) -> Worker:
         launch = await asyncio.to_thread(self._launch, installed)
-        launch = replace(launch, examines=examines)
+        launch = replace(launch, examines=examines, shadow_tolerance=shadow_tolerance)
         try:
             return await start_worker(launch, deadline_s=START_LIMIT_S)
         except WorkerError as error:

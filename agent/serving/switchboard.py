@@ -14,11 +14,13 @@ whoever listens to the events (quarantine is not decided here).
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
+from agent.serving.shadow import Shadow
 from agent.serving.values import Counts, Happening, WorkerEvent
 from agent.sketch import Sketch
 from agent.wire.reasons import Reason
@@ -30,7 +32,7 @@ from agent.workers.pool import (
     refusal,
     start_worker,
 )
-from agent.workers.values import Answer, Encoding, Launch
+from agent.workers.values import Answer, Asked, Encoding, Launch
 
 RESTARTS_LIMIT = 5
 RESTARTS_WINDOW_S = 60.0
@@ -61,6 +63,7 @@ class _Seat:
     answering: asyncio.Event = field(default_factory=asyncio.Event)
     deaths: deque[float] = field(default_factory=deque)
     given_up: str | None = None
+    shadow: Shadow | None = None
 
 
 class Switchboard:
@@ -183,9 +186,22 @@ class Switchboard:
                     # It died or was switched off before it began: whoever is next will do it.
                     pass
                 else:
+                    if seat.shadow is not None and answer.status == 200:  # noqa: PLR2004  # good
+                        asked = Asked(body=body, json_length=json_length, encoding=encoding)
+                        seat.shadow.offer(asked, answer)
                     return self._count(worker, answer, seconds=loop.time() - arrived)
             seat = self._seats.get(name)
         return refusal(404, f"no deployment is called {name!r} here")
+
+    @contextmanager
+    def shadowed(self, name: str, shadow: Shadow) -> Iterator[None]:
+        """Offer a shadow what is answered under `name`, for as long as the block lasts."""
+        seat = self._seats.setdefault(name, _Seat(name))
+        seat.shadow = shadow
+        try:
+            yield
+        finally:
+            seat.shadow = None
 
     def take_counts(self) -> tuple[Counts, ...]:
         """Return what was counted since the last call, a row per revision, and begin anew."""

@@ -4,7 +4,9 @@ Theory: a revision is wanted (`accepted`), becomes a *candidate* beside the
 incumbent (`fetching` … `activating`), serves on trial (`probation`) and is
 `committed`. Until `activating` succeeded, the incumbent has not been touched;
 until `committed`, it is kept, and after that for as long as nothing newer is
-committed. Whatever goes wrong leads to `refused` (it never served) or through
+committed. Where it is asked for, a candidate answers copies of live requests in the
+incumbent's shadow (`shadowing`), unseen, before it may serve.
+Whatever goes wrong leads to `refused` (it never served) or through
 `rolling-back` to `rolled-back` (it served, and the one before it serves again):
 even a committed revision fails when its worker keeps dying, if there is one
 before it. `deferred` puts a candidate back to the start of the line for a cause
@@ -28,6 +30,7 @@ class Phase(StrEnum):
     VERIFYING = "verifying"
     STAGING = "staging"
     TESTING = "testing"
+    SHADOWING = "shadowing"
     ACTIVATING = "activating"
     PROBATION = "probation"
     COMMITTED = "committed"
@@ -45,6 +48,8 @@ class Happening(StrEnum):
     VERIFIED = "verified"
     STAGED = "staged"
     TESTED = "tested"
+    SHADOWED = "shadowed"
+    AGREED = "agreed"
     ACTIVATED = "activated"
     PROVEN = "proven"
     ADOPTED = "adopted"
@@ -81,6 +86,13 @@ PHASES: dict[Phase, dict[Happening, Phase]] = {
     },
     Phase.TESTING: {
         Happening.TESTED: Phase.ACTIVATING,
+        Happening.SHADOWED: Phase.SHADOWING,  # tested, and to be compared before it serves
+        Happening.DEFERRED: Phase.ACCEPTED,
+        Happening.FAILED: Phase.REFUSED,
+        Happening.SUPERSEDED: Phase.RETIRED,
+    },
+    Phase.SHADOWING: {
+        Happening.AGREED: Phase.ACTIVATING,
         Happening.DEFERRED: Phase.ACCEPTED,
         Happening.FAILED: Phase.REFUSED,
         Happening.SUPERSEDED: Phase.RETIRED,

@@ -204,6 +204,19 @@ WIRE: Mapping[str, Sentence] = {
         "It takes longer on this device than its latency budget allows.",
         "Pack a faster variant, or raise latency_budget_s.",
     ),
+    Reason.TOO_MUCH_MEMORY: Sentence(
+        "It takes more memory on this device than its memory budget allows.",
+        "Pack a smaller variant, or raise memory_budget_bytes.",
+    ),
+    Reason.SHADOW_DISAGREED: Sentence(
+        "On live requests it answered other than the one that serves: {agreed} of {compared} "
+        "agreed.",
+        "Find out which of the two is right; if it is the new one, roll out without shadow.",
+    ),
+    Reason.SHADOW_INCONCLUSIVE: Sentence(
+        "There was too little to compare it by: {compared} of {wanted} live requests.",
+        "Raise limit_s or lower requests of its shadow, or roll out without it.",
+    ),
     Reason.ACCELERATOR_FALLBACK: Sentence(
         "It runs, on a slower path than it was built for.",
         "Check the accelerator's driver on the device.",
@@ -272,6 +285,7 @@ PHASES: Mapping[Phase, str] = {
     Phase.VERIFYING: "checking signature and digests",
     Phase.STAGING: "putting it in place",
     Phase.TESTING: "answering its golden vectors",
+    Phase.SHADOWING: "answering beside the one that serves, unseen",
     Phase.ACTIVATING: "starting beside the one that serves",
     Phase.PROBATION: "serving on trial",
     Phase.COMMITTED: "serving",

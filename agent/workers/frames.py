@@ -23,7 +23,7 @@ FRAME_LIMIT_BYTES = 256
 REGION_LIMIT_BYTES = 256 * 1024 * 1024
 """The largest shared region: a 4K float image as JSON would not fit, as binary it does."""
 
-_REQUEST = struct.Struct("<QQqB")
+_REQUEST = struct.Struct("<QQqBQq")
 _ANSWER = struct.Struct("<QHQqQQQ")
 _NO_HEADER = -1
 _STATUSES = frozenset({200, 400, 413, 500})
@@ -32,12 +32,18 @@ _TEXT_LIMIT = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFrame:
-    """A body of `length` bytes lies in the region; `json_length` as in `Answer`."""
+    """A body of `length` bytes lies in the region; `json_length` as in `Answer`.
+
+    Where another worker's answer of `beside_length` bytes lies behind it, the two are to be
+    compared, and no tensors are asked for.
+    """
 
     sequence: int
     length: int
     json_length: int | None = None
     encoding: Encoding = Encoding.IDENTITY
+    beside_length: int = 0
+    beside_json_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +69,14 @@ class Failure:
 
 def render_request(frame: RequestFrame) -> bytes:
     """Return the frame's bytes."""
-    json_length = _NO_HEADER if frame.json_length is None else frame.json_length
-    return _REQUEST.pack(frame.sequence, frame.length, json_length, frame.encoding)
+    return _REQUEST.pack(
+        frame.sequence,
+        frame.length,
+        _packed(frame.json_length),
+        frame.encoding,
+        frame.beside_length,
+        _packed(frame.beside_json_length),
+    )
 
 
 def parse_request(raw: bytes) -> RequestFrame:
@@ -75,12 +87,14 @@ def parse_request(raw: bytes) -> RequestFrame:
     """
     if len(raw) != _REQUEST.size:
         raise ValueError(f"a request frame of {len(raw)} bytes")
-    sequence, length, json_length, encoding = _REQUEST.unpack(raw)
+    sequence, length, json_length, encoding, beside_length, beside_json = _REQUEST.unpack(raw)
     return RequestFrame(
         sequence=sequence,
         length=length,
-        json_length=None if json_length == _NO_HEADER else json_length,
+        json_length=_unpacked(json_length),
         encoding=Encoding(encoding),
+        beside_length=beside_length,
+        beside_json_length=_unpacked(beside_json),
     )
 
 
@@ -90,7 +104,7 @@ def render_answer(frame: AnswerFrame) -> bytes:
         frame.sequence,
         frame.status,
         frame.length,
-        _NO_HEADER if frame.json_length is None else frame.json_length,
+        _packed(frame.json_length),
         frame.input_ns,
         frame.compute_ns,
         frame.output_ns,
@@ -114,11 +128,19 @@ def parse_answer(raw: bytes, *, sequence: int, region_bytes: int) -> AnswerFrame
         sequence=got,
         status=status,
         length=length,
-        json_length=None if json_length == _NO_HEADER else json_length,
+        json_length=_unpacked(json_length),
         input_ns=input_ns,
         compute_ns=compute_ns,
         output_ns=output_ns,
     )
+
+
+def _packed(length: int | None) -> int:
+    return _NO_HEADER if length is None else length
+
+
+def _unpacked(length: int) -> int | None:
+    return None if length == _NO_HEADER else length
 
 
 def render_launch(launch: Launch) -> bytes:
@@ -195,6 +217,26 @@ def _examination(fields: dict[str, Any] | None) -> Examination | None:
         memory_bytes=int(fields["memory_bytes"]),
         reference=str(fields["reference"])[:_TEXT_LIMIT],
     )
+
+
+def render_agreement(*, agreed: bool) -> bytes:
+    """Return whether two answers say the same, as JSON."""
+    return json.dumps({"agreed": agreed}).encode()
+
+
+def parse_agreement(raw: bytes) -> bool:
+    """Return whether two answers say the same.
+
+    Raises:
+        ValueError: it is not said.
+    """
+    try:
+        agreed = json.loads(raw)["agreed"]
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a comparison") from error
+    if not isinstance(agreed, bool):
+        raise ValueError("not a comparison")  # noqa: TRY004  # as all that a worker says wrongly
+    return agreed
 
 
 def render_failure(failure: Failure) -> bytes:

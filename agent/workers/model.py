@@ -8,15 +8,17 @@ import hashlib
 import math
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 
 from agent.workers import oip
+from agent.workers.beside import alike
 from agent.workers.examine import examine
-from agent.workers.frames import REGION_LIMIT_BYTES, AnswerFrame, RequestFrame
+from agent.workers.frames import REGION_LIMIT_BYTES, AnswerFrame, RequestFrame, render_agreement
 from agent.workers.oip import Signature
-from agent.workers.tensors import OipError
+from agent.workers.tensors import Array, OipError
 from agent.workers.values import Launch, ReadyReport, Verdict
 from models import runtime
 from models.card import Card, Tensor
@@ -44,12 +46,13 @@ class Model:
     """A judged model that answers requests, one at a time."""
 
     def __init__(
-        self, *, runner: Runner, signature: Signature, report: ReadyReport, region_bytes: int
+        self, *, launch: Launch, card: Card, runner: Runner, report: ReadyReport, region_bytes: int
     ) -> None:
         self.report = report
         self.region_bytes = region_bytes
-        self._runner = runner
-        self._signature = signature
+        self._runner, self._card = runner, card
+        self._shadow_tolerance = launch.shadow_tolerance
+        self._signature = signature_of(launch, card)
 
     def answer(self, frame: RequestFrame, region: memoryview) -> AnswerFrame:
         """Answer the request in the region, there. What is wrong becomes an answer too."""
@@ -73,6 +76,8 @@ class Model:
         read = time.perf_counter_ns()
         results = self._runner.run(request.arrays)
         run = time.perf_counter_ns()
+        if frame.beside_length:
+            return self._compared(frame, region, results)
         length, json_length = oip.write_answer(region, request, results, self._signature)
         return AnswerFrame(
             sequence=frame.sequence,
@@ -83,6 +88,17 @@ class Model:
             compute_ns=run - read,
             output_ns=time.perf_counter_ns() - run,
         )
+
+    def _compared(
+        self, frame: RequestFrame, region: memoryview, results: Sequence[Array]
+    ) -> AnswerFrame:
+        """Say in the region whether another model's answer, which lies there, says the same."""
+        beside = region[frame.length : frame.length + frame.beside_length]
+        others = oip.read_answer(beside, frame.beside_json_length, self._signature)
+        agreed = alike(self._card, results, others, tolerance=self._shadow_tolerance)
+        content = render_agreement(agreed=agreed)
+        region[: len(content)] = content
+        return AnswerFrame(sequence=frame.sequence, status=200, length=len(content))
 
 
 def open_model(launch: Launch, sandbox: tuple[str, ...]) -> Model:
@@ -111,12 +127,6 @@ def open_model(launch: Launch, sandbox: tuple[str, ...]) -> Model:
         grown = max(0, _resident_bytes() - before)
         examination = examine(launch, card, content, golden, runner, memory_bytes=grown)
     runner.reset()  # requests meet a model that remembers nothing
-    signature = Signature(
-        name=launch.deployment,
-        version=launch.bundle.version,
-        inputs=card.inputs,
-        outputs=card.outputs,
-    )
     report = ReadyReport(
         library=runner.library,
         library_version=runner.version,
@@ -126,13 +136,23 @@ def open_model(launch: Launch, sandbox: tuple[str, ...]) -> Model:
             largest=judgement.largest,
             mean=judgement.mean,
         ),
-        metadata=oip.metadata(signature),
+        metadata=oip.metadata(signature_of(launch, card)),
         body_limit_bytes=body_limit_bytes,
         sandbox=sandbox,
         start_s=0.0,
         examination=examination,
     )
-    return Model(runner=runner, signature=signature, report=report, region_bytes=region_bytes)
+    return Model(launch=launch, card=card, runner=runner, report=report, region_bytes=region_bytes)
+
+
+def signature_of(launch: Launch, card: Card) -> Signature:
+    """Return what the model takes and gives, under the names that clients use here."""
+    return Signature(
+        name=launch.deployment,
+        version=launch.bundle.version,
+        inputs=card.inputs,
+        outputs=card.outputs,
+    )
 
 
 def _resident_bytes() -> int:

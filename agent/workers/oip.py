@@ -168,6 +168,25 @@ def write_answer(
     return len(content), len(header) if blobs else None
 
 
+def read_answer(
+    body: memoryview, json_length: int | None, signature: Signature
+) -> dict[int, Array]:
+    """Return the outputs in an answer of another model, by their places in this one's signature.
+
+    Raises:
+        OipError: it has another signature.
+    """
+    document = _parse(body if json_length is None else body[:json_length])
+    blobs = None if json_length is None else body[json_length:]
+    given = _entries(document, "outputs", [tensor.name for tensor in signature.outputs])
+    blob_of = _assign(given, blobs)
+    return {
+        place: _read_tensor(tensor, given[tensor.name], blob_of.get(tensor.name))
+        for place, tensor in enumerate(signature.outputs)
+        if tensor.name in given
+    }
+
+
 def _parse(raw: memoryview) -> Mapping[str, Any]:
     try:
         document = orjson.loads(raw)

@@ -9,19 +9,23 @@ hung runtime. What happens to the deployment then is not decided here.
 import asyncio
 import json
 import mmap
+import os
 from collections.abc import Callable
 
 from agent.wire.reasons import Reason
 from agent.workers import frames
 from agent.workers.frames import AnswerFrame, RequestFrame
 from agent.workers.process import Process, ProcessGoneError, no_memory
-from agent.workers.values import Answer, Encoding, Launch, ReadyReport
+from agent.workers.values import Answer, Asked, Encoding, Launch, ReadyReport
 
 QUEUE_LIMIT = 32
 """Requests that may wait for one worker: more would only answer later than anyone waits for."""
 
 START_LIMIT_S = 60.0
 """From spawn to ready. A cold start takes 0.3 s; a large model on a slow device the rest."""
+
+_NICE = 10
+"""What is done in the shadow is for nobody: a busy core gives it a tenth of what others get."""
 
 _LEAVE_S = 1.0  # in which an idle worker ends by itself once its socket is closed
 
@@ -93,6 +97,7 @@ class Worker:
         *,
         encoding: Encoding = Encoding.IDENTITY,
         deadline_s: float | None = None,
+        beside: Answer | None = None,
     ) -> Answer:
         """Answer one request. Whatever happens once it has begun becomes an answer with its status.
 
@@ -101,6 +106,7 @@ class Worker:
             json_length: of the JSON before binary tensors; None when all is JSON; 0 in raw mode.
             encoding: how the body is compressed.
             deadline_s: for the wait in line, and again for the answer; None is the launch's own.
+            beside: another worker's answer to it, to compare instead of answering; see `agrees`.
 
         Raises:
             WorkerGoneError: the worker is dead or closing, and the request was not begun.
@@ -127,13 +133,52 @@ class Worker:
             try:
                 await self._settle(limit_s)
                 queue_ns = int((loop.time() - arrived) * 1e9)
-                return await self._ask(body, json_length, encoding, limit_s, queue_ns)
+                frame = RequestFrame(
+                    sequence=self._sequence + 1,
+                    length=len(body),
+                    json_length=json_length,
+                    encoding=encoding,
+                    beside_length=0 if beside is None else len(beside.body),
+                    beside_json_length=None if beside is None else beside.json_length,
+                )
+                content = body if beside is None else body + beside.body
+                return await self._ask(frame, content, limit_s, queue_ns)
             finally:
                 self._turn.release()
         finally:
             self._line -= 1
             if not self._line:
                 self._idle.set()
+
+    async def agrees(self, asked: Asked, answer: Answer) -> bool | None:
+        """Tell whether this worker answers as another one did; None: they can't be compared.
+
+        Raises:
+            WorkerError: it died or hung over it.
+        """
+        if len(asked.body) + len(answer.body) > len(self._region):
+            return None
+        try:
+            found = await self.infer(
+                asked.body, asked.json_length, encoding=asked.encoding, beside=answer
+            )
+        except WorkerGoneError as error:
+            raise await self.cause_of_death() from error
+        if self.gone or self._stuck:
+            raise await self.cause_of_death()
+        if found.status == 200:  # noqa: PLR2004  # compared
+            try:
+                return frames.parse_agreement(found.body)
+            except ValueError as error:
+                self._process.kill()
+                raise _nonsense(self.launch, error) from error
+        if found.status < 500:  # noqa: PLR2004  # the request, or the other's answer, is not for it
+            return None
+        return False  # it failed where the other did not
+
+    def step_back(self) -> None:
+        """Let every other process go first, from now on."""
+        os.setpriority(os.PRIO_PROCESS, self.pid, _NICE)
 
     async def close(self, drain_s: float = 10.0) -> None:
         """Take no more requests, answer those in line for at most `drain_s`, end. Idempotent."""
@@ -163,20 +208,12 @@ class Worker:
             raise WorkerGoneError from error
 
     async def _ask(
-        self,
-        body: bytes,
-        json_length: int | None,
-        encoding: Encoding,
-        limit_s: float,
-        queue_ns: int,
+        self, frame: RequestFrame, content: bytes, limit_s: float, queue_ns: int
     ) -> Answer:
         if self.gone:
             raise WorkerGoneError
-        self._region[: len(body)] = body
-        self._sequence += 1
-        frame = RequestFrame(
-            sequence=self._sequence, length=len(body), json_length=json_length, encoding=encoding
-        )
+        self._region[: len(content)] = content
+        self._sequence = frame.sequence
         try:
             self._owed = self._process.ask(frames.render_request(frame))
         except ProcessGoneError as error:
@@ -269,8 +306,13 @@ def _not_ready(launch: Launch, error: Exception, how: str, deadline_s: float) ->
         message = f"{worker} was not ready after {deadline_s:g} s and was killed"
         return WorkerError(Reason.WORKER_STUCK, message)
     if isinstance(error, ValueError):
-        return WorkerError(Reason.WORKER_CRASHED, f"{worker} answered nonsense: {error}")
+        return _nonsense(launch, error)
     return _crash(launch, how)
+
+
+def _nonsense(launch: Launch, error: ValueError) -> WorkerError:
+    message = f"the worker of {launch.deployment} answered nonsense: {error}"
+    return WorkerError(Reason.WORKER_CRASHED, message)
 
 
 def refusal(status: int, message: str) -> Answer:

@@ -25,6 +25,7 @@ class Launch:
     libraries and reservations too: it is a fence against runaway models, not
     what the worker uses. `delegate` is the driver of the accelerator it runs on;
     None is the CPU. A worker that `examines` measures itself before it is ready.
+    `shadow_tolerance` is how far its answers may be from another model's to agree with them.
     """
 
     deployment: str
@@ -40,6 +41,7 @@ class Launch:
     memory_bytes: int
     delegate: Delegate | None = None
     examines: bool = False
+    shadow_tolerance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,3 +113,12 @@ class Answer:
     input_ns: int = 0
     compute_ns: int = 0
     output_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One inference request, as it came."""
+
+    body: bytes
+    json_length: int | None
+    encoding: Encoding = Encoding.IDENTITY

@@ -4,25 +4,24 @@ A stick is an OCI image layout with the bundles and their signatures, and in `de
 document of each device: the same bytes that it would get over the network.
 """
 
-import base64
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from agent.wire import codec, v1
+from agent.wire.codec import WireError
+from agent.wire.limits import DOCUMENT_LIMIT_BYTES
+from agent.wire.stick import document_path
 from fleet.cli.options import CentreOptions, at_centre
 from fleet.cli.screen import CommandError, ExitCode, note
 from fleet.client import Centre
-from models import durable
+from models import dsse, durable
 from models import manifest as oci
-from models.errors import ModelError
+from models.errors import ModelError, RefusedError
 from models.layout import Layout
 from models.limits import BLOB_LIMIT_BYTES, INDEX_LIMIT_BYTES, MANIFEST_LIMIT_BYTES
-from models.values import Digest, parse_digest
-
-_DOCUMENTS = "desired"
+from models.values import Digest, digest_of, parse_digest
 
 
 @at_centre
@@ -47,24 +46,26 @@ def export(
             ]
             wanted = [_desired(each) for each in documents]
             stick = Layout.create(to)
-            durable.make_directory(to / _DOCUMENTS)
             for bundle in {each.bundle for desired in wanted for each in desired.deployments}:
                 note(f"{bundle.name}:{bundle.version}")
                 _bring(api, stick, bundle)
             for desired, document in zip(wanted, documents, strict=True):
-                durable.write(to / _DOCUMENTS / f"{desired.target}.json", document)
-    except ModelError as error:
+                path = to / document_path(desired.target)
+                durable.make_directory(path.parent)
+                durable.write(path, document)
+    except (ModelError, WireError) as error:
         raise _not_exported(error.reason, str(error)) from error
     except OSError as error:
-        raise _not_exported("DISK_FULL", str(error)) from error
+        why = f"{error.filename or to}: {error.strerror}"
+        raise _not_exported("TO", why, ExitCode.NOT_ALLOWED) from error
     for desired in wanted:
-        order = f"epoch {desired.order.epoch}, generation {desired.order.generation}"
-        typer.echo(f"exported: {desired.target}: {order}")
+        typer.echo(f"exported: {desired.target}: {desired.order}")
     note(f"at the device: skerry-agent apply {to}")
 
 
 def _desired(envelope: bytes) -> v1.Desired:
-    return codec.decode(base64.b64decode(json.loads(envelope)["payload"]), v1.Desired)
+    signed = dsse.parse(envelope, DOCUMENT_LIMIT_BYTES)
+    return codec.decode(dsse.expect(signed, dsse.DESIRED_PAYLOAD_TYPE), v1.Desired)
 
 
 def _bring(api: Centre, stick: Layout, bundle: v1.BundleRef) -> None:
@@ -98,14 +99,15 @@ def _manifest(api: Centre, stick: Layout, bundle: v1.BundleRef, digest: Digest) 
 
 
 def _keep(stick: Layout, content: bytes, digest: Digest) -> None:
-    if stick.add(content) != digest:
-        raise _not_exported("DIGEST_MISMATCH", f"the centre sent something else for {digest}")
+    if digest_of(content) != digest:
+        raise RefusedError("DIGEST_MISMATCH", f"the centre sent something else for {digest}")
+    stick.add(content)
 
 
-def _not_exported(reason: str, why: str) -> CommandError:
+def _not_exported(reason: str, why: str, exit_code: ExitCode = ExitCode.BAD) -> CommandError:
     return CommandError(
         "nothing was exported",
         f"{reason}: {why}"[:250],
         "name a new folder with room for the bundles: --to FOLDER",
-        ExitCode.BAD,
+        exit_code,
     )

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ from fleet.cli.rollout_screen import (
     target_lines,
     why_lines,
 )
+from fleet.cli.rollout_settings import SettingsOption, settings_in
 from fleet.cli.rollout_watch import Documents, Lines, Picture, View, watch_now
 from fleet.cli.rollout_words import ReasonOption, RolloutArgument
 from fleet.cli.screen import Color, CommandError, ExitCode, Output, note, print_json
@@ -79,6 +81,7 @@ def plan(
     deployment: DeploymentOption = None,
     policy: PolicyOption = CAREFUL.name,
     soak: SoakOption = None,
+    settings: SettingsOption = None,
     output: Annotated[
         PlanOutput, typer.Option("--output", "-o", help="How it is printed; wide: each device.")
     ] = PlanOutput.TABLE,
@@ -86,6 +89,7 @@ def plan(
 ) -> None:
     """Say who would get what and when, who would not and why. Nothing is changed."""
     wish = _wish(bundle, to=to, device=device, deployment=deployment, policy=policy, soak_s=soak)
+    wish["settings"] = settings_in(settings)
     with centre.connect() as api:
         made = _plan(api, wish)
     if output is PlanOutput.JSON:
@@ -96,7 +100,7 @@ def plan(
     show(plan_rows(made, screen) if output is PlanOutput.WIDE else [])
     show(["nothing has been changed" + ("; start it:" if made["steps"] else "")])
     if made["steps"]:
-        words = _start_line(wish, short(made["digest"]), centre)
+        words = _start_line(wish, short(made["digest"]), centre, settings)
         show(command_lines("Start", words, screen))
 
 
@@ -111,6 +115,7 @@ def start(
     deployment: DeploymentOption = None,
     policy: PolicyOption = CAREFUL.name,
     soak: SoakOption = None,
+    settings: SettingsOption = None,
     if_plan: Annotated[
         str | None, typer.Option(help="Start only if the plan still has this digest.")
     ] = None,
@@ -122,6 +127,7 @@ def start(
     """Start a rollout."""
     screen = _screen(color)
     wish = _wish(bundle, to=to, device=device, deployment=deployment, policy=policy, soak_s=soak)
+    wish["settings"] = settings_in(settings)
     with centre.connect() as api:
         made = _plan(api, wish)
         if (number := len(made["steps"])) > 0:
@@ -324,7 +330,9 @@ def _show_unchanged(made: Mapping[str, Any], bundle: str, output: Output) -> Non
     typer.echo(f"{who} {bundle} already")
 
 
-def _start_line(wish: Mapping[str, Any], digest: str, centre: CentreOptions) -> Sequence[str]:
+def _start_line(
+    wish: Mapping[str, Any], digest: str, centre: CentreOptions, settings: Path | None
+) -> Sequence[str]:
     """Return the command that starts what was planned, ready to be copied."""
     bundle = wish["bundle"]
     name = wish["deployment"]
@@ -334,6 +342,7 @@ def _start_line(wish: Mapping[str, Any], digest: str, centre: CentreOptions) -> 
         "--as": [None if name == bundle.partition(":")[0] else name],
         "--policy": [wish["policy"]],
         "--soak": [None if wish["soak_s"] is None else f"{wish['soak_s']:g}"],
+        "--settings": [settings],
         "--if-plan": [digest],
     }
     words = ["skerry", "rollout", "start", bundle]

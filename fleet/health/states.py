@@ -297,6 +297,7 @@ _UNDER_WAY = frozenset(
         Phase.VERIFYING,
         Phase.STAGING,
         Phase.TESTING,
+        Phase.SHADOWING,
         Phase.ACTIVATING,
         Phase.PROBATION,
     }

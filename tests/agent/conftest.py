@@ -15,6 +15,7 @@ from tests.agent.packages import (
     DENSE_INPUTS,
     DENSE_OUTPUTS,
     Package,
+    decides,
     dense_net,
     packaged,
     quantized,
@@ -30,6 +31,19 @@ def dense_content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def dense(dense_content: bytes, tmp_path: Path) -> Package:
     """A small int8 net, int8 [1, 64] to int8 [1, 10], version 1.0.0."""
     return packaged(dense_content, tmp_path / "dense", inputs=DENSE_INPUTS, outputs=DENSE_OUTPUTS)
+
+
+@pytest.fixture(scope="session")
+def another_content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return quantized(dense_net((64, 32, 10), seed=8), 64, tmp_path_factory.mktemp("another"))
+
+
+@pytest.fixture
+def another(another_content: bytes, tmp_path: Path) -> Package:
+    """A net of the same shape as `dense` that has learned something else, and decides."""
+    folder = tmp_path / "another"
+    made = packaged(another_content, folder, inputs=DENSE_INPUTS, outputs=DENSE_OUTPUTS)
+    return decides(made)
 
 
 @pytest.fixture

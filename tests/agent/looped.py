@@ -11,7 +11,7 @@ from agent.ledger import Ledger, open_ledger
 from agent.meter import Meter
 from agent.ports import Tally
 from agent.reconcile import Reconciler
-from agent.state import GivenUp, Installed, Measured, Serving
+from agent.state import Compared, GivenUp, Installed, Measured, Serving
 from agent.wire import codec, v1
 from agent.wire.phases import Happening, Phase
 
@@ -97,7 +97,12 @@ class World:
             accelerator=candidate.accelerator,
             threads=candidate.threads,
             latency_p50_s=took_s,
+            memory_bytes=5_000_000,
         )
+
+    async def shadow(self, candidate: Installed, wanted: v1.ShadowSettings) -> Compared:
+        await self._do("shadow", candidate.deployment, candidate.revision)
+        return Compared(requests=wanted.requests, agreed=wanted.requests)
 
     async def activate(self, installed: Installed) -> None:
         await self._do("activate", installed.deployment, installed.revision)

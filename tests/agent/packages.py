@@ -137,12 +137,21 @@ def dense_net(
         operator.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
         operator.builtinOptions = schema.FullyConnectedOptionsT()
         graph.operators.append(operator)
-    graph.outputs = [last]
+    return packed(model, graph, last)
+
+
+def packed(
+    model: Any,  # noqa: ANN401  # the schema's own, which has no types
+    graph: Any,  # noqa: ANN401  # as above
+    output: int,
+) -> bytes:
+    """Return the file of a model of one graph, with one input `x` and one output `y`."""
+    graph.outputs = [output]
     named = schema.SignatureDefT()
     named.signatureKey, named.subgraphIndex = "serving_default", 0
     named.inputs, named.outputs = [schema.TensorMapT()], [schema.TensorMapT()]
     named.inputs[0].name, named.inputs[0].tensorIndex = "x", graph.inputs[0]
-    named.outputs[0].name, named.outputs[0].tensorIndex = "y", last
+    named.outputs[0].name, named.outputs[0].tensorIndex = "y", output
     model.subgraphs, model.signatureDefs = [graph], [named]
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
@@ -250,6 +259,13 @@ def packaged(
     (folder / "card.json").write_bytes(render(card))
     (folder / "golden.bin").write_bytes(blob)
     return Package(content=content, card=card, golden=blob, folder=folder)
+
+
+def decides(package: Package) -> Package:
+    """Return it with a card that names its decision."""
+    card = replace(package.card, golden=replace(package.card.golden, decision=0))
+    (package.folder / "card.json").write_bytes(render(card))
+    return replace(package, card=card)
 
 
 DENSE_INPUTS = (Tensor(name="x", datatype=Datatype.INT8, shape=(1, 64)),)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.choice import choose, thread_counts
+from agent.choice import Budget, choose, thread_counts
 from agent.report import Self, reported
 from agent.state import Installed, Measured
 from agent.wire import codec, v1
@@ -46,7 +46,7 @@ def test_only_what_is_clearly_faster_displaces_a_likelier_one(
     """And more threads must earn their cores."""
     ways = [way(), way(threads, "b" if threads == 1 else "a")]
     found = [took(each, seconds) for each, seconds in zip(ways, (first_s, second_s), strict=True)]
-    best = choose(ways, found, budget_s=None)
+    best = choose(ways, found, Budget())
     assert best is not None
     assert (ways[chosen].variant, ways[chosen].threads) == (best.variant, best.threads)
 
@@ -123,6 +123,29 @@ async def test_a_model_slower_than_its_budget_is_refused(device: Device) -> None
     assert problem is not None
     assert "TOO_SLOW" == problem.reason
     assert "int8 on cpu, 1 thread takes 2 ms; 1 ms are allowed" == problem.message
+
+
+async def test_a_model_that_takes_more_memory_than_its_budget_is_refused(device: Device) -> None:
+    """Before it serves, with both numbers."""
+    wanted = deployment()
+    settings = replace(wanted.settings, memory_budget_bytes=4_999_999)
+    async with device.running():
+        device.want(1, replace(wanted, settings=settings))
+        await device.reaches("digits", Phase.REFUSED)
+    problem = device.ledger.records["digits"].problem
+    assert problem is not None
+    assert "TOO_MUCH_MEMORY" == problem.reason
+    said = "int8 on cpu, 1 thread takes 5000000 bytes of memory; 4999999 are allowed"
+    assert said == problem.message
+
+
+def test_a_way_within_its_budget_is_taken_before_a_faster_one_that_is_not() -> None:
+    """Of time and of memory alike."""
+    ways = [way(variant="a"), way(variant="b")]
+    found = [replace(took(ways[0], 0.001), memory_bytes=200), took(ways[1], 0.004)]
+    best = choose(ways, found, Budget(memory_bytes=100, latency_s=0.01))
+    assert best is not None
+    assert ways[1].variant == best.variant
 
 
 async def test_an_accelerator_that_is_gone_after_a_restart(device: Device, world: World) -> None:

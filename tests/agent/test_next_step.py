@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.plan import ATTEMPTS_LIMIT, Action, Plan, Step, condemned, outcome, plan
+from agent.sketch import Sketch
 from agent.state import (
     GivenUp,
     Installed,
@@ -26,13 +27,17 @@ RUNTIME = "litert 2.3.0"
 NAMES = ("cat", "digits", "word")
 
 
-def deployment(name: str = "digits", revision: int = 1, probation_s: float = 0.0) -> v1.Deployment:
+def deployment(
+    name: str = "digits", revision: int = 1, probation_s: float = 0.0, *, shadow: bool = False
+) -> v1.Deployment:
     digest = "sha256:" + f"{revision:x}".rjust(64, "0")
     return v1.Deployment(
         name=name,
         revision=revision,
         bundle=v1.BundleRef(digest=digest, name=name, version=f"1.0.{revision}"),
-        settings=v1.DeploymentSettings(probation_s=probation_s),
+        settings=v1.DeploymentSettings(
+            probation_s=probation_s, shadow=v1.ShadowSettings() if shadow else None
+        ),
     )
 
 
@@ -108,6 +113,11 @@ class Simulation:
             case Action.TEST:
                 chosen = replace(installed(record.wanted), hardware=self.hardware)
                 self.records[name] = record.tested(chosen, AT)
+                if record.wanted.settings.shadow and name in self.serving:
+                    self.records[name] = record.shadowed(chosen, AT)
+            case Action.SHADOW:
+                assert record.candidate is not None
+                self.records[name] = record.agreed(record.candidate, AT)
             case Action.CHOOSE_AGAIN:
                 assert record.current is not None
                 chosen = replace(record.current, hardware=self.hardware)
@@ -183,7 +193,10 @@ def records(draw: st.DrawFn, name: str) -> Record:
         try:
             if happening is Happening.SUPERSEDED:
                 newer = deployment(
-                    name, record.wanted.revision + 1, draw(st.sampled_from([0.0, 9.0]))
+                    name,
+                    record.wanted.revision + 1,
+                    draw(st.sampled_from([0.0, 9.0])),
+                    shadow=draw(st.booleans()),
                 )
                 record = record.superseded(newer, AT)
             elif happening == "return":  # to what is committed, under another number
@@ -202,7 +215,7 @@ def records(draw: st.DrawFn, name: str) -> Record:
     return record
 
 
-def further(record: Record) -> Record:  # noqa: PLR0911  # one row a phase
+def further(record: Record) -> Record:  # noqa: C901, PLR0911  # one row a phase
     if record.phase is Phase.ACCEPTED and record.adoptable:
         return record.adopted(AT)
     match record.phase:
@@ -215,7 +228,12 @@ def further(record: Record) -> Record:  # noqa: PLR0911  # one row a phase
         case Phase.STAGING:
             return record.staged(installed(record.wanted), AT)
         case Phase.TESTING:
-            return record.moved(Happening.TESTED, AT)
+            assert record.candidate is not None
+            asked = record.wanted.settings.shadow and record.current
+            return (record.shadowed if asked else record.tested)(record.candidate, AT)
+        case Phase.SHADOWING:
+            assert record.candidate is not None
+            return record.agreed(record.candidate, AT)
         case Phase.ACTIVATING:
             return record.activated(AT)
         case Phase.PROBATION:
@@ -248,7 +266,10 @@ def worlds(draw: st.DrawFn) -> tuple[v1.Desired, Observed]:
     wanted = [
         draw(
             st.sampled_from(
-                [deployment(name, 19, draw(st.sampled_from([0.0, 5.0])))]
+                [
+                    deployment(name, 19, draw(st.sampled_from([0.0, 5.0])), shadow=shadow)
+                    for shadow in (False, True)
+                ]
                 + ([held[name].wanted] if name in held else [])
                 + returns(held.get(name))
             )
@@ -448,6 +469,32 @@ def test_probation(trial: Trial | None, action: Action | None) -> None:
     )
     found = plan(desired(record.wanted), observed, 0.0)
     assert [step.action for step in found.steps] == ([action] if action else [])
+
+
+@pytest.mark.parametrize(
+    ("answers", "budget_s", "fails"),
+    [(20, 0.9, True), (19, 0.9, False), (20, 1.2, False), (20, None, False)],
+)
+def test_a_probation_that_is_slower_than_its_budget_has_failed(
+    answers: int, budget_s: float | None, *, fails: bool
+) -> None:
+    """By the median of enough good answers; with both numbers."""
+    settings = v1.DeploymentSettings(probation_s=60.0, latency_budget_s=budget_s)
+    record = committed().superseded(replace(deployment(revision=2), settings=settings), AT)
+    while record.phase is not Phase.PROBATION:
+        record = further(record)
+    sketch = Sketch()
+    for _ in range(answers):
+        sketch.add(1.0)
+    observed = Observed(
+        records={"digits": record},
+        serving=seated(record),
+        trials={"digits": Trial(revision=2, since_s=0.0, latency=sketch.to_wire())},
+    )
+    steps = plan(desired(record.wanted), observed, 0.0).steps
+    assert [step.action for step in steps] == ([Action.FAIL] if fails else [])
+    if fails:
+        assert "900 ms are allowed" in steps[0].reason
 
 
 def test_a_failed_probation_returns_to_what_was_committed() -> None:

@@ -3,12 +3,11 @@
 import math
 from pathlib import Path
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from models import tflite
-from tests.agent.packages import Array, Package, packaged, quantized
+from tests.agent.packages import Array, Package, packaged, packed, quantized
 
 _KERNEL, _HALVE = 3, 2
 
@@ -27,7 +26,7 @@ def _float_net(side: int, channels: tuple[int, ...]) -> bytes:
     model.version, model.description, model.buffers = 3, "pictures", [schema.BufferT()]
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CONV_2D
     code.version = 1
-    model.operatorCodes, model.subgraphs = [code], [graph]
+    model.operatorCodes = [code]
     graph.name, graph.tensors, graph.operators = "main", [], []
 
     def tensor(
@@ -72,13 +71,4 @@ def _float_net(side: int, channels: tuple[int, ...]) -> bytes:
         last, deep = tensor("y" if final else f"h{step}", (1, side, side, wide)), wide
         operator.outputs = [last]
         graph.operators.append(operator)
-    graph.outputs = [last]
-    named = schema.SignatureDefT()
-    named.signatureKey, named.subgraphIndex = "serving_default", 0
-    named.inputs, named.outputs = [schema.TensorMapT()], [schema.TensorMapT()]
-    named.inputs[0].name, named.inputs[0].tensorIndex = "x", graph.inputs[0]
-    named.outputs[0].name, named.outputs[0].tensorIndex = "y", last
-    model.signatureDefs = [named]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model, graph, last)

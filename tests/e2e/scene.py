@@ -407,16 +407,12 @@ def _infer(connection: HTTPConnection, name: str, row: bytes) -> tuple[int, byte
     return answer.status, body[-OUTPUT_BYTES:] if answer.status == 200 else body
 
 
-class Load:
-    """A client that never stops asking; every answer must be one of the models' own."""
+class Asking:
+    """A client that asks, in a thread of its own, as long as the block lasts."""
 
-    def __init__(self, device: Device, *models: Model, name: str = "digits") -> None:
-        self._port, self._name, self._models = device.port, name, models
+    def __init__(self) -> None:
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask, name="load")
-        self.counts = [0 for _ in models]
-        self.failed: list[str] = []
-        self.unanswered: list[str] = []
+        self._thread = threading.Thread(target=self._ask, name="client")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -425,6 +421,21 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(LIMIT_S)
+
+    def _ask(self) -> None:
+        """Ask until told to stop."""
+        raise NotImplementedError
+
+
+class Load(Asking):
+    """A client that never stops asking; every answer must be one of the models' own."""
+
+    def __init__(self, device: Device, *models: Model, name: str = "digits") -> None:
+        super().__init__()
+        self._port, self._name, self._models = device.port, name, models
+        self.counts = [0 for _ in models]
+        self.failed: list[str] = []
+        self.unanswered: list[str] = []
 
     @property
     def total(self) -> int:

@@ -21,6 +21,7 @@ from agent.wire.v1.desired import (
     Order,
     ReleaseRef,
     SecretRef,
+    ShadowSettings,
     SiteDesired,
 )
 from agent.wire.v1.event import Acked, Event, EventKind
@@ -55,6 +56,7 @@ __all__ = [
     "DeviceSettings", "DriftSketch", "Event", "EventKind", "Facts", "Health", "Hold",
     "JoinAnswer", "JoinRequest", "LatencySketch", "Order", "Problem", "Quarantined", "ReleaseRef",
     "RenewAnswer", "RenewRequest", "Reported", "ReportedDeployment", "ReportedRelease",
-    "Result", "ResultStatus", "Revocation", "RevocationList", "SecretRef", "SiteDesired",
+    "Result", "ResultStatus", "Revocation", "RevocationList", "SecretRef",
+    "ShadowSettings", "SiteDesired",
     "SiteReported", "TrustedKey", "Verb",
 ]  # fmt: skip

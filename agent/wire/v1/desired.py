@@ -37,6 +37,9 @@ class Order:
         check_whole("epoch", self.epoch)
         check_whole("generation", self.generation, least=1)
 
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}, generation {self.generation}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRef:
@@ -76,13 +79,44 @@ class BundleRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowSettings:
+    """How a candidate is compared with the incumbent, on live requests, before it serves.
+
+    `share` of the requests that the incumbent answered is answered by the candidate too,
+    unseen. Once `requests` were compared, at least the share `agreement` of them must have
+    agreed: on the decision where the card names one, else to `tolerance` in each output's
+    own units (None: as the card allows for another runtime). After `limit_s` with too few
+    requests nothing is known, and the candidate is refused.
+    """
+
+    share: float = 1.0
+    requests: int = 100
+    agreement: float = 0.95
+    tolerance: float | None = None
+    limit_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        check_whole("requests", self.requests, least=1)
+        for name, value in (("share", self.share), ("agreement", self.agreement)):
+            if not 0 < value <= 1:
+                raise ValueError(f"{name} is {value}; it must be above 0 and at most 1")
+        if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"tolerance is {self.tolerance}; it must be at least 0")
+        if not 0 < self.limit_s <= 30 * 86400:
+            raise ValueError(f"limit_s is {self.limit_s}; it must be above 0 and at most 30 days")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSettings:
     """How a bundle serves.
 
     `threads` is the runtime's thread count; None: as measured on the device (two
     threads made one int8 model 30 times slower). `workers` is how many processes
-    answer. `timeout_s` ends a stuck call. `latency_budget_s` is the longest median,
-    measured on the device before it serves, with which it is let in; None: any.
+    answer. `timeout_s` ends a stuck call. `latency_budget_s` is the longest median with
+    which it is let in, as measured on the device before it serves, and stays in its
+    probation, as its answers take; None: any.
+    `memory_budget_bytes` is the same for what its process grows by with the model.
+    `shadow` compares it with the incumbent before it serves; None: it is not.
     `probation_s` is how long a new revision serves before it is committed.
     `values` go to pre- and post-processing (thresholds and the like).
     """
@@ -91,6 +125,8 @@ class DeploymentSettings:
     workers: int = 1
     timeout_s: float = 10.0
     latency_budget_s: float | None = None
+    memory_budget_bytes: int | None = None
+    shadow: ShadowSettings | None = None
     probation_s: float = 0.0
     values: Mapping[str, Setting] = field(default_factory=dict)
 
@@ -105,6 +141,8 @@ class DeploymentSettings:
                 f"latency_budget_s is {self.latency_budget_s}; "
                 "it must be above 0 and at most timeout_s"
             )
+        if self.memory_budget_bytes is not None:
+            check_whole("memory_budget_bytes", self.memory_budget_bytes, least=1)
         if not 0 <= self.probation_s <= 30 * 86400:
             raise ValueError(f"probation_s is {self.probation_s}; it must be between 0 and 30 days")
         check_settings(self.values)

@@ -116,13 +116,22 @@ async def live(job: dict[str, Any], envelope: bytes) -> None:
     ledger.close()
 
 
+HUNG, BUSY = 504, 503
+
+
 async def serves(device: run._Device) -> str | None:
-    """Return the version that answers a real request; None when none does."""
+    """Return the version that answers a real request; None when none does.
+
+    The request over which a worker hangs is told so, and so is who waited in line behind it for
+    as long as anyone waits; the next one must be answered.
+    """
     if device._floor.board.launched(NAME) is None:
         return None
     tensor = {"name": "x", "shape": [1, 64], "datatype": "INT8", "data": [0] * 64}
     body = json.dumps({"inputs": [tensor]}).encode()
     answer = await device._floor.board.infer(NAME, body, None)
+    if answer.status in {HUNG, BUSY}:
+        answer = await device._floor.board.infer(NAME, body, None)
     return str(json.loads(answer.body)["model_version"]) if answer.status == 200 else None
 
 

@@ -1,14 +1,12 @@
 """A client that never stops asking, and knows when each request that failed was under way."""
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from itertools import cycle
-from typing import Self
 
-from tests.e2e.scene import LIMIT_S, Device
+from tests.e2e.scene import Asking, Device
 from tests.e2e.wares import Model
 
 _PAUSE_S = 0.01
@@ -48,24 +46,15 @@ class Harm:
     agents: list[Span] = field(default_factory=list)
 
 
-class Client:
+class Client(Asking):
     """Asks every deployment in turn, one request at a time; each answer must be the model's own."""
 
     def __init__(self, device: Device, model: Model, names: Sequence[str]) -> None:
+        super().__init__()
         self._device, self._model, self._names = device, model, names
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask, name="client")
         self.answered = 0
         self.failed: list[Failed] = []
         self.longest_s = 0.0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(LIMIT_S)
 
     def _ask(self) -> None:
         names, probes = (

@@ -1,0 +1,46 @@
+"""Whether a candidate answers live requests as the incumbent does. Pure.
+
+The candidate gets copies of requests that the incumbent has answered, and nobody
+sees its answers; only counts come out of it. It is through as soon as enough were
+compared and agreed, and out as soon as so many differ that it can't get through.
+"""
+
+from collections.abc import Mapping
+
+from agent.state import Compared
+from agent.wire import v1
+from agent.wire.reasons import Reason
+
+
+def ends(asked: v1.ShadowSettings, seen: Compared) -> bool:
+    """Tell whether going on is no use: it is known, or the two can't be compared."""
+    return verdict(asked, seen) is not None or seen.apart >= asked.requests
+
+
+def verdict(asked: v1.ShadowSettings, seen: Compared) -> bool | None:
+    """Return whether the candidate agrees with the incumbent; None: too little was seen yet."""
+    may_differ = int(asked.requests * (1 - asked.agreement) + _GRAIN)
+    if seen.requests - seen.agreed > may_differ:
+        return False
+    return True if seen.requests >= asked.requests else None
+
+
+_GRAIN = 1e-9  # 100 * (1 - 0.95) is 5.000000000000004, and 100 * (1 - 0.9) is 9.999999999999998
+
+
+def refusal(asked: v1.ShadowSettings, seen: Compared) -> tuple[Reason, str, Mapping[str, str]]:
+    """Return why a candidate that did not get through is refused: reason, message, parameters."""
+    numbers = {"compared": str(seen.requests), "agreed": str(seen.agreed)}
+    numbers |= {"wanted": str(asked.requests), "apart": str(seen.apart)}
+    if verdict(asked, seen) is False:
+        message = f"{seen.agreed} of {seen.requests} live requests were answered alike"
+        return Reason.SHADOW_DISAGREED, message, numbers
+    message = f"{seen.requests} of {asked.requests} live requests in {asked.limit_s:g} s"
+    if seen.apart:
+        message += f"; {seen.apart} could not be compared"
+    return Reason.SHADOW_INCONCLUSIVE, message, numbers
+
+
+def due(asked: v1.ShadowSettings, answered: int) -> bool:
+    """Tell whether the `answered`th request that the incumbent answered is to be compared."""
+    return int(answered * asked.share + _GRAIN) > int((answered - 1) * asked.share + _GRAIN)
