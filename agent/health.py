@@ -22,6 +22,7 @@ from agent.report import Self
 from agent.state import Record
 from agent.thermal import accelerator_c
 from agent.throttling import Throttling
+from agent.vitals import vitals
 from agent.wire import v1
 
 _SHORTEST_S = 1.0
@@ -55,6 +56,8 @@ class Pulse:
         self._throttling = Throttling()
         self._drift: drift.Waiting = {}
         self._woken = asyncio.Event()
+        self.latest: v1.Health | None = None
+        """What was measured at the end of the last period; None before the first one ends."""
 
     def wake(self) -> None:
         """Another period may be wanted."""
@@ -77,7 +80,8 @@ class Pulse:
                     await self._woken.wait()
             except TimeoutError:
                 now = loop.time()
-                await self._say(await self._look(now - since))
+                self.latest = await self._look(now - since)
+                await self._say(self.latest)
                 since, due = now, max(due + period_s, now)
 
     def _moment(self, since: float, period_s: float) -> float:
@@ -95,8 +99,7 @@ class Pulse:
         return health
 
     def _measure(self, period_s: float, tallies: Sequence[Tally]) -> v1.Health:
-        memory = psutil.virtual_memory()
-        disk = psutil.disk_usage(str(self._home))
+        now = vitals(self._home)
         return v1.Health(
             fleet=self._who.fleet,
             device=self._who.device,
@@ -105,12 +108,12 @@ class Pulse:
             # A machine that stood still may be very late, and the next one very early.
             period_s=min(max(round(period_s, 3), _LEAST_S), _LONGEST_S),
             cpu_ratio=round(psutil.cpu_percent() / 100, 3),
-            memory_used_bytes=memory.total - memory.available,
-            memory_total_bytes=memory.total,
-            temperature_c=_temperature(),
+            memory_used_bytes=now.memory_used_bytes,
+            memory_total_bytes=now.memory_total_bytes,
+            temperature_c=now.temperature_c,
             throttled=self._throttling.look(),
-            disk_free_bytes=disk.free,
-            disk_total_bytes=disk.total,
+            disk_free_bytes=now.disk_free_bytes,
+            disk_total_bytes=now.disk_total_bytes,
             accelerator=self._who.accelerator,
             accelerator_c=None if self._who.accelerator == "cpu" else accelerator_c(),
             outbox=self._ledger.depth,
@@ -142,9 +145,3 @@ def _deployments(
             )
         )
     return tuple(rows)
-
-
-def _temperature() -> float | None:
-    """Return the hottest sensor; None where the kernel shows none."""
-    found = [each.current for group in psutil.sensors_temperatures().values() for each in group]
-    return round(max(found), 1) if found else None

@@ -7,9 +7,10 @@ Rules:
 - A row is only replaced by whoever read it as it is (`put` compares): a step
   that was overtaken by a newer desired document changes nothing.
 - Events are numbered without gaps within the ledger's id, and deleted only by
-  `acknowledge`. When they outgrow their bytes, the oldest health is dropped, then
-  the oldest transitions are folded (`agent.folding`); never the first `WINDOW`,
-  which may have been sent under their numbers.
+  `acknowledge`, which keeps the last few transitions to be looked at. When they
+  outgrow their bytes, the oldest health is dropped, then the oldest transitions
+  are folded (`agent.folding`); never the first `WINDOW`, which may have been sent
+  under their numbers.
 - A digest is put into quarantine, or taken out, with the record that shows why.
 - A ledger that is damaged is moved aside, never repaired and never deleted. What serves is
   kept a second time (`agent.keepsake`), so that the new one knows it.
@@ -41,7 +42,7 @@ from agent.ledger_file import (
     translated,
 )
 from agent.state import Note, Quarantined, Record
-from agent.wire import v1
+from agent.wire import codec, v1
 from agent.wire.limits import OUTBOX_LIMIT_BYTES
 from agent.wire.order import Held
 from agent.wire.reasons import Reason
@@ -51,6 +52,15 @@ from agent.wire.shed import shed_waiting
 @cache
 def _record_adapter() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
+
+
+def read_record(body: str) -> Record:
+    """Return a deployment's record as its row has it.
+
+    Raises:
+        ValueError: it is not what we wrote.
+    """
+    return _record_adapter().validate_json(body)
 
 
 def open_ledger(path: Path, *, fleet: str, device: str) -> "Ledger":
@@ -114,7 +124,7 @@ class Ledger:
             self._records = {
                 record.name: record
                 for (body,) in run("SELECT body FROM deployment")
-                for record in [_record_adapter().validate_json(body)]
+                for record in [read_record(body)]
             }
             self._owner_hold = _owner_hold(meta.get("hold"))
         except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -302,6 +312,20 @@ class Ledger:
         """Return the oldest events not acknowledged, in order."""
         with self._lock, translated():
             return self._events.pending(self._database.execute, limit)
+
+    def latest(self) -> tuple[v1.Event, ...]:
+        """Return the last few transitions, told or not, the newest first.
+
+        Raises:
+            LedgerError: they can't be read now.
+            LedgerDamagedError: they are not what we wrote.
+        """
+        with self._lock, translated():
+            bodies = self._events.latest(self._database.execute)
+        try:
+            return tuple(codec.decode(body, v1.Event) for body in bodies)
+        except codec.WireError as error:
+            raise LedgerDamagedError(str(error)) from error
 
     @property
     def depth(self) -> int:

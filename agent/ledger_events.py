@@ -3,6 +3,7 @@
 Every method runs in a transaction of the ledger's, which takes `size` back when
 it fails. What is given up when the queue is too long is decided by `agent.folding`;
 never anything of the first `WINDOW`, which may have been sent under their numbers.
+Of what the centre has, the last few transitions are kept for who stands before the device.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,9 @@ from agent.ledger_file import Run
 
 WINDOW = 64
 """Events that may be under way before the centre has acknowledged the first of them."""
+
+KEPT = 20
+"""Transitions that stay when the centre has them, for a person: what fits on a screen or two."""
 
 _FOLDED_AT_ONCE = 512
 _DROPPED_AT_ONCE = 64
@@ -56,9 +60,30 @@ class EventQueue:
         found = run("SELECT number, body FROM event ORDER BY number LIMIT ?", (min(limit, WINDOW),))
         return tuple(Pending(number=number, body=body) for number, body in found)
 
+    def latest(self, run: Run) -> tuple[bytes, ...]:
+        """Return the last transitions, told or not, the newest first: at most `KEPT`."""
+        found = run(
+            "SELECT body FROM event WHERE cause NOT IN (?, ?) ORDER BY number DESC LIMIT ?",
+            (folding.HEALTH, folding.DROPPED, KEPT),
+        ).fetchall()
+        found += run(
+            "SELECT body FROM past ORDER BY number DESC LIMIT ?", (KEPT - len(found),)
+        ).fetchall()
+        return tuple(body for (body,) in found)
+
     def forget(self, run: Run, number: int) -> int:
-        """Forget all up to a number; return how many there were."""
+        """Forget all up to a number, but for the last transitions; return how many there were."""
         gone = _size(run, "WHERE number <= ?", number)
+        run(
+            "INSERT OR REPLACE INTO past SELECT number, body FROM event"
+            " WHERE number <= ? AND cause NOT IN (?, ?) ORDER BY number DESC LIMIT ?",
+            (number, folding.HEALTH, folding.DROPPED, KEPT),
+        )
+        run(
+            "DELETE FROM past WHERE number NOT IN"
+            " (SELECT number FROM past ORDER BY number DESC LIMIT ?)",
+            (KEPT,),
+        )
         run("DELETE FROM event WHERE number <= ?", (number,))
         self._shorter(gone)
         return gone.count

@@ -36,7 +36,11 @@ CREATE TABLE quarantine (
 ) STRICT;
 """
 
-_SCHEMAS = (_FIRST, _QUARANTINE)
+_PAST = """
+CREATE TABLE past (number INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+"""
+
+_SCHEMAS = (_FIRST, _QUARANTINE, _PAST)
 """What each schema added to the one before; a released one is never edited."""
 
 SCHEMA = len(_SCHEMAS)

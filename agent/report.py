@@ -154,6 +154,20 @@ class Reporter:
         self._published = b""
         self._changed.set()
 
+    def document(self) -> v1.Reported:
+        """Return what this device is now."""
+        desired, last_error = self._look()
+        return reported(
+            self._who,
+            self._ledger.session,
+            desired.order if desired else None,
+            self._ledger.records,
+            last_error,
+            hold=self._ledger.owner_hold,
+            quarantined=self._ledger.quarantined,
+            serving=self._serving(),
+        )
+
     async def report(self) -> None:
         """Publish `reported` whenever it changed, until cancelled."""
         loop = asyncio.get_running_loop()
@@ -161,19 +175,8 @@ class Reporter:
             await self._changed.wait()
             await asyncio.sleep(self._bucket.wait_s(loop.time()))
             self._changed.clear()
-            desired, last_error = self._look()
-            document = reported(
-                self._who,
-                self._ledger.session,
-                desired.order if desired else None,
-                self._ledger.records,
-                last_error,
-                hold=self._ledger.owner_hold,
-                quarantined=self._ledger.quarantined,
-                serving=self._serving(),
-            )
             try:
-                raw = codec.encode(shed(document))
+                raw = codec.encode(shed(self.document()))
                 if raw != self._published:
                     self._bucket.take(loop.time())
                     await self._link.publish(Kind.REPORTED, raw)

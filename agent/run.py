@@ -33,10 +33,12 @@ from agent.link.mqtt import MqttLink
 from agent.meter import Meter
 from agent.notify import Notice
 from agent.outbox import Outbox
+from agent.page.front import Front
+from agent.page.look import Onlooker
 from agent.perform.floor import WorkerFloor
 from agent.perform.supply import Origin, StoreSupply
 from agent.plan import CONDEMNING
-from agent.ports import Arrived, Connected, Greeting, Link
+from agent.ports import Connected, Greeting, Link, Lost
 from agent.reconcile import Reconciler
 from agent.report import Reporter, Self
 from agent.serving.oip import OipApplication
@@ -195,6 +197,15 @@ class _Device:
             settings=lambda: self.wanted_settings,
             say=outbox.say,
         )
+        onlooker = Onlooker(
+            self._machine,
+            self._ledger,
+            self._floor,
+            home=self._settings.home,
+            clock=clock,
+            reported=reporter.document,
+            health=lambda: pulse.latest,
+        )
         self._wakes = [self._reconciler.wake, outbox.wake, reporter.wake, pulse.wake]
         self._note_boot()
         heed = Heed(
@@ -215,7 +226,7 @@ class _Device:
                     self._floor.expect(names)
                     run, notice = _Runner(group), Notice.of_this_process()
                     run("notice", notice.run())
-                    run("serve", self._serve())
+                    run("serve", self._serve(onlooker))
                     run("chronicle", self._chronicle())
                     run("heed", heed.run(self._nudged))
                     stopping = group.create_task(stop.wait(), name="stop")
@@ -224,7 +235,7 @@ class _Device:
                     notice.ready()
                     run("reconcile", self._reconciler.run())
                     run("link", link.run(self._greet))
-                    run("inbox", self._listen(link, outbox, reporter))
+                    run("inbox", self._listen(link, outbox, reporter, onlooker))
                     run("outbox", outbox.run())
                     run("answers", self._answers.run(link))
                     run("report", reporter.report())
@@ -242,29 +253,34 @@ class _Device:
             raise _said_to_a_person(ended) from ended
         await _log.ainfo("stopped")
 
-    async def _serve(self) -> None:
-        application = OipApplication(self._floor.board, version=self._who.agent_version)
+    async def _serve(self, onlooker: Onlooker) -> None:
+        oip = OipApplication(self._floor.board, version=self._who.agent_version)
 
         def listening(addresses: tuple[str, ...]) -> None:
             _log.info("serving", addresses=list(addresses), device=self._who.device)
 
         await serve(
-            application,
+            Front(onlooker.look, oip),
             host=self._settings.host,
             port=self._settings.port,
             unix_path=self._settings.socket,
             on_listening=listening,
         )
 
-    async def _listen(self, link: Link, outbox: Outbox, reporter: Reporter) -> None:
+    async def _listen(
+        self, link: Link, outbox: Outbox, reporter: Reporter, onlooker: Onlooker
+    ) -> None:
         while True:
             event = await link.next_event()
             if isinstance(event, Connected):
                 await _log.ainfo("connected", session=self._ledger.session)
+                onlooker.connected()
                 outbox.start_over()
                 reporter.start_over()
                 self._reconciler.hurry()
-            elif isinstance(event, Arrived):
+            elif isinstance(event, Lost):
+                onlooker.lost(event.reason)
+            else:
                 await self._inbox.take(event)
 
     async def _chronicle(self) -> None:

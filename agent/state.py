@@ -148,6 +148,17 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vitals:
+    """How the machine is at one moment. None: it can't be measured here."""
+
+    memory_used_bytes: int
+    memory_total_bytes: int
+    disk_free_bytes: int
+    disk_total_bytes: int
+    temperature_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One deployment: the revision wanted, how far it has come, and what serves meanwhile.
 

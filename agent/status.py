@@ -3,14 +3,15 @@
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from agent.alone import running
 from agent.errors import PersonError
 from agent.home import Home
 from agent.identity import load
+from agent.ledger import read_record
+from agent.standing import standing
 from agent.technician import Hold, read_hold
 from agent.wire.reasons import Reason
 
@@ -115,7 +116,7 @@ def _remembered(ledger: Path) -> Remembered:
         return Remembered(
             generation=held[0] if held else None,
             outbox=outbox,
-            deployments=tuple(_deployment(json.loads(body)) for (body,) in bodies),
+            deployments=tuple(_deployment(body) for (body,) in bodies),
             quarantine=quarantine,
         )
     except (sqlite3.DatabaseError, ValueError, KeyError) as error:
@@ -137,17 +138,5 @@ def _quarantine(database: sqlite3.Connection) -> tuple[Row, ...]:
     return tuple(dict(zip(names, row, strict=True)) for row in rows)
 
 
-def _deployment(record: dict[str, Any]) -> Row:
-    def named(deployment: dict[str, Any]) -> str:
-        return f"{deployment['bundle']['name']}:{deployment['bundle']['version']}"
-
-    wanted, current, problem = record["wanted"], record["current"], record["problem"]
-    return {
-        "name": wanted["name"],
-        "wanted": named(wanted),
-        "revision": wanted["revision"],
-        "phase": record["phase"],
-        "reason": problem["reason"] if problem else None,
-        "serves": named(current["deployment"]) if current else None,
-        "workers": current.get("workers", 1) if current else None,
-    }
+def _deployment(body: str) -> Row:
+    return asdict(standing(read_record(body)))

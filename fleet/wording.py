@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fleet.clock import age, span
+from agent.wire.words import age, span
 
 _NAMED = 3
 _DIGITS = 12
@@ -28,25 +28,6 @@ def percent(part: float, whole: float) -> str:
     if part in (0, whole):
         return f"{100 * part / whole:.0f} %"
     return f"{min(max(100 * part / whole, 0.1), 99.9):.1f} %"
-
-
-def latency(seconds: float | None) -> str:
-    """Return a latency: `0.31 ms`, `11.6 ms`, `1.25 s`; nothing where none was measured."""
-    if seconds is None:
-        return ""
-    return _three(seconds * 1000, "ms") if seconds < 0.9995 else _three(seconds, "s")  # noqa: PLR2004  # what would read 1000 ms
-
-
-def size(number: int) -> str:
-    """Return a number of bytes as people read it: 6.6 MB."""
-    if number < 1000:  # noqa: PLR2004  # bytes in a kB
-        return f"{number} B"
-    amount = number / 1000
-    for unit in ("kB", "MB", "GB"):
-        if amount < 999.95:  # noqa: PLR2004  # what would be written as 1000.0
-            return f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def devices(number: int) -> str:
@@ -224,9 +205,3 @@ def used(health: Mapping[str, Any], name: str) -> str | None:
     if not total or (taken is None and free is None):
         return None
     return f"{100 * (taken if taken is not None else total - free) / total:.0f}"
-
-
-def _three(number: float, unit: str) -> str:
-    """Return a number with three digits that count, or two decimals where it is small."""
-    decimals = 0 if number >= 99.95 else 1 if number >= 9.995 else 2  # noqa: PLR2004  # as rounded
-    return f"{number:.{decimals}f} {unit}"

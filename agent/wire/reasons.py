@@ -1,7 +1,7 @@
 """Reason codes: every hold, refusal, fallback and rollback has one. Pure.
 
-A code travels with parameters; its sentence and next step live with the reader
-(`fleet.sentences`; a test fails on a code without them). A reader that meets a
+A code travels with parameters; its sentence and next step are the reader's
+(`agent.wire.sentences`; a test fails on a code without them). A reader that meets a
 code it doesn't know shows the code itself.
 """
 

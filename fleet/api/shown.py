@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from agent.wire import codec, v1
-from fleet.clock import age, written
+from agent.wire.words import age
+from fleet.clock import written
 from fleet.health.heard import Heard, words
 from fleet.health.states import State, Verdict
 from fleet.health.sums import Numbers, Served

@@ -8,10 +8,11 @@ wants the others' findings, too. How much it was is said.
 
 from collections.abc import Iterator, Sequence
 
+from agent.wire.words import size
 from fleet.checkup.finding import Finding, not_tried, ok, wrong
 from fleet.checkup.store import Kept
 from fleet.identity.places import Home
-from fleet.wording import count, size
+from fleet.wording import count
 from models import bundle, manifest
 from models.errors import ModelError, RefusedError
 from models.keys import load_public

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
+from agent.wire.words import size
 from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import Output, print_fields, print_json, print_table
-from fleet.wording import size
 from models.values import short
 
 app = typer.Typer(

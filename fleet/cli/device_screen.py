@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent.wire import facts
+from agent.wire.words import age, latency, size
 from fleet.cli.marks import Column, Screen
-from fleet.clock import age
 from fleet.marks import Mark
-from fleet.wording import count, latency, size, used
+from fleet.wording import count, used
 
 _EVENTS_SHOWN = 3
 

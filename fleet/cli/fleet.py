@@ -7,12 +7,12 @@ from typing import Any
 
 import typer
 
+from agent.wire.words import age, latency
 from fleet.cli.marks import Column, Screen, labelled, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, print_json
-from fleet.clock import age
 from fleet.marks import ROLLOUT_MARKS, Mark
-from fleet.wording import count, latency, percent
+from fleet.wording import count, percent
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The fleet at one look.")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import typer
 
+from agent.wire.words import size
 from fleet.cli.screen import Output, print_fields, print_json, print_table
-from fleet.wording import size
 from models.bundle import Bundle
 from models.card import Tensor
 from models.card_codec import render

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agent.wire.words import age, size
 from fleet import wording
 from fleet.cli.marks import LABEL_COLUMNS, Column, Screen, visible
-from fleet.clock import age
 from fleet.marks import ASIDE_MARKS, MARKS, VERDICT_MARKS, Mark
-from fleet.wording import before_steps, change, count, percent, ref, short, size
+from fleet.wording import before_steps, change, count, percent, ref, short
 
 
 def plan_lines(made: Mapping[str, Any], screen: Screen) -> list[str]:

@@ -5,11 +5,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agent.wire.words import age, latency
 from fleet.cli.marks import Column, Screen, show
 from fleet.cli.screen import Color
-from fleet.clock import age
 from fleet.marks import Mark
-from fleet.wording import latency
 
 _INDENT = 14
 

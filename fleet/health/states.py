@@ -21,6 +21,14 @@ from agent.wire import v1
 from agent.wire.limits import HEALTH_PERIOD_S
 from agent.wire.phases import SERVING, Phase
 from agent.wire.reasons import Reason
+from agent.wire.vitals import (
+    DISK_LEAST_BYTES,
+    DISK_SHARE,
+    ERROR_SHARE,
+    ERRORS_LEAST,
+    disk_nearly_full,
+    fails_often,
+)
 from fleet.health.heard import Heard, words
 
 SILENT_PERIODS = 3
@@ -28,17 +36,6 @@ SILENT_PERIODS = 3
 
 SILENT_LEAST_S = 300.0
 """A device that reports every second isn't away because its router restarts."""
-
-ERROR_SHARE = 0.02
-"""Of a period's requests: the share above which the alert `SkerryModelErrors` fires, too."""
-
-ERRORS_LEAST = 2
-"""One failed request is an accident, however few there were."""
-
-DISK_SHARE = 0.05
-DISK_LEAST_BYTES = 1 << 30
-"""A disk is nearly full when less than both is free: a small card is told of in time, and a large
-disk not for nothing. Devices refuse to fetch what would leave less than 32 MiB."""
 
 
 class State(StrEnum):
@@ -211,7 +208,7 @@ def _throttled(heard: Heard, _: datetime) -> Finding | None:
 
 def _errors_high(heard: Heard, _: datetime) -> Finding | None:
     for each in () if heard.feels is None else heard.feels.deployments:
-        if each.errors >= ERRORS_LEAST and each.errors > ERROR_SHARE * each.requests:
+        if fails_often(each):
             return Finding(
                 reason=HealthReason.ERRORS_HIGH,
                 since=_health_at(heard),
@@ -222,10 +219,9 @@ def _errors_high(heard: Heard, _: datetime) -> Finding | None:
 
 
 def _disk_nearly_full(heard: Heard, _: datetime) -> Finding | None:
-    free = None if heard.feels is None else heard.feels.disk_free_bytes
-    total = None if heard.feels is None else heard.feels.disk_total_bytes
-    if free is None or not total or free >= min(DISK_SHARE * total, DISK_LEAST_BYTES):
+    if heard.feels is None or not disk_nearly_full(heard.feels):
         return None
+    free = heard.feels.disk_free_bytes or 0
     return Finding(
         reason=HealthReason.DISK_NEARLY_FULL,
         since=_health_at(heard),

@@ -16,8 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from agent.wire.words import age, latency, size, span
 from fleet import wording
-from fleet.clock import age, span
 from fleet.marks import ASIDE_MARKS, MARKS, VERDICT_MARKS, Mark
 from fleet.sentences import PHASES, ROLLOUTS, STATES, TARGETS, WAVES, explain
 
@@ -71,8 +71,8 @@ class Renderer:
         self._environment.filters |= {
             "count": wording.count,
             "percent": wording.percent,
-            "latency": wording.latency,
-            "size": wording.size,
+            "latency": latency,
+            "size": size,
             "short": wording.short,
             "span": span,
             "soak": wording.soak,

@@ -8,11 +8,10 @@ brackets. A code nobody here knows shows itself: it comes from something newer.
 
 from collections.abc import Mapping
 
+from agent.wire.sentences import PHASES, WIRE, Sentence, bracketed, filled
 from fleet.sentences.health import HEALTH, STATES
 from fleet.sentences.rollouts import DECIDED, PLANNED, ROLLOUTS, TARGETS, WAVES
-from fleet.sentences.sentence import Sentence
 from fleet.sentences.why import WAITING
-from fleet.sentences.wire import PHASES, WIRE
 
 __all__ = [
     "PHASES",
@@ -32,26 +31,9 @@ REASONS: Mapping[str, Sentence] = {**WIRE, **PLANNED, **DECIDED, **WAITING, **HE
 """Every code of the wire and of the centre. A test fails on one without both parts."""
 
 
-class _Parameters(dict[str, str]):
-    """What a device said beside the code, and which of it a sentence has used."""
-
-    def __init__(self, given: Mapping[str, str]) -> None:
-        super().__init__(given)
-        self.left = dict(given)
-
-    def __getitem__(self, name: str) -> str:
-        self.left.pop(name, None)
-        return self.get(name, "?")
-
-
 def explain(code: str, parameters: Mapping[str, str] | None = None) -> Sentence:
     """Return what a reason code means, with its parameters put in."""
-    values = _Parameters(parameters or {})
     known = REASONS.get(code)
     if known is None:  # from outside: a text to show, not one to format
-        meaning, next_step = code, UNKNOWN_NEXT
-    else:
-        meaning = known.meaning.format_map(values)
-        next_step = known.next_step.format_map(values)
-    details = ", ".join(f"{name} {value}" for name, value in values.left.items())
-    return Sentence(f"{meaning} ({details})" if details else meaning, next_step)
+        return Sentence(bracketed(code, parameters or {}), UNKNOWN_NEXT)
+    return filled(known, parameters or {})

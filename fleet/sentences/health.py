@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from agent.wire.sentences import Sentence
 from fleet.health.states import HealthReason, State
-from fleet.sentences.sentence import Sentence
 
 STATES: Mapping[State, str] = {
     State.UNKNOWN: "never heard of; not good, not bad",

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
+from agent.wire.sentences import Sentence
 from fleet.rollouts.errors import PlanReason
 from fleet.rollouts.gate import GateReason
 from fleet.rollouts.plan import ObstacleReason
 from fleet.rollouts.progress import PersonReason
 from fleet.rollouts.states import RolloutState, TargetState, WaveState
 from fleet.selector import EVERYTHING, GRAMMAR
-from fleet.sentences.sentence import Sentence
 
 PLANNED: Mapping[str, Sentence] = {
     PlanReason.NO_CHANGE: Sentence("It already wants exactly this.", "Nothing."),

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from agent.wire.sentences import Sentence
 from fleet.rollouts.why import WhyReason
-from fleet.sentences.sentence import Sentence
 
 WAITING: Mapping[str, Sentence] = {
     # Of a rollout

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from agent import ledger as ledger_module
 from agent.ledger import Ledger, open_ledger
-from agent.ledger_events import WINDOW
+from agent.ledger_events import KEPT, WINDOW
 from agent.state import Note
 from agent.wire import codec, v1
 from agent.wire.phases import Phase
@@ -153,6 +153,7 @@ class Outboxes(RuleBasedStateMachine):
         self.patch.setattr(ledger_module, "OUTBOX_LIMIT_BYTES", limit)
         self.ledger = open_at(self.folder / "ledger.db")
         self.told = self.acked = 0
+        self.gone: list[v1.Event] = []
         self.sent: dict[int, bytes] = {}
         self.given = 0
 
@@ -200,6 +201,7 @@ class Outboxes(RuleBasedStateMachine):
         acked = v1.Acked(fleet="f", device="d-1", ledger=self.ledger.id, number=number)
         assert len(gone) == self.ledger.acknowledge(acked)
         self.given += sum(event.count for event in gone)
+        self.gone += gone
         self.acked = number
 
     @rule()
@@ -222,6 +224,20 @@ class Outboxes(RuleBasedStateMachine):
         assert len(events) == self.ledger.depth
         size = sum(len(codec.encode(event)) for event in events)
         assert size == self.ledger.outbox_bytes
+
+    @invariant()
+    def the_last_transitions_can_be_looked_at(self) -> None:
+        """Whether the centre has them or not, over restarts, and no more than that many."""
+        if not hasattr(self, "ledger"):
+            return
+        transitions = [
+            event
+            for event in (*self.gone, *every(self.ledger))
+            if event.health is None and not event.message.startswith("dropped")
+        ]
+        assert transitions[::-1][:KEPT] == list(self.ledger.latest())
+        (kept,) = self.ledger._database.execute("SELECT count(*) FROM past").fetchone()
+        assert kept <= KEPT
 
     @invariant()
     def what_was_sent_is_never_altered(self) -> None:

@@ -36,7 +36,7 @@ from agent.wire.topics import Kind, Topic
 from models import durable
 from tests.agent.device.mortal import NAME, crash, say, serves, settled
 
-TABLES = ("meta", "held", "deployment", "event", "quarantine")
+TABLES = ("meta", "held", "deployment", "event", "quarantine", "past")
 
 
 def content_of(database: sqlite3.Connection) -> str:

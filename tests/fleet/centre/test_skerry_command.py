@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.wire.words import size
 from fleet.cli import WORDS
 from fleet.cli.screen import ExitCode
-from fleet.wording import size
 
 ROOT = Path(__file__).resolve().parents[3]
 SKERRY = Path(sys.executable).with_name("skerry")

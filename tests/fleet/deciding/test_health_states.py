@@ -20,10 +20,10 @@ from agent.wire.v1 import (
     Reported,
     ReportedDeployment,
 )
+from agent.wire.vitals import DISK_LEAST_BYTES
 from fleet.clock import written
 from fleet.health.heard import Heard
 from fleet.health.states import (
-    DISK_LEAST_BYTES,
     RULES,
     SILENT_LEAST_S,
     HealthReason,

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.wire.words import age, latency, span
 from fleet.cli.marks import Column, Screen, labelled, show, visible
 from fleet.cli.screen import Color
-from fleet.clock import age, span
 from fleet.marks import ROLLOUT_MARKS, Mark
 from fleet.rollouts.states import RolloutState
-from fleet.wording import latency, percent
+from fleet.wording import percent
 
 WIDE = Screen(columns=92, color=True)
 

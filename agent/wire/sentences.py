@@ -1,10 +1,49 @@
-"""What devices say: the reason codes of the wire, and the phases of a revision. Pure."""
+"""What the reason codes of the wire, and the phases of a revision, mean to a person. Pure.
+
+Nothing here travels: the wire carries codes and parameters. These sentences are for whoever
+reads them, at the centre (`fleet.sentences` adds the centre's own) and before the device.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from fleet.sentences.sentence import Sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What one code means, and the next step, both with `{parameters}`."""
+
+    meaning: str
+    next_step: str
+
+
+class _Parameters(dict[str, str]):
+    """What a device said beside the code, and which of it a sentence has used."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        super().__init__(given)
+        self.left = dict(given)
+
+    def __getitem__(self, name: str) -> str:
+        self.left.pop(name, None)
+        return self.get(name, "?")
+
+
+def filled(known: Sentence, parameters: Mapping[str, str]) -> Sentence:
+    """Return a sentence with its parameters put in, and in brackets those it did not ask for."""
+    values = _Parameters(parameters)
+    meaning = known.meaning.format_map(values)
+    next_step = known.next_step.format_map(values)
+    return Sentence(bracketed(meaning, values.left), next_step)
+
+
+def bracketed(meaning: str, parameters: Mapping[str, str]) -> str:
+    """Return a meaning, and in brackets what was said beside it."""
+    details = ", ".join(f"{name} {value}" for name, value in parameters.items())
+    return f"{meaning} ({details})" if details else meaning
+
 
 WIRE: Mapping[str, Sentence] = {
     # A document from outside

@@ -1,0 +1,41 @@
+"""What the page is made of: one look at the device, as a value. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.state import GivenUp, Machine, Record, Vitals
+from agent.wire import v1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """The way to the centre: whether it stands, since when that is so, and why it does not."""
+
+    connected: bool
+    since: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """The device at one moment.
+
+    `reported` is what it says of itself to the centre, `health` its last period. `answering` are
+    the deployments whose process lives now, `given_up` those that died too often. `vitals` and
+    `past` (the newest first) have to be read: None where that did not succeed in time.
+    """
+
+    at: str
+    started: str
+    host: str
+    reported: v1.Reported
+    records: Mapping[str, Record]
+    answering: frozenset[str]
+    given_up: Mapping[str, GivenUp]
+    health: v1.Health | None
+    vitals: Vitals | None
+    past: tuple[v1.Event, ...] | None
+    line: Line
+    machine: Machine
+    outbox: int
+    outbox_bytes: int
