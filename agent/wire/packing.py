@@ -23,7 +23,7 @@ PACKED_LIMIT = 176
 """Characters of a packed sketch: with the longest name and counts in millions, a deployment's part
 has then 412 bytes, and 16 of them fit 8 KB beside the device's 512, one deployment's drift and what
 an event has around it. Enough for 64 neighbouring buckets of up to 8191 requests each, for 64 of
-which those that stand apart have up to 63, or for 44 that all do and have more."""
+which those that stand apart have up to 63, or for 43 that all do and have more."""
 
 _NUMBER_BITS = 53 + 1
 """A whole number of the wire, and the bit that says whether a gap follows."""

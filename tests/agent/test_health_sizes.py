@@ -15,8 +15,11 @@ import pytest
 from agent.drift import HOUR_S
 from agent.health import Pulse
 from agent.ledger import Ledger, open_ledger
+from agent.link.memory import MemoryBroker, MemoryLink
 from agent.meter import Meter
+from agent.outbox import Outbox
 from agent.perform.floor import WorkerFloor
+from agent.ports import Connected, Greeting
 from agent.report import Self
 from agent.state import Installed, Machine, accepted
 from agent.wire import codec, v1
@@ -28,6 +31,7 @@ from agent.wire.limits import (
 )
 from agent.wire.shed import shed_waiting
 from agent.wire.sketch import merged, quantile
+from agent.wire.topics import Kind, Topic
 from agent.workers.pool import Worker, start_worker
 from agent.workers.values import Answer, ReadyReport, Verdict
 from models.card import DriftReference
@@ -53,7 +57,7 @@ class Scene:
     """A device's floor, meter and pulse, with deployments that serve; what it said."""
 
     def __init__(self, folder: Path, names: list[str], digest: str) -> None:
-        self.ledger: Ledger = open_ledger(folder / "ledger.db", fleet="f", device="d-1")
+        self.ledger: Ledger = open_ledger(folder / "ledger.db", fleet=WHO.fleet, device=WHO.device)
         for name in names:
             bundle = v1.BundleRef(digest=digest, name=name, version="1.0.0")
             wanted = v1.Deployment(name=name, bundle=bundle, revision=1)
@@ -73,8 +77,12 @@ class Scene:
             say=self._say,
         )
 
+        self.outbox: Outbox | None = None
+
     async def _say(self, health: v1.Health) -> None:
         self.said.append((asyncio.get_running_loop().time(), health))
+        if self.outbox is not None:
+            await self.outbox.say(health)
 
     @property
     def parts(self) -> list[v1.DeploymentHealth]:
@@ -203,6 +211,72 @@ async def test_fifty_thousand_skewed_requests_fit_and_are_all_told(
     for told in moments.values():
         assert HOUR_S <= told[0] <= 2 * HOUR_S
         assert all(later - earlier >= HOUR_S for earlier, later in pairwise(told))
+
+
+def heard(broker: MemoryBroker) -> tuple[list[v1.Health], dict[int, v1.Health]]:
+    """Return the health that came at once, and what had waited by its event's number."""
+    topics = {kind: str(Topic(WHO.fleet, WHO.device, kind)) for kind in (Kind.HEALTH, Kind.EVENT)}
+    said = [
+        codec.decode(raw, v1.Health) for topic, raw in broker.log if topic == topics[Kind.HEALTH]
+    ]
+    events = [
+        codec.decode(raw, v1.Event) for topic, raw in broker.log if topic == topics[Kind.EVENT]
+    ]
+    return said, {event.number: event.health for event in events if event.health is not None}
+
+
+async def connected(link: MemoryLink, outbox: Outbox) -> None:
+    async def greet() -> Greeting:
+        return Greeting(birth=b"birth", death=b"death")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(link.run(greet), name="link")
+        group.create_task(outbox.run(), name="outbox")
+        while True:
+            if isinstance(await link.next_event(), Connected):
+                outbox.start_over()
+
+
+@pytest.mark.looptime
+async def test_a_broker_that_comes_and_goes_costs_no_count(
+    scene: Callable[[list[str]], Scene], dense: Package
+) -> None:
+    """What was measured while there was no connection is told as events, with its drift."""
+    made = scene(["digits"])
+    worker = seated(dense, "digits")
+    broker = MemoryBroker()
+    link = MemoryLink(broker, fleet=WHO.fleet, device=WHO.device)
+    made.outbox = Outbox(made.ledger, link)
+    answer = Answer(status=200, body=b"", bins=bytes(range(len(DRIFT))))
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(made.pulse.run(), name="pulse")]
+        tasks.append(group.create_task(connected(link, made.outbox), name="connected"))
+        for minute in range(300):
+            await asyncio.sleep(60)
+            for _ in range(minute % 7 if minute < 180 else 0):
+                made.floor.board._count(worker, answer, seconds=0.01)
+            if minute % 50 == 49:  # also while drift is due
+                (broker.start if minute % 100 == 99 else broker.stop)()
+            if minute % 10 == 0:
+                told_to = max(heard(broker)[1], default=0)
+                made.ledger.acknowledge(
+                    v1.Acked(
+                        fleet=WHO.fleet, device=WHO.device, ledger=made.ledger.id, number=told_to
+                    )
+                )
+        for task in tasks:
+            task.cancel()
+
+    said, waited_ = heard(broker)
+    told: Counter[tuple[str, int]] = Counter()
+    for part in (part for health in (*said, *waited_.values()) for part in health.deployments):
+        for each in part.drift:
+            told.update({(each.subject, place): count for place, count in enumerate(each.counts)})
+    total = sum(minute % 7 for minute in range(180))
+    assert {(subject, place): total for place, (subject, _) in enumerate(DRIFT)} == +told
+    assert len(waited_) > 90
+    assert any(part.drift for health in waited_.values() for part in health.deployments)
 
 
 @pytest.mark.slow
