@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.ledger import Ledger, open_ledger
 from models.card import Tensor
 from models.values import Datatype
 from tests.agent.inline import Inline
@@ -56,6 +57,14 @@ def jarvis(tmp_path: Path) -> Package:
         inputs=(Tensor(name="input", datatype=Datatype.INT8, shape=(1, 3, 40)),),
         outputs=(Tensor(name="output", datatype=Datatype.UINT8, shape=(1, 1)),),
     )
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+    asyncio.get_running_loop().set_default_executor(Inline())
+    opened = open_ledger(tmp_path / "ledger.db", fleet="f", device="d-1")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.errors import StepError
 from agent.ledger import Ledger, open_ledger
 from agent.meter import Meter
-from agent.ports import Tally, Terms
+from agent.ports import Greeting, Tally, Terms
 from agent.reconcile import Reconciler
 from agent.state import Compared, GivenUp, Installed, Measured, Serving, Throughput
 from agent.wire import codec, v1
@@ -197,3 +197,8 @@ class Device:
         """Phase, revision and reason of what the centre will hear."""
         events = [codec.decode(each.body, v1.Event) for each in self.ledger.pending()]
         return [(each.phase, each.revision, each.reason) for each in events]
+
+
+async def greet() -> Greeting:
+    """Say what a connection of a test's own begins and ends with."""
+    return Greeting(birth=b"birth", death=b"death")

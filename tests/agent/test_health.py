@@ -1,22 +1,21 @@
 """How the device feels is said once a period, at its moment; without a connection it waits."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from agent.health import Pulse, phase_s
-from agent.ledger import Ledger, open_ledger
+from agent.ledger import Ledger
 from agent.link.memory import MemoryBroker, MemoryLink
 from agent.meter import Meter
 from agent.outbox import Outbox
-from agent.ports import Connected, Greeting, LinkRefusedError, Tally
+from agent.ports import Connected, LinkRefusedError, Tally
 from agent.report import Self
 from agent.state import Note
 from agent.wire import codec, v1
 from agent.wire.topics import Kind, Topic
-from tests.agent.inline import Inline
+from tests.agent.looped import greet
 
 AT = "2026-01-02T03:04:05Z"
 WHO = Self(fleet="f", device="d-1", agent_version="1")
@@ -27,18 +26,6 @@ class NoRequests:
 
     def take(self) -> tuple[Tally, ...]:
         return ()
-
-
-@pytest.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
-    asyncio.get_running_loop().set_default_executor(Inline())
-    opened = open_ledger(tmp_path / "ledger.db", fleet="f", device="d-1")
-    yield opened
-    opened.close()
-
-
-async def greet() -> Greeting:
-    return Greeting(birth=b"birth", death=b"death")
 
 
 def said(broker: MemoryBroker, kind: Kind) -> list[bytes]:

@@ -2,15 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from agent.health import phase_s
-from agent.ledger import Ledger, open_ledger
+from agent.ledger import Ledger
 from agent.ledger_events import WINDOW
 from agent.link.memory import MemoryBroker, MemoryLink
 from agent.outbox import AGAIN_S, Outbox
@@ -22,18 +20,9 @@ from agent.wire.limits import DOCUMENT_LIMIT_BYTES, REPLAY_PER_S
 from agent.wire.phases import Happening, Phase
 from agent.wire.shed import shed
 from agent.wire.topics import Kind, Topic
-from tests.agent.inline import Inline
 
 AT = "2026-01-02T03:04:05Z"
 EVENTS = str(Topic("f", "d-1", Kind.EVENT))
-
-
-@pytest.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
-    asyncio.get_running_loop().set_default_executor(Inline())
-    opened = open_ledger(tmp_path / "ledger.db", fleet="f", device="d-1")
-    yield opened
-    opened.close()
 
 
 def tell(ledger: Ledger, count: int) -> None:

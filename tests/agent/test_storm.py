@@ -1,26 +1,24 @@
 """A storm on a device does not become one at the broker, and the latest of it always arrives."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.bucket import Bucket
-from agent.ledger import Ledger, open_ledger
+from agent.ledger import Ledger
 from agent.link.memory import MemoryBroker, MemoryLink
 from agent.outbox import Outbox
-from agent.ports import Connected, Greeting
+from agent.ports import Connected
 from agent.report import Reporter, Self
 from agent.state import Note
 from agent.wire import codec, v1
 from agent.wire.limits import REPLAY_PER_S, REPORTS_BURST, REPORTS_PER_S
 from agent.wire.reasons import Reason
 from agent.wire.topics import Kind, Topic
-from tests.agent.inline import Inline
+from tests.agent.looped import greet
 
 AT = "2026-01-02T03:04:05Z"
 WHO = Self(fleet="f", device="d-1", agent_version="1")
@@ -46,18 +44,6 @@ class Timed(MemoryBroker):
         return [
             (at, raw) for at, (name, raw) in zip(self.times, self.log, strict=True) if name == topic
         ]
-
-
-@pytest.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
-    asyncio.get_running_loop().set_default_executor(Inline())
-    opened = open_ledger(tmp_path / "ledger.db", fleet="f", device="d-1")
-    yield opened
-    opened.close()
-
-
-async def greet() -> Greeting:
-    return Greeting(birth=b"birth", death=b"death")
 
 
 @given(

@@ -18,7 +18,7 @@ from agent.serving.server import serve
 from agent.serving.switchboard import Switchboard
 from tests.agent.looks import LOOKS, TROUBLE, WELL
 from tests.page.conftest import browser_of
-from tests.page.test_page_browser import FOCUSED, WALK, WIDEST, overflow, violations
+from tests.page.test_page_browser import WIDEST, overflow, violations, walk
 from tests.page.test_pictures import KEPT, LIMIT_BYTES, picture
 
 pytestmark = pytest.mark.real("chromium")
@@ -109,14 +109,7 @@ async def test_the_keyboard_is_enough_at_the_device(browser: Browser) -> None:
     """Tab goes through all there is, in order, and shows where it is."""
     async with visit(browser, TROUBLE) as page:
         await page.emulate_media(reduced_motion="reduce")
-        wanted = await page.evaluate(WALK)
-        reached, unseen = [], []
-        for _ in wanted:
-            await page.keyboard.press("Tab")
-            focus = await page.evaluate(FOCUSED)
-            reached.append(focus["walk"])
-            if not (focus["ring"] and focus["inside"]):
-                unseen.append(focus)
+        wanted, reached, unseen = await walk(page)
 
     assert len(wanted) == 3
     assert wanted == reached

@@ -156,6 +156,19 @@ FOCUSED = """() => {
 }"""
 
 
+async def walk(page: Page) -> tuple[list[str], list[str], list[object]]:
+    """Press Tab as often as there is something to reach; return all, what was, and what unseen."""
+    wanted: list[str] = await page.evaluate(WALK)
+    reached, unseen = [], []
+    for _ in wanted:
+        await page.keyboard.press("Tab")
+        focus = await page.evaluate(FOCUSED)
+        reached.append(focus["walk"])
+        if not (focus["ring"] and focus["inside"]):
+            unseen.append(focus)
+    return wanted, reached, unseen
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -174,14 +187,7 @@ async def test_the_keyboard_reaches_every_control(visit: Visit, store: Store, pa
         page = await context.new_page()
         await page.emulate_media(reduced_motion="reduce")
         await page.goto(path)
-        wanted = await page.evaluate(WALK)
-        reached, unseen = [], []
-        for _ in wanted:
-            await page.keyboard.press("Tab")
-            focus = await page.evaluate(FOCUSED)
-            reached.append(focus["walk"])
-            if not (focus["ring"] and focus["inside"]):
-                unseen.append(focus)
+        wanted, reached, unseen = await walk(page)
 
     assert wanted == reached
     assert [] == unseen
