@@ -168,10 +168,30 @@ async def test_what_is_live_never_waits_for_the_shadow(dense: Package) -> None:
         await until(lambda: following.seen.requests >= 3)
 
 
+def niceness(worker: Worker) -> list[int]:
+    """Return that of each of its threads."""
+    threads = Path(f"/proc/{worker.pid}/task").iterdir()
+    return [os.getpriority(os.PRIO_PROCESS, int(each.name)) for each in threads]
+
+
+def autogroup(worker: Worker) -> str:
+    """Return its session's niceness; empty where the kernel has none."""
+    file = Path(f"/proc/{worker.pid}/autogroup")
+    _, _, said = file.read_text().strip().partition(" ") if file.exists() else ("", "", "")
+    return said
+
+
 async def test_the_shadow_gives_way(dense: Package) -> None:
-    """Its process is the last to get a core that others want."""
-    async with digits(dense) as made, beside(made, dense, TEN) as (_, worker, _):
-        await until(lambda: os.getpriority(os.PRIO_PROCESS, worker.pid) > 0)
+    """Its process is the last to get a core that others want, with all of its threads."""
+    async with digits(dense) as made:
+        worker = await start_worker(dense.launch(threads=3))
+        try:
+            assert [0, 0, 0] == niceness(worker)
+            await Shadow(worker, replace(TEN, limit_s=0.1)).compare()
+            assert [10, 10, 10] == niceness(worker)
+            assert autogroup(worker) in {"", "nice 10"}
+        finally:
+            await worker.close(0)
         live = made.board.current("digits")
         assert live is not None
         assert 0 == os.getpriority(os.PRIO_PROCESS, live.pid)
