@@ -214,12 +214,25 @@ class Reconciler:
     def _begin(self, group: asyncio.TaskGroup, step: Step) -> None:
         under = self._under.get(step.deployment)
         if under is not None:
-            if under.step.action in _INTERRUPTIBLE and step.action not in _INTERRUPTIBLE:
+            if self._gives_way(under.step, step):
                 under.end()
             return
         task = group.create_task(self._take(step), name=f"{step.action} {step.deployment}")
         self._under[step.deployment] = _Under(step, task, self._downloads.rate_bytes_per_s)
         task.add_done_callback(lambda _: self._ended(step.deployment))
+
+    def _gives_way(self, under: Step, step: Step) -> bool:
+        """Tell whether what is under way ends for another step.
+
+        What fails to start again is tried every few minutes for ever: beside it, what begins
+        anew each time it is ended would never come to its end.
+        """
+        if under.action not in _INTERRUPTIBLE or step.action in _INTERRUPTIBLE:
+            return False
+        again = step.action is Action.RESTORE and step.deployment in self._patience.restore_waits
+        served = step.deployment in self._floor.serving()
+        stays = under.action is Action.TEST or (under.action is Action.SHADOW and served)
+        return not (again and stays)
 
     def _ended(self, name: str) -> None:
         self._under.pop(name, None)

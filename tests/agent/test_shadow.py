@@ -382,3 +382,33 @@ async def test_what_matters_more_ends_the_shadow(device: Looped, world: World, w
             await until(lambda: world.did.count("activate digits 1") == 2)
             await until(lambda: world.did.count("shadow digits 2") == 2)
             device.reconciler._under["digits"].end()
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("under", ["test", "shadow"])
+async def test_what_cannot_be_started_again_does_not_keep_its_successor_away(
+    device: Looped, world: World, under: str
+) -> None:
+    """It is tried every few minutes for ever; what takes longer than that must come to its end."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        device.want(2, deployment(revision=2))
+        await device.reaches("digits", Phase.COMMITTED, 2)
+    world.seats.clear()
+    world.wrong[("activate", 2)] = "OUT_OF_MEMORY"
+    if under == "test":
+        world.wrong[("activate", 1)] = "OUT_OF_MEMORY"  # nothing serves
+    do = world._do
+
+    async def slowly(what: str, one: v1.Deployment | v1.BundleRef, revision: int) -> None:
+        await do(what, one, revision)
+        if (what, revision) == (under, 3):
+            await asyncio.sleep(1000)
+
+    world._do = slowly  # type: ignore[method-assign]
+    async with device.running():
+        device.want(3, shadowed(3))
+        await device.reaches("digits", Phase.COMMITTED, 3)
+    assert 1 == world.did.count(f"{under} digits 3")
+    assert 3 == world.seats["digits"].revision
