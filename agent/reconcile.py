@@ -378,7 +378,7 @@ class Reconciler:
         if record.previous is None:
             await self._floor.close(record.name)
         else:
-            await self._floor.activate(record.previous)
+            await self._start_again(record.previous)
         self._patience.replaced(record.name)
         await self._register.put(record, record.restored(self._clock()))
 
