@@ -181,6 +181,7 @@ class Reconciler:
             trials=self._meter.trials,
             waits=dict(self._patience.waits),
             restore_waits=dict(self._patience.restore_waits),
+            mend_waits=dict(self._patience.mend_waits),
             recoveries=dict(self._patience.recoveries),
             given_up={
                 name: gone
@@ -438,18 +439,20 @@ class Reconciler:
         assert step.bundle is not None  # noqa: S101  # for the type checker: the plan puts it there
         await self._downloads.fetch(step.bundle, step.shut, unheard, served=True)
         self._rotten.discard(step.bundle.digest)
-        self._patience.moved_on(record.name)
+        self._patience.mended(record.name)
         await self._register.tell(rot_note(step.bundle.digest, record.name))
 
     # What came of them
 
     async def _failed(self, step: Step, reason: str, error: Exception) -> None:
         """Put the step off, or end its candidate."""
-        restoring = step.action is Action.RESTORE
         now = asyncio.get_running_loop().time()
-        put_off = self._patience.restore_failed if restoring else self._patience.failed
-        if step.action is Action.MEND:
-            put_off = self._patience.mend_failed
+        restoring = step.action is Action.RESTORE
+        put_off = {
+            Action.RESTORE: self._patience.restore_failed,
+            Action.MEND: self._patience.mend_failed,
+            Action.CHOOSE_AGAIN: self._patience.choice_failed,
+        }.get(step.action, self._patience.failed)
         if step.shut is not None and reason == step.shut.reason:
             self._downloads.lacks(step.deployment, step.shut)
             attempts, wait_s = 0, 0.0  # nothing failed: it waits for the line
