@@ -1,41 +1,48 @@
 """When each deployment is tried again: how often it failed, and how long it waits. Loop time.
 
-Two lines of waiting a deployment: its candidate's next step, and the next
-attempt to start what should be serving. They know nothing of each other.
+Three lines of waiting a deployment: its candidate's next step, the next attempt
+to start what should be serving, and the next to mend it. They know nothing of each other.
 """
 
 import random
-from dataclasses import dataclass, field
 
 from agent.backoff import full_jitter_s
 
 _BASE_S = 2.0
 _CAP_S = 300.0
-_MEND_CAP_S = 3600.0
+_BETTER_CAP_S = 3600.0
+"""Of what serves all the same: each try reads all of it, or measures it."""
+
 _SPREAD_S = 60.0
 
 LIVED_S = 600.0
 """What died too often counts as well again when it has lived that long."""
 
 
-@dataclass(slots=True)
 class Patience:
     """The waits of one process; a restart of the agent begins with none."""
 
-    waits: dict[str, float] = field(default_factory=dict)
-    restore_waits: dict[str, float] = field(default_factory=dict)
-    recoveries: dict[str, float] = field(default_factory=dict)
-    _attempts: dict[str, int] = field(default_factory=dict)
-    _restore_attempts: dict[str, int] = field(default_factory=dict)
-    _relapses: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.waits: dict[str, float] = {}
+        self.restore_waits: dict[str, float] = {}
+        self.mend_waits: dict[str, float] = {}
+        self.recoveries: dict[str, float] = {}
+        self._attempts: dict[str, int] = {}
+        self._restore_attempts: dict[str, int] = {}
+        self._mend_attempts: dict[str, int] = {}
+        self._relapses: dict[str, int] = {}
 
     def failed(self, name: str, now_s: float) -> tuple[int, float]:
         """Put off a candidate's step; return how often it failed, and how long it waits."""
         return _put_off(name, now_s, self._attempts, self.waits)
 
     def mend_failed(self, name: str, now_s: float) -> tuple[int, float]:
-        """Put off mending what serves all the same: each try reads all of it; return the same."""
-        return _put_off(name, now_s, self._attempts, self.waits, cap_s=_MEND_CAP_S)
+        """Put off mending what serves all the same; return the same."""
+        return _put_off(name, now_s, self._mend_attempts, self.mend_waits, cap_s=_BETTER_CAP_S)
+
+    def choice_failed(self, name: str, now_s: float) -> tuple[int, float]:
+        """Put off choosing again how to serve what serves all the same; return the same."""
+        return _put_off(name, now_s, self._attempts, self.waits, cap_s=_BETTER_CAP_S)
 
     def attempts(self, name: str) -> int:
         """Return how often a candidate's step has failed so far."""
@@ -67,21 +74,29 @@ class Patience:
         self.waits.pop(name, None)
         self._attempts.pop(name, None)
 
+    def mended(self, name: str) -> None:
+        """It is whole again, or something else is needed."""
+        self.mend_waits.pop(name, None)
+        self._mend_attempts.pop(name, None)
+
     def replaced(self, name: str) -> None:
         """Something else serves from now on, or nothing: all is forgotten."""
         self.moved_on(name)
+        self.mended(name)
         self.recovered(name)
         self.restore_waits.pop(name, None)
         self._restore_attempts.pop(name, None)
 
     def released(self, name: str, now_s: float) -> None:
         """What many waited for has come: try again soon, not all of them in the same second."""
-        self.waits[name] = now_s + _SPREAD_S * random.random()  # noqa: S311  # not a secret
+        soon = now_s + _SPREAD_S * random.random()  # noqa: S311  # not a secret
+        self.waits[name] = self.mend_waits[name] = soon
 
     def hurry(self, name: str, now_s: float) -> None:
         """Try again soon what waits for the network, a little spread: it may be back."""
         soon = now_s + full_jitter_s(1, random.random(), base_s=_BASE_S)  # noqa: S311  # not a secret
-        self.waits[name] = min(self.waits.get(name, now_s), soon)
+        for waits in (self.waits, self.mend_waits):
+            waits[name] = min(waits.get(name, now_s), soon)
 
 
 def _put_off(

@@ -223,7 +223,7 @@ def _rot(record: Record, observed: Observed, now_s: float) -> Step | float | Non
     for each in (record.current, record.previous) if not observed.held else ():
         if each is None or each.digest not in observed.rotten:
             continue
-        if (due := observed.waits.get(record.name, now_s)) > now_s:
+        if (due := observed.mend_waits.get(record.name, now_s)) > now_s:
             return due
         why = "a part of it rotted in the store"
         bundle = each.deployment.bundle

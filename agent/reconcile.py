@@ -181,6 +181,7 @@ class Reconciler:
             trials=self._meter.trials,
             waits=dict(self._patience.waits),
             restore_waits=dict(self._patience.restore_waits),
+            mend_waits=dict(self._patience.mend_waits),
             recoveries=dict(self._patience.recoveries),
             given_up={
                 name: gone
@@ -214,12 +215,25 @@ class Reconciler:
     def _begin(self, group: asyncio.TaskGroup, step: Step) -> None:
         under = self._under.get(step.deployment)
         if under is not None:
-            if under.step.action in _INTERRUPTIBLE and step.action not in _INTERRUPTIBLE:
+            if self._gives_way(under.step, step):
                 under.end()
             return
         task = group.create_task(self._take(step), name=f"{step.action} {step.deployment}")
         self._under[step.deployment] = _Under(step, task, self._downloads.rate_bytes_per_s)
         task.add_done_callback(lambda _: self._ended(step.deployment))
+
+    def _gives_way(self, under: Step, step: Step) -> bool:
+        """Tell whether what is under way ends for another step.
+
+        What fails to start again is tried every few minutes for ever: beside it, what begins
+        anew each time it is ended would never come to its end.
+        """
+        if under.action not in _INTERRUPTIBLE or step.action in _INTERRUPTIBLE:
+            return False
+        again = step.action is Action.RESTORE and step.deployment in self._patience.restore_waits
+        served = step.deployment in self._floor.serving()
+        stays = under.action is Action.TEST or (under.action is Action.SHADOW and served)
+        return not (again and stays)
 
     def _ended(self, name: str) -> None:
         self._under.pop(name, None)
@@ -365,7 +379,7 @@ class Reconciler:
         if record.previous is None:
             await self._floor.close(record.name)
         else:
-            await self._floor.activate(record.previous)
+            await self._start_again(record.previous)
         self._patience.replaced(record.name)
         await self._register.put(record, record.restored(self._clock()))
 
@@ -425,18 +439,20 @@ class Reconciler:
         assert step.bundle is not None  # noqa: S101  # for the type checker: the plan puts it there
         await self._downloads.fetch(step.bundle, step.shut, unheard, served=True)
         self._rotten.discard(step.bundle.digest)
-        self._patience.moved_on(record.name)
+        self._patience.mended(record.name)
         await self._register.tell(rot_note(step.bundle.digest, record.name))
 
     # What came of them
 
     async def _failed(self, step: Step, reason: str, error: Exception) -> None:
         """Put the step off, or end its candidate."""
-        restoring = step.action is Action.RESTORE
         now = asyncio.get_running_loop().time()
-        put_off = self._patience.restore_failed if restoring else self._patience.failed
-        if step.action is Action.MEND:
-            put_off = self._patience.mend_failed
+        restoring = step.action is Action.RESTORE
+        put_off = {
+            Action.RESTORE: self._patience.restore_failed,
+            Action.MEND: self._patience.mend_failed,
+            Action.CHOOSE_AGAIN: self._patience.choice_failed,
+        }.get(step.action, self._patience.failed)
         if step.shut is not None and reason == step.shut.reason:
             self._downloads.lacks(step.deployment, step.shut)
             attempts, wait_s = 0, 0.0  # nothing failed: it waits for the line

@@ -348,7 +348,7 @@ class Observed:
     """Everything a plan looks at.
 
     `waits` holds back a deployment's next attempt until that loop time,
-    `restore_waits` the next attempt to start what should be serving. From
+    `restore_waits` the next attempt to start what should be serving, `mend_waits` to mend it. From
     `recoveries` on, what died too often counts as well again. `given_up` is what
     nobody has dealt with yet; `rotten` are bundles that are no longer whole in the store. `shut` is
     why nothing may be downloaded now, `line_turns_s` the loop time at which that may be another,
@@ -361,6 +361,7 @@ class Observed:
     trials: Mapping[str, Trial] = field(default_factory=dict)
     waits: Mapping[str, float] = field(default_factory=dict)
     restore_waits: Mapping[str, float] = field(default_factory=dict)
+    mend_waits: Mapping[str, float] = field(default_factory=dict)
     recoveries: Mapping[str, float] = field(default_factory=dict)
     given_up: Mapping[str, GivenUp] = field(default_factory=dict)
     quarantined: Mapping[str, Quarantined] = field(default_factory=dict)

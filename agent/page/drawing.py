@@ -395,7 +395,8 @@ def _past(seen: Seen) -> Markup:
 
 
 def _event(event: v1.Event, now: str) -> Markup:
-    said = event.parameters if event.reason == Reason.QUARANTINED else {}
+    of_why = event.kind is v1.EventKind.PHASE and event.reason != Reason.ACCELERATOR_FALLBACK
+    said = event.parameters if of_why else {}  # of others they say what happened, or by which way
     why = (
         tag("p", sentence(event.reason, said).meaning, " ", _code(event.reason))
         if event.reason
@@ -421,6 +422,9 @@ def _what(event: v1.Event) -> Inside:
         case v1.EventKind.QUARANTINE:
             done = "let out of" if what == "lifted" else "put into"
             said = [_digest(event.digest or ""), f" was {done} quarantine."]
+        case v1.EventKind.STORE:
+            now = "whole in the store again" if what == "mended" else "no longer whole in the store"
+            said = [_revision(event), _digest(event.digest or ""), f" is {now}."]
         case v1.EventKind.BOOT:
             said = f"The agent started, version {event.parameters.get('agent_version', '?')}."
         case v1.EventKind.FOLDED:

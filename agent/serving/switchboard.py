@@ -6,7 +6,8 @@ Of several workers the least busy one takes a request, and those that live go on
 when one dies. It is replaced with the same launch, a bounded number of times for
 all of them together; then nobody is started again, the deployment says so once
 the last is dead, and what to do is decided by whoever listens to the events
-(quarantine is not decided here).
+(quarantine is not decided here). That a new one can't start while others live (no
+memory, a file that rotted) says nothing about those: it is tried again, ever less often.
 
     async with Switchboard(on_event=note) as board:
         board.expect("digits")                 # not loaded yet: 503 instead of 404, and not ready
@@ -40,6 +41,7 @@ from agent.workers.values import Answer, Asked, Encoding, Launch
 _PATIENCE_S = 10.0  # for a deployment whose worker is being replaced, when no launch says how long
 _FIRST_PAUSE_S = 0.1  # after a failed restart; doubles
 _LAST_PAUSE_S = 5.0
+_BESIDE_PAUSE_S = 300.0  # the same where others answer meanwhile
 
 
 @dataclass(slots=True)
@@ -240,19 +242,22 @@ class Switchboard:
     async def _revive(self, seat: Seat, dead: Worker) -> None:
         """Put a new worker where one died, unless that is no longer wanted or happens too often."""
         cause = await dead.cause_of_death()
-        pause_s = _FIRST_PAUSE_S
+        pause_s, alone = _FIRST_PAUSE_S, True
         try:
             while dead in seat.pool:
-                kind = Happening.STUCK if cause.reason is Reason.WORKER_STUCK else Happening.CRASHED
-                self._tell(kind, dead.launch, cause.reason, cause.message)
-                if self._given_up(seat, dead.launch, cause):
-                    return
+                if alone:
+                    stuck = cause.reason is Reason.WORKER_STUCK
+                    kind = Happening.STUCK if stuck else Happening.CRASHED
+                    self._tell(kind, dead.launch, cause.reason, cause.message)
+                    if self._given_up(seat, dead.launch, cause):
+                        return
                 try:
                     fresh = await start_worker(dead.launch, deadline_s=self._start_limit_s)
                 except WorkerError as error:
                     cause = error
                     await asyncio.sleep(pause_s)
-                    pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+                    alone = seat.least_busy is None
+                    pause_s = min(2 * pause_s, _LAST_PAUSE_S if alone else _BESIDE_PAUSE_S)
                     continue
                 if dead not in seat.pool or seat.given_up is not None:
                     await fresh.close(0)

@@ -284,7 +284,7 @@ def _unpack_sketches(body: object) -> None:
         if "latency" in part:
             buckets = unpack(_a_text(part["latency"], "latency"))
             part["latency"] = {"count": sum(buckets.values()), "buckets": buckets}
-        if "drift" in part:
+        if "drift" in part and part["drift"] != []:  # as it was before it was counted
             if not isinstance(part["drift"], dict):
                 raise ValueError("drift is not an object of texts")
             part["drift"] = [

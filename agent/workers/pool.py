@@ -11,6 +11,8 @@ import json
 import mmap
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from agent.wire.reasons import Reason
 from agent.workers import frames
@@ -178,8 +180,16 @@ class Worker:
         return False  # it failed where the other did not
 
     def step_back(self) -> None:
-        """Let every other process go first, from now on."""
-        os.setpriority(os.PRIO_PROCESS, self.pid, _NICE)
+        """Let every other process go first, from now on.
+
+        Each thread has a niceness of its own; and where the kernel shares a core among
+        sessions (autogroups), that of a thread says nothing beyond its session's.
+        """
+        process = Path(f"/proc/{self.pid}")
+        with suppress(OSError):  # it died; or there are no such groups here
+            for thread in (process / "task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), _NICE)
+            (process / "autogroup").write_text(str(_NICE))
 
     async def close(self, drain_s: float = 10.0) -> None:
         """Take no more requests, answer those in line for at most `drain_s`, end. Idempotent."""

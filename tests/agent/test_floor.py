@@ -1,6 +1,8 @@
 """Real workers on the floor: as many as were chosen, or as memory allows, each judged by itself."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -179,3 +181,27 @@ async def test_an_activation_that_is_cut_off_leaves_nobody_behind(
 
         assert 1 == children()
         assert 1 == floor.serving()["digits"].revision
+
+
+async def test_a_worker_that_cannot_be_replaced_costs_the_others_nothing(
+    dense: Package, tmp_path: Path
+) -> None:
+    """Its file rotted, say: who lives answers from memory, and is given up only with the last."""
+    installed = staged(dense, tmp_path / "store", workers=2)
+    [array] = dense.inputs(1, seed=1)
+    expected = dense.raw()(array).tobytes()
+    async with opened(tmp_path / "store") as floor:
+        await floor.activate(installed)
+        first, second = floor.board._seats["digits"].pool
+        first.launch.model.write_bytes(b"rotten")
+        os.kill(first.pid, signal.SIGKILL)
+        await until(lambda: first.gone)
+        begun = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() < begun + 6:  # five starts took less
+            await answers(floor, array, expected)
+            assert {} == floor.given_up()
+            await asyncio.sleep(0.1)
+        assert "digits" in floor.serving()
+
+        os.kill(second.pid, signal.SIGKILL)
+        await until(lambda: "digits" in floor.given_up(), within_s=20)

@@ -19,7 +19,9 @@ from agent.page.seen import Seen
 from agent.serving.oip import Message, Receive, Scope, Send
 from agent.serving.server import serve
 from agent.wire import v1
-from tests.agent.looks import DIGITS, LOOKS, UNREADABLE, WELL, seen
+from agent.wire.phases import Phase
+from agent.wire.reasons import Reason
+from tests.agent.looks import DIGITS, LOOKS, UNREADABLE, WELL, event, seen
 
 PAGE_LIMIT_BYTES = 256 * 1024
 
@@ -90,6 +92,30 @@ def test_settings_stay_off_the_page() -> None:
 
     assert "digits:1.4.0" in page
     assert not {"greeting", "hunter2", "k9"} & set(re.findall(r"\w+", page))
+
+
+@pytest.mark.parametrize("kind", [each for each in v1.EventKind if each != "health"])
+def test_all_that_happens_is_said_in_words(kind: v1.EventKind) -> None:
+    """A transition's kind is for programs."""
+    told = event(1, "09:00:00", kind, deployment="digits", revision=1, phase=Phase.COMMITTED)
+
+    assert kind not in Reader(draw(seen(DIGITS, past=[told]), "")).texts
+
+
+def test_why_it_happened_is_said_with_its_numbers() -> None:
+    """As where it is in the way: a sentence with a hole in it says nothing."""
+    refused = event(
+        1,
+        "09:00:00",
+        v1.EventKind.PHASE,
+        deployment="digits",
+        revision=2,
+        phase=Phase.REFUSED,
+        reason=Reason.SHADOW_DISAGREED,
+        parameters={"agreed": "7", "compared": "10"},
+    )
+
+    assert "7 of 10 agreed" in draw(seen(DIGITS, past=[refused]), "")
 
 
 def test_what_cannot_be_read_is_said_and_hides_nothing_else() -> None:

@@ -656,3 +656,32 @@ async def test_downloads_take_turns_where_a_device_has_a_rate(device: Device, wo
     rates = [each.rate_bytes_per_s for each in world.terms]
     assert None is rates[0]
     assert {200_000} == set(rates[1:])
+
+
+async def test_what_rotted_of_what_is_returned_to_is_fetched_again(
+    device: Device, world: World
+) -> None:
+    """A way back that can't be started from the store is mended, as what serves is."""
+    trial = deployment(revision=2, probation_s=60.0)
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        device.want(2, trial)
+        await device.reaches("digits", Phase.PROBATION, 2)
+        world.wrong[("activate", 1)] = "DIGEST_MISMATCH"
+
+        async def mended(
+            _bundle: v1.BundleRef,
+            terms: Terms,
+            _progress: Callable[[Happening], Awaitable[None]],
+        ) -> None:
+            assert terms.served
+            world.wrong.clear()
+
+        world.fetch = mended  # type: ignore[method-assign,assignment]
+        for _ in range(2):
+            device.meter.died("digits", 2, of_itself=True)
+        device.reconciler.wake()
+        async with asyncio.timeout(5):
+            await device.reaches("digits", Phase.ROLLED_BACK, 2)
+    assert world.seats["digits"].revision == 1

@@ -196,3 +196,30 @@ async def test_mending_gives_way_to_what_is_newly_wanted_and_to_a_hold(
         device.want(2, deployment(revision=3))
         await device.reaches("digits", Phase.COMMITTED, 3)
     assert 3 == world.seats["digits"].revision
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("fails", ["test", "fetch"])
+async def test_what_is_only_to_be_better_keeps_nothing_else_waiting(
+    device: Device, world: World, fails: str
+) -> None:
+    """On other hardware, mending comes to its turn where measuring fails, and the reverse.
+
+    What fails is tried for ever, and seldom: it serves all the same, and trying costs.
+    """
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+    world.hardware = "another"
+    world.wrong[(fails, 1)] = "REGISTRY_REFUSED" if fails == "fetch" else "TIMED_OUT"
+    world.did.clear()
+    async with device.running():
+        await device.reconciler.rotten({BUNDLE: [BUNDLE]})
+        await asyncio.sleep(86400)
+        current = device.ledger.records["digits"].current
+        assert current is not None
+        if fails == "fetch":
+            assert "another" == current.hardware
+        else:
+            assert (None, "mended") in stored(device)
+    assert 20 < world.did.count(f"{fails} digits 1") < 200

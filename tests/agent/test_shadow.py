@@ -168,10 +168,30 @@ async def test_what_is_live_never_waits_for_the_shadow(dense: Package) -> None:
         await until(lambda: following.seen.requests >= 3)
 
 
+def niceness(worker: Worker) -> list[int]:
+    """Return that of each of its threads."""
+    threads = Path(f"/proc/{worker.pid}/task").iterdir()
+    return [os.getpriority(os.PRIO_PROCESS, int(each.name)) for each in threads]
+
+
+def autogroup(worker: Worker) -> str:
+    """Return its session's niceness; empty where the kernel has none."""
+    file = Path(f"/proc/{worker.pid}/autogroup")
+    _, _, said = file.read_text().strip().partition(" ") if file.exists() else ("", "", "")
+    return said
+
+
 async def test_the_shadow_gives_way(dense: Package) -> None:
-    """Its process is the last to get a core that others want."""
-    async with digits(dense) as made, beside(made, dense, TEN) as (_, worker, _):
-        await until(lambda: os.getpriority(os.PRIO_PROCESS, worker.pid) > 0)
+    """Its process is the last to get a core that others want, with all of its threads."""
+    async with digits(dense) as made:
+        worker = await start_worker(dense.launch(threads=3))
+        try:
+            assert [0, 0, 0] == niceness(worker)
+            await Shadow(worker, replace(TEN, limit_s=0.1)).compare()
+            assert [10, 10, 10] == niceness(worker)
+            assert autogroup(worker) in {"", "nice 10"}
+        finally:
+            await worker.close(0)
         live = made.board.current("digits")
         assert live is not None
         assert 0 == os.getpriority(os.PRIO_PROCESS, live.pid)
@@ -362,3 +382,33 @@ async def test_what_matters_more_ends_the_shadow(device: Looped, world: World, w
             await until(lambda: world.did.count("activate digits 1") == 2)
             await until(lambda: world.did.count("shadow digits 2") == 2)
             device.reconciler._under["digits"].end()
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("under", ["test", "shadow"])
+async def test_what_cannot_be_started_again_does_not_keep_its_successor_away(
+    device: Looped, world: World, under: str
+) -> None:
+    """It is tried every few minutes for ever; what takes longer than that must come to its end."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        device.want(2, deployment(revision=2))
+        await device.reaches("digits", Phase.COMMITTED, 2)
+    world.seats.clear()
+    world.wrong[("activate", 2)] = "OUT_OF_MEMORY"
+    if under == "test":
+        world.wrong[("activate", 1)] = "OUT_OF_MEMORY"  # nothing serves
+    do = world._do
+
+    async def slowly(what: str, one: v1.Deployment | v1.BundleRef, revision: int) -> None:
+        await do(what, one, revision)
+        if (what, revision) == (under, 3):
+            await asyncio.sleep(1000)
+
+    world._do = slowly  # type: ignore[method-assign]
+    async with device.running():
+        device.want(3, shadowed(3))
+        await device.reaches("digits", Phase.COMMITTED, 3)
+    assert 1 == world.did.count(f"{under} digits 3")
+    assert 3 == world.seats["digits"].revision

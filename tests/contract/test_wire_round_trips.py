@@ -1,5 +1,6 @@
 """Whatever is a valid document comes back from its bytes as it was."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -243,3 +244,16 @@ def test_the_two_orders_of_fields_read_the_same(document: v1.Desired) -> None:
     head, comma, rest = raw.partition(b",")
 
     assert document == decode(b"{" + rest[:-1] + comma + head[1:] + b"}", v1.Desired)
+
+
+def test_health_that_waited_since_drift_was_a_list_is_still_read() -> None:
+    """It was always empty; a device that was upgraded may have such in its outbox."""
+    health = SAMPLES["health"]
+    assert isinstance(health, v1.Health)
+    told = json.loads(encode(health))
+    for part in told["deployments"]:
+        part["drift"] = []
+
+    read = decode(json.dumps(told).encode(), v1.Health)
+
+    assert [()] * len(health.deployments) == [each.drift for each in read.deployments]
