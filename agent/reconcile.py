@@ -376,12 +376,17 @@ class Reconciler:
         )
 
     async def _roll_back(self, record: Record, _step: Step) -> None:
-        if record.previous is None:
+        back = record.previous
+        if back is None:
             await self._floor.close(record.name)
         else:
-            await self._start_again(record.previous)
+            try:
+                await self._start_again(back)
+            except StepError as error:
+                back = await self._start_on_cpu(back, error)
         self._patience.replaced(record.name)
-        await self._register.put(record, record.restored(self._clock()))
+        restored = replace(record, previous=back).restored(self._clock())
+        await self._register.put(record, restored)
 
     async def _retire(self, record: Record, _step: Step) -> None:
         self._meter.end_trial(record.name)
@@ -397,12 +402,15 @@ class Reconciler:
         try:
             await self._start_again(record.current)
         except StepError as error:
-            if await self._start_on_cpu(record, record.current, error):
-                return
-            serving = self._floor.serving().get(record.name)
-            if record.previous is not None and serving is None:
-                await self._start_again(record.previous)
-            raise
+            try:
+                way = await self._start_on_cpu(record.current, error)
+            except StepError:
+                serving = self._floor.serving().get(record.name)
+                if record.previous is not None and serving is None:
+                    await self._start_again(record.previous)
+                raise
+            await self._register.chosen_again(record, way)
+            return
         now = asyncio.get_running_loop().time()
         ailing = record.phase is Phase.COMMITTED and record.problem is not None
         self._patience.restored(record.name, now, ailing=ailing)
@@ -410,19 +418,22 @@ class Reconciler:
             self._meter.begin_trial(record.name, record.current.revision, now)
         self._changed()
 
-    async def _start_on_cpu(self, record: Record, current: Installed, error: StepError) -> bool:
-        """Start what an accelerator no longer serves on the CPU; all ways are measured soon."""
+    async def _start_on_cpu(self, current: Installed, error: StepError) -> Installed:
+        """Start what an accelerator no longer serves on the CPU; all ways are measured soon.
+
+        Raises:
+            StepError: `error`, where there is no such way, or it fails as well.
+        """
         if current.accelerator == "cpu":
-            return False
+            raise error
         try:
             ways = await self._supply.stage(current.deployment)
             way = next(each for each in ways if each.accelerator == "cpu")
             await self._floor.activate(way)
         except (StepError, StopIteration):
-            return False
+            raise error from None
         why = text(f"{current.accelerator}: {error.reason}: {error}")
-        await self._register.chosen_again(record, replace(way, hardware="", fallback=why))
-        return True
+        return replace(way, hardware="", fallback=why)
 
     async def _start_again(self, installed: Installed) -> None:
         try:

@@ -172,6 +172,25 @@ async def test_an_accelerator_that_is_gone_after_a_restart(device: Device, world
     assert ("digits", "npu") == world.ways[-1]
 
 
+async def test_the_way_back_to_an_accelerator_that_is_gone(device: Device, world: World) -> None:
+    """Leads to the CPU: better slow than never."""
+    world.took_s = {"npu": 0.001, "cpu": 0.004}
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        device.want(2, deployment(revision=2, probation_s=600))
+        await device.reaches("digits", Phase.PROBATION, 2)
+        world.took_s = {"cpu": 0.004}
+        device.meter.died("digits", 2, of_itself=True)
+        device.meter.died("digits", 2, of_itself=True)
+        device.reconciler.wake()
+        await device.reaches("digits", Phase.ROLLED_BACK, 2)
+    current = await chosen(device)
+    assert (1, "cpu") == (current.revision, current.accelerator)
+    assert "npu: ACCELERATOR_MISSING" in current.fallback
+    assert ("digits", "cpu") == world.ways[-1]
+
+
 async def test_an_accelerator_that_fails_where_it_served(device: Device, world: World) -> None:
     """It is there and answers wrongly since the restart: the CPU serves, and that is told."""
     world.took_s, world.hardware = {"npu": 0.001, "cpu": 0.004}, "with npu"
