@@ -93,12 +93,13 @@ def findings(seen: Seen) -> tuple[Finding, ...]:
     return tuple(finding for rule in _RULES for finding in rule(seen)) or (_well(seen),)
 
 
-def sentence(code: str, parameters: Mapping[str, str]) -> Sentence:
-    """Return what a reason code means to who stands here."""
+def sentence(code: str, parameters: Mapping[str, str], *, beside: bool = True) -> Sentence:
+    """Return what a reason code means to who stands here, with or without what it says beside."""
     known = HERE.get(code) or WIRE.get(code)
     if known is None:  # from outside: a text to show, not one to format
-        return Sentence(bracketed(code, parameters), "This agent does not know it: upgrade it.")
-    return filled(known, parameters)
+        said = bracketed(code, parameters if beside else {})
+        return Sentence(said, "This agent does not know it: upgrade it.")
+    return filled(known, parameters, beside=beside)
 
 
 def _refused(seen: Seen) -> Iterator[Finding]:

@@ -18,8 +18,10 @@ from agent.page.markup import Markup, tag
 from agent.page.seen import Seen
 from agent.serving.oip import Message, Receive, Scope, Send
 from agent.serving.server import serve
+from agent.state import Note, rot_note
 from agent.wire import v1
-from tests.agent.looks import DIGITS, LOOKS, UNREADABLE, WELL, seen
+from agent.wire.phases import Phase
+from tests.agent.looks import DIGITS, LOOKS, UNREADABLE, WELL, event, seen
 
 PAGE_LIMIT_BYTES = 256 * 1024
 
@@ -90,6 +92,44 @@ def test_settings_stay_off_the_page() -> None:
 
     assert "digits:1.4.0" in page
     assert not {"greeting", "hunter2", "k9"} & set(re.findall(r"\w+", page))
+
+
+def test_what_happened_is_told_with_its_numbers() -> None:
+    """Those that the sentence asks for; what else a transition carries is in its message."""
+    refused = event(
+        9,
+        "11:50:00",
+        v1.EventKind.PHASE,
+        deployment="digits",
+        revision=2,
+        phase=Phase.REFUSED,
+        reason="SHADOW_DISAGREED",
+        parameters={"agreed": "3", "compared": "9", "spare": "7"},
+    )
+    page = draw(seen(DIGITS, past=[refused]), "")
+    assert "3 of 9 agreed." in page
+    assert "spare" not in page
+
+
+@pytest.mark.parametrize(
+    ("note", "became"),
+    [
+        (rot_note(DIGITS.wanted.bundle.digest, "digits", ("sha256:0b",)), "rotted in the store."),
+        (rot_note(DIGITS.wanted.bundle.digest, "digits"), "is whole in the store again."),
+    ],
+)
+def test_what_became_of_the_store_is_told(note: Note, became: str) -> None:
+    """Not only that something did."""
+    told = event(
+        9,
+        "11:50:00",
+        note.kind,
+        deployment=note.deployment,
+        digest=note.digest,
+        parameters=note.parameters,
+    )
+    texts = Reader(draw(seen(DIGITS, past=[told]), "")).texts
+    assert became in " ".join(texts)
 
 
 def test_what_cannot_be_read_is_said_and_hides_nothing_else() -> None:
