@@ -104,7 +104,8 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
         case RequestValidationError():
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the request"
-            return 422, (f"{where}: {first['msg']}"[:300], *_OF_STATUS[400])
+            what = first["msg"].removeprefix("Value error, ")  # pydantic's word for one of ours
+            return 422, (f"{where}: {what}"[:300], *_OF_STATUS[400])
         case WireError():
             status = 413 if error.reason is Reason.TOO_LARGE else 400
             return status, (str(error), error.reason, explain(error.reason).next_step)
