@@ -113,6 +113,8 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
             status = _JOINING.get(error.reason, 403)
             return status, (str(error), error.reason, error.next_step)
         case PlanError():
+            if error.reason is Reason.MALFORMED:  # the request is, and no document of a device's
+                return 422, (str(error), *_OF_STATUS[400])
             status = 409 if error.reason in _CONFLICTS else 422
             return status, (str(error), error.reason, explain(error.reason).next_step)
         case IllegalEventError():
