@@ -17,7 +17,7 @@ from agent.standing import named
 from agent.state import Record
 from agent.wire.phases import SERVING, Phase
 from agent.wire.reasons import Reason
-from agent.wire.sentences import PHASES, WIRE, Sentence, bracketed, filled
+from agent.wire.sentences import COMPARED, PHASES, WIRE, Sentence, bracketed, filled
 from agent.wire.vitals import disk_nearly_full, fails_often
 from agent.wire.words import size
 
@@ -212,7 +212,7 @@ def _on_the_way(seen: Seen) -> Iterator[Finding]:
             words = filled(_ON_THE_WAY, {"phase": PHASES[record.phase]})
             yield Finding(
                 state=State.UPDATING,
-                sentence=words,
+                sentence=COMPARED if record.phase is Phase.SHADOWING else words,
                 since=record.since,
                 deployment=record.name,
                 subject=named(record.wanted.bundle),

@@ -48,6 +48,12 @@ def bracketed(meaning: str, parameters: Mapping[str, str]) -> str:
     return f"{meaning} ({details})" if details else meaning
 
 
+COMPARED = Sentence(
+    "It is compared with what serves, unseen, and goes on once enough live requests were compared.",
+    "Wait. It needs requests: without them it is refused when its shadow's limit_s is over.",
+)
+"""Of a candidate in its shadow: it waits for others' requests, not for its own next step."""
+
 WIRE: Mapping[str, Sentence] = {
     # A document from outside
     Reason.MALFORMED: Sentence(

@@ -111,6 +111,11 @@ def test_what_happened_is_told_with_its_numbers() -> None:
     assert "spare" not in page
 
 
+def test_a_candidate_in_its_shadow_says_what_it_waits_for() -> None:
+    """Not for itself: for requests."""
+    assert "It needs requests" in draw(seen(replace(DIGITS, phase=Phase.SHADOWING)), "")
+
+
 @pytest.mark.parametrize(
     ("note", "became"),
     [
