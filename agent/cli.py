@@ -338,7 +338,8 @@ def _scrub(arguments: argparse.Namespace) -> int:
             sys.stdout.write(f"rotten: {part} of {bundle}\n")
     for part in found.loose:
         sys.stdout.write(f"rotten: {part}, which nothing needs\n")
-    sys.stdout.write(f"read: {found.read_bytes} bytes\n")
+    whole = "" if found.bundles or found.loose else ", all whole"
+    sys.stdout.write(f"read: {found.read_bytes} bytes{whole}\n")
     if not found.bundles:
         return 1 if found.loose else 0
     known = technician.say_rotten(home, found.bundles)

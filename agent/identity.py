@@ -64,7 +64,7 @@ def load(home: Home) -> Identity:
             "this device has not joined a fleet",
             Reason.NOT_FOUND,
             f"there is no identity in {folder}",
-            "join it: skerry-agent join URL --token TOKEN",
+            "join it: skerry-agent join URL --token TOKEN; or name its folder with --home DIR",
             code=3,
         ) from None
     except (OSError, codec.WireError) as error:

@@ -30,15 +30,19 @@ _GRAIN = 1e-9  # 100 * (1 - 0.95) is 5.000000000000004, and 100 * (1 - 0.9) is 9
 
 def refusal(asked: v1.ShadowSettings, seen: Compared) -> tuple[Reason, str, Mapping[str, str]]:
     """Return why a candidate that did not get through is refused: reason, message, parameters."""
-    numbers = {"compared": str(seen.requests), "agreed": str(seen.agreed)}
-    numbers |= {"wanted": str(asked.requests), "apart": str(seen.apart)}
+    compared = str(seen.requests)
     if verdict(asked, seen) is False:
         message = f"{seen.agreed} of {seen.requests} live requests were answered alike"
+        numbers = {"compared": compared, "agreed": str(seen.agreed)}
         return Reason.SHADOW_DISAGREED, message, numbers
     message = f"{seen.requests} of {asked.requests} live requests in {asked.limit_s:g} s"
     if seen.apart:
         message += f"; {seen.apart} could not be compared"
-    return Reason.SHADOW_INCONCLUSIVE, message, numbers
+    return (
+        Reason.SHADOW_INCONCLUSIVE,
+        message,
+        {"compared": compared, "wanted": str(asked.requests)},
+    )
 
 
 def due(asked: v1.ShadowSettings, answered: int) -> bool:

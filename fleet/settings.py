@@ -125,10 +125,16 @@ def _days(text: str) -> tuple[Weekday, ...]:
     days: set[Weekday] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
-        begin, end = _DAYS.index(Weekday(first)), _DAYS.index(Weekday(last or first))
+        begin, end = _place(first), _place(last or first)
         span = (end - begin) % len(_DAYS) + 1  # fri-mon goes on over the weekend
         days |= {_DAYS[(begin + step) % len(_DAYS)] for step in range(span)}
     return tuple(day for day in _DAYS if day in days)
+
+
+def _place(day: str) -> int:
+    if day not in _DAYS:
+        raise ValueError(f"{day[:60]!r} is no day; there are {', '.join(_DAYS)}")
+    return _DAYS.index(Weekday(day))
 
 
 def _written_days(days: Sequence[Weekday]) -> str:

@@ -16,7 +16,6 @@ from agent.standing import standing
 from agent.state import Installed, Record
 from agent.wire import v1
 from agent.wire.phases import Phase
-from agent.wire.reasons import Reason
 from agent.wire.sentences import PHASES
 from agent.wire.sketch import quantile
 from agent.wire.words import age, latency, size, span
@@ -395,13 +394,10 @@ def _past(seen: Seen) -> Markup:
 
 
 def _event(event: v1.Event, now: str) -> Markup:
-    of_why = event.kind is v1.EventKind.PHASE and event.reason != Reason.ACCELERATOR_FALLBACK
-    said = event.parameters if of_why else {}  # of others they say what happened, or by which way
-    why = (
-        tag("p", sentence(event.reason, said).meaning, " ", _code(event.reason))
-        if event.reason
-        else None
-    )
+    why = None
+    if event.reason:  # what it does not ask for is in the message, or said by `_what`
+        known = sentence(event.reason, event.parameters, beside=False)
+        why = tag("p", known.meaning, " ", _code(event.reason))
     message = tag("p", tag("q", event.message), cls="said") if event.message else None
     return tag("li", _when(event.at, now), tag("div", tag("p", _what(event)), why, message))
 
@@ -423,8 +419,8 @@ def _what(event: v1.Event) -> Inside:
             done = "let out of" if what == "lifted" else "put into"
             said = [_digest(event.digest or ""), f" was {done} quarantine."]
         case v1.EventKind.STORE:
-            now = "whole in the store again" if what == "mended" else "no longer whole in the store"
-            said = [_revision(event), _digest(event.digest or ""), f" is {now}."]
+            became = "is whole in the store again" if what == "mended" else "rotted in the store"
+            said = [_revision(event), _digest(event.digest or ""), f" {became}."]
         case v1.EventKind.BOOT:
             said = f"The agent started, version {event.parameters.get('agent_version', '?')}."
         case v1.EventKind.FOLDED:

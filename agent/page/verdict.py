@@ -17,7 +17,7 @@ from agent.standing import named
 from agent.state import Record
 from agent.wire.phases import SERVING, Phase
 from agent.wire.reasons import Reason
-from agent.wire.sentences import PHASES, WIRE, Sentence, bracketed, filled
+from agent.wire.sentences import COMPARED, PHASES, WIRE, Sentence, bracketed, filled
 from agent.wire.vitals import disk_nearly_full, fails_often
 from agent.wire.words import size
 
@@ -93,12 +93,13 @@ def findings(seen: Seen) -> tuple[Finding, ...]:
     return tuple(finding for rule in _RULES for finding in rule(seen)) or (_well(seen),)
 
 
-def sentence(code: str, parameters: Mapping[str, str]) -> Sentence:
-    """Return what a reason code means to who stands here."""
+def sentence(code: str, parameters: Mapping[str, str], *, beside: bool = True) -> Sentence:
+    """Return what a reason code means to who stands here, with or without what it says beside."""
     known = HERE.get(code) or WIRE.get(code)
     if known is None:  # from outside: a text to show, not one to format
-        return Sentence(bracketed(code, parameters), "This agent does not know it: upgrade it.")
-    return filled(known, parameters)
+        said = bracketed(code, parameters if beside else {})
+        return Sentence(said, "This agent does not know it: upgrade it.")
+    return filled(known, parameters, beside=beside)
 
 
 def _refused(seen: Seen) -> Iterator[Finding]:
@@ -211,7 +212,7 @@ def _on_the_way(seen: Seen) -> Iterator[Finding]:
             words = filled(_ON_THE_WAY, {"phase": PHASES[record.phase]})
             yield Finding(
                 state=State.UPDATING,
-                sentence=words,
+                sentence=COMPARED if record.phase is Phase.SHADOWING else words,
                 since=record.since,
                 deployment=record.name,
                 subject=named(record.wanted.bundle),

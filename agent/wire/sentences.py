@@ -31,12 +31,15 @@ class _Parameters(dict[str, str]):
         return self.get(name, "?")
 
 
-def filled(known: Sentence, parameters: Mapping[str, str]) -> Sentence:
-    """Return a sentence with its parameters put in, and in brackets those it did not ask for."""
+def filled(known: Sentence, parameters: Mapping[str, str], *, beside: bool = True) -> Sentence:
+    """Return a sentence with its parameters put in, and in brackets those it did not ask for.
+
+    Without `beside` those are left out.
+    """
     values = _Parameters(parameters)
     meaning = known.meaning.format_map(values)
     next_step = known.next_step.format_map(values)
-    return Sentence(bracketed(meaning, values.left), next_step)
+    return Sentence(bracketed(meaning, values.left if beside else {}), next_step)
 
 
 def bracketed(meaning: str, parameters: Mapping[str, str]) -> str:
@@ -44,6 +47,12 @@ def bracketed(meaning: str, parameters: Mapping[str, str]) -> str:
     details = ", ".join(f"{name} {value}" for name, value in parameters.items())
     return f"{meaning} ({details})" if details else meaning
 
+
+COMPARED = Sentence(
+    "It is compared with what serves, unseen, and goes on once enough live requests were compared.",
+    "Wait. It needs requests: without them it is refused when its shadow's limit_s is over.",
+)
+"""Of a candidate in its shadow: it waits for others' requests, not for its own next step."""
 
 WIRE: Mapping[str, Sentence] = {
     # A document from outside
@@ -228,11 +237,12 @@ WIRE: Mapping[str, Sentence] = {
     Reason.SHADOW_DISAGREED: Sentence(
         "On live requests it answered other than the one that serves: {agreed} of {compared} "
         "agreed.",
-        "Find out which of the two is right; if it is the new one, roll out without shadow.",
+        "Find out which of the two is right; if it is the new one, roll out with settings that "
+        "have no shadow.",
     ),
     Reason.SHADOW_INCONCLUSIVE: Sentence(
         "There was too little to compare it by: {compared} of {wanted} live requests.",
-        "Raise limit_s or lower requests of its shadow, or roll out without it.",
+        "Raise limit_s or lower requests of its shadow, or roll out with settings that have none.",
     ),
     Reason.ACCELERATOR_FALLBACK: Sentence(
         "It runs, on a slower path than it was built for.",

@@ -104,7 +104,8 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
         case RequestValidationError():
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the request"
-            return 422, (f"{where}: {first['msg']}"[:300], *_OF_STATUS[400])
+            what = first["msg"].removeprefix("Value error, ")  # pydantic's word for one of ours
+            return 422, (f"{where}: {what}"[:300], *_OF_STATUS[400])
         case WireError():
             status = 413 if error.reason is Reason.TOO_LARGE else 400
             return status, (str(error), error.reason, explain(error.reason).next_step)
@@ -112,6 +113,8 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
             status = _JOINING.get(error.reason, 403)
             return status, (str(error), error.reason, error.next_step)
         case PlanError():
+            if error.reason is Reason.MALFORMED:  # the request is, and no document of a device's
+                return 422, (str(error), *_OF_STATUS[400])
             status = 409 if error.reason in _CONFLICTS else 422
             return status, (str(error), error.reason, explain(error.reason).next_step)
         case IllegalEventError():

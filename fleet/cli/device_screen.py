@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agent.wire import facts
+from agent.wire import facts, v1
 from agent.wire.words import age, latency, size
 from fleet.cli.marks import Column, Screen
 from fleet.marks import Mark
+from fleet.settings import written_windows
 from fleet.wording import count, used
 
 _EVENTS_SHOWN = 3
@@ -43,6 +44,10 @@ def shown(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
         yield from screen.field("HEALTH", _feels(found, now))
     for each in found["served"]:
         yield from screen.field("LATENCY", _numbers(each))
+    if found["desired"] is not None:
+        how = fetches(found["desired"]["settings"])
+        if how != _FREELY:
+            yield from screen.told("FETCHES", how)
     if found["labels"]:
         pairs = [f"{key}={value}" for key, value in sorted(found["labels"].items())]
         yield from screen.field("LABELS", pairs)
@@ -52,6 +57,17 @@ def shown(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
     yield from screen.field("ID", [found["id"], f"certificate until {expires}"])
     if state["word"] != Mark.OK:
         yield from screen.told("Next", state["next"])
+
+
+_FREELY = "as fast as it can, always"
+
+
+def fetches(settings: Mapping[str, Any]) -> str:
+    """Return how fast a device is to fetch, and when."""
+    rate = settings["download_rate_bytes_per_s"]
+    windows = written_windows(v1.DownloadWindow(**each) for each in settings["download_windows"])
+    fast = "as fast as it can" if rate is None else f"{size(rate)} a second"
+    return f"{fast}, {windows} {settings['time_zone']}" if windows else f"{fast}, always"
 
 
 def _row(screen: Screen, device: Mapping[str, Any], now: str) -> list[str]:

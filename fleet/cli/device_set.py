@@ -1,16 +1,15 @@
 """`skerry device set`: change how a device itself runs."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from agent.wire import v1
+from fleet.cli.device_screen import fetches
 from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import CommandError, ExitCode, Output, note, print_fields, print_json
-from fleet.settings import parse_windows, written_windows
+from fleet.settings import parse_windows
 
 
 @at_centre
@@ -81,7 +80,7 @@ def set_device(
         {
             "health": f"every {settings['health_period_s']:g} s",
             "reconnects": f"within {settings['reconnect_cap_s']:g} s",
-            "fetches": _fetches(settings),
+            "fetches": fetches(settings),
             "generation": f"{order['epoch']}.{order['generation']}"
             if order["epoch"]
             else order["generation"],
@@ -119,10 +118,3 @@ def _windows(text: str) -> list[dict[str, Any]]:
             "write them like 'mon-fri 22:00-05:00; sat,sun 00:00-24:00'; none: always",
             ExitCode.USAGE,
         ) from error
-
-
-def _fetches(settings: Mapping[str, Any]) -> str:
-    rate = settings["download_rate_bytes_per_s"]
-    fast = "as fast as it can" if rate is None else f"{rate} bytes a second"
-    windows = written_windows(v1.DownloadWindow(**each) for each in settings["download_windows"])
-    return f"{fast}, {windows} {settings['time_zone']}" if windows else f"{fast}, always"

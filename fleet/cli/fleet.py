@@ -148,7 +148,7 @@ def _rollout(screen: Screen, rollout: Mapping[str, Any]) -> Iterator[str]:
         f"{count(well)} of {count(sum(counts.values()))} serve it",
     ]
     if rollout["set_aside"]:
-        told.append(f"{count(rollout['set_aside'])} away")
+        told.append(f"{count(rollout['set_aside'])} set aside")
     inside = screen.inside()
     yield from inside.field(screen.state(mark, rollout["id"]), told, indent=_ROLLOUT_COLUMNS)
     if rollout["sentence"] and mark is not Mark.PAUSED:  # that one is under NEEDS YOU, with it

@@ -1,11 +1,15 @@
 """`--settings FILE`: how a bundle is to serve, as JSON; the wire says what its fields mean."""
 
 import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from agent.wire import v1
 from agent.wire.limits import SIGNED_LIMIT_BYTES
 from fleet.cli.screen import CommandError, ExitCode
 
@@ -19,11 +23,18 @@ SettingsOption = Annotated[
 ]
 
 
+_Settings = v1.DeploymentSettings | v1.ShadowSettings
+
+
 def settings_in(path: Path | None) -> object | None:
     """Return what is in a settings file; the centre says whether a device can have it.
 
+    A name that is none of a setting is refused here, for on the wire it would be passed over:
+    a shadow that is misspelt would be no shadow.
+
     Raises:
-        CommandError: it can't be read, is too large for any device, or is not JSON.
+        CommandError: it can't be read, is too large for any device, is no JSON object, or says
+            something that is no setting.
     """
     if path is None:
         return None
@@ -35,16 +46,52 @@ def settings_in(path: Path | None) -> object | None:
     if len(raw) > SIGNED_LIMIT_BYTES:
         raise _unread(path, f"TOO_LARGE: a device takes at most {SIGNED_LIMIT_BYTES} bytes")
     try:
-        found: object = json.loads(raw)
+        found: object = json.loads(
+            raw, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once
+        )
+        _check_names(found)
+    except RecursionError as error:
+        raise _unread(path, "MALFORMED: it is nested too deeply") from error
     except ValueError as error:
         raise _unread(path, f"MALFORMED: {error}") from error
     return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number that JSON can hold")
+    return number
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it says {twice!r} twice")
+    return found
+
+
+def _check_names(found: object) -> None:
+    if not isinstance(found, dict):
+        raise ValueError("it is no object, like {}")  # noqa: TRY004  # it is the file that is wrong
+    _check_known(found, v1.DeploymentSettings, "")
+    if isinstance(shadow := found.get("shadow"), dict):
+        _check_known(shadow, v1.ShadowSettings, "shadow.")
+
+
+def _check_known(found: Mapping[str, object], cls: type[_Settings], within: str) -> None:
+    known = [each.name for each in fields(cls)]
+    for name in found:
+        if name not in known:
+            raise ValueError(f"{within}{name[:60]} is no setting; there are {', '.join(known)}")
 
 
 def _unread(path: Path, why: str) -> CommandError:
     return CommandError(
         f"{path} can't be read as settings",
         why,
-        'write JSON like {"threads": 1, "timeout_s": 2.0}; its fields: docs/reference/wire',
+        'write JSON like {"threads": 1, "timeout_s": 2.0}; '
+        "its fields: docs/reference/wire/desired.json",
         ExitCode.USAGE,
     )

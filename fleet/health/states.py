@@ -61,6 +61,7 @@ class HealthReason(StrEnum):
     ERRORS_HIGH = "ERRORS_HIGH"
     DISK_NEARLY_FULL = "DISK_NEARLY_FULL"
     ON_THE_WAY = "ON_THE_WAY"
+    COMPARED = "COMPARED"
     NOT_BEGUN = "NOT_BEGUN"
     NOT_ANSWERED = "NOT_ANSWERED"
     AHEAD_OF_STORE = "AHEAD_OF_STORE"
@@ -232,11 +233,12 @@ def _disk_nearly_full(heard: Heard, _: datetime) -> Finding | None:
 def _on_the_way(heard: Heard, _: datetime) -> Finding | None:
     for told in heard.deployments:
         if told.phase in _UNDER_WAY:
+            compared = told.phase is Phase.SHADOWING
             return Finding(
-                reason=HealthReason.ON_THE_WAY,
+                reason=HealthReason.COMPARED if compared else HealthReason.ON_THE_WAY,
                 since=_reported_at(heard),
                 subject=words(heard.named(told.name, told.digest)),
-                parameters={"phase": told.phase},
+                parameters={} if compared else {"phase": told.phase},
             )
     return None
 

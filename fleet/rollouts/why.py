@@ -46,6 +46,7 @@ class WhyReason(StrEnum):
     AWAY = "AWAY"
     NO_WORD_YET = "NO_WORD_YET"
     ON_ITS_WAY = "ON_ITS_WAY"
+    IS_COMPARED = "IS_COMPARED"
     HAS_UNTIL = "HAS_UNTIL"
     SERVES_IT = "SERVES_IT"
     WENT_BACK = "WENT_BACK"
@@ -173,9 +174,7 @@ def _of_target(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cau
         case TargetState.ASKED:
             return (Cause(code=WhyReason.NO_WORD_YET), *_deadline(rollout, progress))
         case TargetState.UPDATING:
-            phase = "" if progress.phase is None else str(progress.phase)
-            moving = Cause(code=WhyReason.ON_ITS_WAY, parameters={"phase": phase})
-            return (moving, *_deadline(rollout, progress))
+            return (_moving(progress), *_deadline(rollout, progress))
         case TargetState.SUPERSEDED:
             return (Cause(code=WhyReason.OVERTAKEN_HERE, parameters=_NEWER),)
         case TargetState.RETURNED:
@@ -195,6 +194,13 @@ _ENDS = {
     TargetState.NOT_RETURNED: WhyReason.NOT_BACK,
     TargetState.NOT_ASKED: WhyReason.SPARED,
 }
+
+
+def _moving(progress: Progress) -> Cause:
+    if progress.phase is Phase.SHADOWING:
+        return Cause(code=WhyReason.IS_COMPARED)
+    phase = "" if progress.phase is None else str(progress.phase)
+    return Cause(code=WhyReason.ON_ITS_WAY, parameters={"phase": phase})
 
 
 def _of_returned(progress: Progress) -> tuple[Cause, ...]:

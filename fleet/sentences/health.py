@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from agent.wire.sentences import Sentence
+from agent.wire.sentences import COMPARED, Sentence
 from fleet.health.states import HealthReason, State
 
 STATES: Mapping[State, str] = {
@@ -45,6 +45,7 @@ HEALTH: Mapping[str, Sentence] = {
         "Free some room on the device; an update may not fit any more.",
     ),
     HealthReason.ON_THE_WAY: Sentence("It is on its way: {phase}.", "Nothing: wait."),
+    HealthReason.COMPARED: COMPARED,
     HealthReason.NOT_BEGUN: Sentence("It is wanted, and not begun yet.", "Nothing: wait."),
     HealthReason.NOT_ANSWERED: Sentence(
         "Something newer is wanted, and the device has not answered yet.",

@@ -59,8 +59,9 @@ DECIDED: Mapping[str, Sentence] = {
         "In wave {wave}, {under_way} have not come to an end yet.", "Wait."
     ),
     GateReason.WAITS_FOR_AWAY: Sentence(
-        "In wave {wave}, {sample} came to an end, too few to decide; it waits for {away} away.",
-        "Bring them back, or resume it once its deadline has passed.",
+        "In wave {wave}, {sample} came to an end, too few to decide; {away} are set aside.",
+        "See why, one by one: skerry rollout show. Bring them back, or resume it once its "
+        "deadline has passed.",
     ),
     GateReason.SAMPLE_TOO_SMALL: Sentence(
         "In wave {wave}, only {sample} came to an end: too few for the gate to decide.",

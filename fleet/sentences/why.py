@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from agent.wire.sentences import Sentence
+from agent.wire.sentences import COMPARED, Sentence
 from fleet.rollouts.why import WhyReason
 
 WAITING: Mapping[str, Sentence] = {
@@ -74,6 +74,7 @@ WAITING: Mapping[str, Sentence] = {
         "Wait. If it lasts, look at the device: skerry device show.",
     ),
     WhyReason.ON_ITS_WAY: Sentence("It is on its way, at: {phase}.", "Wait for its next word."),
+    WhyReason.IS_COMPARED: COMPARED,
     WhyReason.HAS_UNTIL: Sentence(
         "If it has not come to an end by {until}, it counts as failed.",
         "See how far it is: skerry device show.",

@@ -18,9 +18,9 @@ from agent.page.markup import Markup, tag
 from agent.page.seen import Seen
 from agent.serving.oip import Message, Receive, Scope, Send
 from agent.serving.server import serve
+from agent.state import Note, rot_note
 from agent.wire import v1
 from agent.wire.phases import Phase
-from agent.wire.reasons import Reason
 from tests.agent.looks import DIGITS, LOOKS, UNREADABLE, WELL, event, seen
 
 PAGE_LIMIT_BYTES = 256 * 1024
@@ -102,20 +102,47 @@ def test_all_that_happens_is_said_in_words(kind: v1.EventKind) -> None:
     assert kind not in Reader(draw(seen(DIGITS, past=[told]), "")).texts
 
 
-def test_why_it_happened_is_said_with_its_numbers() -> None:
-    """As where it is in the way: a sentence with a hole in it says nothing."""
+def test_what_happened_is_told_with_its_numbers() -> None:
+    """Those that the sentence asks for; what else a transition carries is in its message."""
     refused = event(
-        1,
-        "09:00:00",
+        9,
+        "11:50:00",
         v1.EventKind.PHASE,
         deployment="digits",
         revision=2,
         phase=Phase.REFUSED,
-        reason=Reason.SHADOW_DISAGREED,
-        parameters={"agreed": "7", "compared": "10"},
+        reason="SHADOW_DISAGREED",
+        parameters={"agreed": "3", "compared": "9", "spare": "7"},
     )
+    page = draw(seen(DIGITS, past=[refused]), "")
+    assert "3 of 9 agreed." in page
+    assert "spare" not in page
 
-    assert "7 of 10 agreed" in draw(seen(DIGITS, past=[refused]), "")
+
+def test_a_candidate_in_its_shadow_says_what_it_waits_for() -> None:
+    """Not for itself: for requests."""
+    assert "It needs requests" in draw(seen(replace(DIGITS, phase=Phase.SHADOWING)), "")
+
+
+@pytest.mark.parametrize(
+    ("note", "became"),
+    [
+        (rot_note(DIGITS.wanted.bundle.digest, "digits", ("sha256:0b",)), "rotted in the store."),
+        (rot_note(DIGITS.wanted.bundle.digest, "digits"), "is whole in the store again."),
+    ],
+)
+def test_what_became_of_the_store_is_told(note: Note, became: str) -> None:
+    """Not only that something did."""
+    told = event(
+        9,
+        "11:50:00",
+        note.kind,
+        deployment=note.deployment,
+        digest=note.digest,
+        parameters=note.parameters,
+    )
+    texts = Reader(draw(seen(DIGITS, past=[told]), "")).texts
+    assert became in " ".join(texts)
 
 
 def test_what_cannot_be_read_is_said_and_hides_nothing_else() -> None:

@@ -379,7 +379,8 @@ def test_who_has_not_joined_is_told_how(home: Path, capsys: Capsys, command: str
     assert main([command, "--home", str(home)]) == 3
     told = lines(capsys)
     assert len(told) == 3
-    assert told[2] == "join it: skerry-agent join URL --token TOKEN"
+    assert told[2].startswith("join it: skerry-agent join URL --token TOKEN")
+    assert told[2].endswith("--home DIR")
 
 
 def test_help_is_quick_and_loads_nothing() -> None:

@@ -82,13 +82,16 @@ def test_what_rotted_under_a_loaded_worker_is_replaced_and_the_worker_goes_on(
     """Without a network it is told and stays; with one it is whole again, by one request for it."""
     store, workers = Layout(Folder(home.path).store), agent.workers()
     assert scrub(home) == 0
+    assert "all whole" in capsys.readouterr().out
     manifest = oci.parse(store.read(Digest(serving.bundle.digest), MANIFEST_LIMIT_BYTES))
     model = store.blob_path(manifest.layers[0].digest)
     whole = flip(model)
     registry.wrong = away
     assert scrub(home) == 1
     rotten = f"rotten: sha256:{model.name} of {serving.bundle.digest}"
-    assert rotten in capsys.readouterr().out.splitlines()
+    said = capsys.readouterr().out
+    assert rotten in said.splitlines()
+    assert "all whole" not in said
     until(lambda: told(centre) == [("BLOB_ROTTEN", "rotten")])
     until(lambda: registry.digests[-1] == f"sha256:{model.name}")  # it was tried
     assert model.exists()

@@ -376,7 +376,7 @@ async def test_a_rate_of_downloads_is_set_and_taken_away(
         settings = codec.decode(now.payload, v1.Desired).settings
         rates.append(settings.download_rate_bytes_per_s)
     assert [200_000, None] == rates
-    assert "200000 bytes a second" in capsys.readouterr().out
+    assert "200.0 kB a second" in capsys.readouterr().out
     for word in ("0", "-1", "fast", "1.5k", "200kB", "9" * 13):
         assert 2 == await skerry(served, "device", "set", ONE, "--download-rate", word, token=token)
         assert "MALFORMED: --download-rate" in capsys.readouterr().err
@@ -390,10 +390,10 @@ async def test_windows_are_set_shown_and_taken_away(
     words = ("device", "set", ONE, "--download-windows")
     nights = ("mon-fri 22:00-05:00; sat,sun 00:00-24:00", "--time-zone", "Europe/Berlin")
     assert 0 == await skerry(served, *words, *nights, "--download-rate", "200k", token=token)
-    assert (
-        "200000 bytes a second, mon-fri 22:00-05:00; sat,sun 00:00-24:00 Europe/Berlin"
-        in " ".join(capsys.readouterr().out.split())
-    )
+    how = "200.0 kB a second, mon-fri 22:00-05:00; sat,sun 00:00-24:00 Europe/Berlin"
+    assert f"FETCHES {how}" in " ".join(capsys.readouterr().out.split())
+    assert 0 == await skerry(served, "device", "show", ONE, token=token)
+    assert f"FETCHES {how}" in " ".join(capsys.readouterr().out.split())
     now = held(store)
     assert now is not None
     settings = codec.decode(now.payload, v1.Desired).settings
@@ -410,6 +410,28 @@ async def test_windows_are_set_shown_and_taken_away(
     now = held(store)
     assert now is not None
     assert () == codec.decode(now.payload, v1.Desired).settings.download_windows
+
+
+async def test_what_nobody_bounds_is_not_said(
+    served: Served, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device that fetches freely has no line about it."""
+    often = ("--health-period", "30")
+    assert 0 == await skerry(served, "device", "set", ONE, *often, token=token)
+    assert "FETCHES     as fast as it can, always" in capsys.readouterr().out
+    assert 0 == await skerry(served, "device", "show", ONE, token=token)
+    assert "FETCHES" not in capsys.readouterr().out
+
+
+async def test_a_rate_that_no_device_can_keep_is_refused_with_a_step(
+    served: Served, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is what was asked for that is wrong, not the line to the device."""
+    slow = ("--download-rate", "10")
+    assert 0 != await skerry(served, "device", "set", ONE, *slow, token=token)
+    told = capsys.readouterr().err
+    assert "at least 1024" in told
+    assert "proxy" not in told
 
 
 async def test_set_says_what_was_written_and_what_is_missing(

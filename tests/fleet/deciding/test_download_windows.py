@@ -65,6 +65,12 @@ def test_what_cannot_be_read_is_refused(text: str) -> None:
         parse_windows(text)
 
 
+def test_a_day_that_is_none_is_named_with_those_there_are() -> None:
+    """Other languages shorten them in other ways."""
+    with pytest.raises(ValueError, match="'mo' is no day; there are mon, tue, "):
+        parse_windows("mo-fr 22:00-05:00")
+
+
 @given(
     st.lists(
         st.builds(

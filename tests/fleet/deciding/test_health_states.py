@@ -225,6 +225,7 @@ CASES = {
         State.UPDATING,
         HealthReason.ON_THE_WAY,
     ),
+    "shadow": (heard(told(Phase.SHADOWING)), State.UPDATING, HealthReason.COMPARED),
     "probation": (heard(told(Phase.PROBATION)), State.UPDATING, HealthReason.ON_THE_WAY),
     "held": (
         heard(hold=Hold(reason="lens is off", since=ago(450))),

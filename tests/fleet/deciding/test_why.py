@@ -86,6 +86,9 @@ def test_before_and_after_it_is_asked(paper: Paper) -> None:
     assert [WhyReason.NO_WORD_YET, WhyReason.HAS_UNTIL] == codes(asked, "d-1")
     assert [WhyReason.ON_ITS_WAY, WhyReason.HAS_UNTIL] == codes(moving, "d-1")
     assert "at: fetching" in said(moving, "d-1")
+    compared = look(asked, paper.says(inventory, "d-1", Phase.SHADOWING))
+    assert [WhyReason.IS_COMPARED, WhyReason.HAS_UNTIL] == codes(compared, "d-1")
+    assert "enough live requests" in said(compared, "d-1")
     assert "2026-03-01T13:00:00Z" in said(moving, "d-1")
     assert [WhyReason.NO_WORD_YET] == codes(alone, "d-1")
 

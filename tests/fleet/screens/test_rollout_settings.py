@@ -60,7 +60,14 @@ async def test_settings_go_to_every_device_with_the_bundle(quay: Quay, tmp_path:
         (b" " * 6000, "TOO_LARGE"),
         (b'{"timeout_s": 0}', "timeout_s is 0"),
         (b'{"shadow": {"agreement": 2}}', "agreement is 2"),
-        (b"[1]", "MALFORMED"),
+        (b"[1]", "MALFORMED: it is no object"),
+        (b"null", "MALFORMED: it is no object"),
+        (b'{"timeout_s": NaN}', "MALFORMED: NaN"),
+        (b'{"timeout_s": 1e999}', "MALFORMED: 1e999"),
+        (b"[" * 5000, "MALFORMED"),
+        (b'{"shadoww": {}}', "MALFORMED: shadoww is no setting"),
+        (b'{"shadow": {"agrement": 0.9}}', "MALFORMED: shadow.agrement is no setting"),
+        (b'{"threads": 1, "threads": 2}', "MALFORMED: it says 'threads' twice"),
     ],
 )
 async def test_settings_that_no_device_can_have_are_refused(
@@ -75,5 +82,6 @@ async def test_settings_that_no_device_can_have_are_refused(
     assert ended.code in {ExitCode.USAGE, ExitCode.REFUSED}
     assert "" == ended.out
     assert said in ended.err
-    assert "Traceback" not in ended.err
+    assert "Value error" not in ended.err
+    assert not {"Traceback", "defect"} & set(ended.err.split())
     assert [] == (await quay.ask())["rollouts"]
