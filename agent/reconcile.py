@@ -295,15 +295,19 @@ class Reconciler:
 
     async def _test(self, record: Record, _step: Step) -> None:
         chosen = await self._measure(record.wanted)
-        next_ = record.shadowed if self._needs_shadow(record) else record.tested
+        asked = record.wanted.settings.shadow is not None
+        spared = self._spared_shadow(record)
+        if asked and spared:
+            chosen = replace(chosen, why=f"{chosen.why}; not compared: {spared}")
+        next_ = record.shadowed if asked and not spared else record.tested
         await self._register.put(record, next_(chosen, self._clock()))
 
-    def _needs_shadow(self, record: Record) -> bool:
-        """Tell whether it is to be compared first: not with itself, nor on the way back to it."""
+    def _spared_shadow(self, record: Record) -> str:
+        """Say why it need not be compared before it serves; "" where there is no reason."""
         known = {each.digest for each in (record.current, record.previous) if each}
-        asked = record.wanted.settings.shadow is not None
-        served = record.name in self._floor.serving()
-        return asked and served and record.wanted.bundle.digest not in known
+        if record.wanted.bundle.digest in known:
+            return "it has served here before"  # the way back is not judged by what it replaces
+        return "" if record.name in self._floor.serving() else "nothing serves"
 
     async def _shadow(self, record: Record, _step: Step) -> None:
         candidate, asked = _candidate(record), record.wanted.settings.shadow

@@ -338,6 +338,9 @@ async def test_the_way_back_needs_no_shadow(device: Looped, world: World) -> Non
         await device.reaches("digits", Phase.COMMITTED, 3)
     assert "activate digits 3" in world.did
     assert not [each for each in world.did if each.startswith("shadow")]
+    current = device.ledger.records["digits"].current
+    assert current is not None
+    assert current.why.endswith("; not compared: it has served here before")  # and told with it
 
 
 async def test_a_restart_in_the_shadow_begins_it_again(device: Looped, world: World) -> None:

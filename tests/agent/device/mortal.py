@@ -158,7 +158,11 @@ async def crash(device: run._Device, ledger: Ledger, revision: int | None) -> No
 
 if __name__ == "__main__":
     structlog.configure(
-        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     told = json.load(sys.stdin)

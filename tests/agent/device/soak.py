@@ -4,7 +4,9 @@
 
 A change is measured first. Then, for ever: a version is wanted, the agent is started,
 and killed after a time drawn uniformly from 0 to 1.1 of a change, counted from its start
-or from when it serves; it is started again until it has settled. Every fifth change is
+or from when it serves, or from 0 to twice as long as a step takes, counted from when its
+log says that this step begins: some last a few milliseconds. It is started again until it
+has settled. Every fifth change is
 to a version whose worker dies on trial, which must lead back. At each start something
 serves, and it is the old version or the new one; no event is numbered or told twice;
 each change takes a bounded number of transitions. The histogram says in which phase
@@ -12,19 +14,22 @@ the kills found it.
 """
 
 import argparse
+import queue
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
+from datetime import datetime
+from itertools import count, pairwise
 from pathlib import Path
 
 from agent.wire import v1
 from agent.wire.phases import Phase
-from tests.agent.device.outside import Progress, Subject, subject
+from tests.agent.device.outside import Life, Progress, Subject, subject
 
 STEPS = (
     Phase.FETCHING, Phase.VERIFYING, Phase.STAGING, Phase.TESTING, Phase.ACTIVATING,
@@ -37,6 +42,10 @@ TRANSITIONS_LIMIT = 30
 
 BAD_EVERY = 5
 
+AIMED_AT = ("fetch", "stage", "test", "activate")
+AIMED_SHARE = 0.3
+"""Of the kills, so many are aimed at one of these steps: a share of time would miss the short."""
+
 
 @dataclass
 class Soak:
@@ -45,6 +54,7 @@ class Soak:
     interruptions: int = 0
     changes: int = 0
     cycle_s: float = 0.0
+    steps_s: dict[str, float] = field(default_factory=dict)
     hit: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
@@ -73,6 +83,7 @@ def soak(device: Subject, interruptions: int, *, seed: int, tell: Progress) -> S
     begun = time.monotonic()  # noqa: TID251  # a program of its own, without a loop
     assert life.end(60) == 0, life.log[-5:]
     made.cycle_s = time.monotonic() - begun  # noqa: TID251  # as above
+    made.steps_s = durations(life)
     serves = "2.0.0"
     for number in count():
         bad = number % BAD_EVERY == BAD_EVERY - 1
@@ -101,13 +112,40 @@ def change(device: Subject, serves: str | None, wanted: str) -> str:
     return wanted
 
 
+def durations(life: Life) -> dict[str, float]:
+    """Return how long each step of a change took that nobody interrupted."""
+    begun: list[tuple[str, datetime]] = []
+    while not life.steps.empty():
+        told = life.steps.get()
+        begun.append((told["action"], datetime.fromisoformat(told["timestamp"])))
+    return {
+        action: (ended - at).total_seconds()
+        for (action, at), (_, ended) in pairwise(begun)
+        if action in AIMED_AT
+    }
+
+
+def comes_to(life: Life, step: str, within_s: float) -> bool:
+    """Wait until a step begins; False when it does not."""
+    ends = time.monotonic() + within_s  # noqa: TID251  # a program of its own, without a loop
+    while (left_s := ends - time.monotonic()) > 0:  # noqa: TID251  # as above
+        with suppress(queue.Empty):
+            if life.steps.get(timeout=left_s)["action"] == step:
+                return True
+    return False
+
+
 def interrupt(device: Subject, made: Soak, rng: random.Random, may: set[str]) -> bool:
     """Start it and kill it after a while; return whether it had settled before."""
     life = device.start()
     if rng.random() < 0.8:  # most kills shall find it at a step, and not at its start
         life.started.wait(60)
+    most_s = 1.1 * made.cycle_s
+    if rng.random() < AIMED_SHARE:
+        step = rng.choice(AIMED_AT)
+        most_s = 2 * made.steps_s[step] if comes_to(life, step, most_s) else 0.0
     try:
-        life.process.wait(rng.uniform(0, 1.1 * made.cycle_s))
+        life.process.wait(rng.uniform(0, most_s))
     except subprocess.TimeoutExpired:
         life.kill()
     status = life.end(60)
