@@ -46,7 +46,7 @@ class WhyReason(StrEnum):
     AWAY = "AWAY"
     NO_WORD_YET = "NO_WORD_YET"
     ON_ITS_WAY = "ON_ITS_WAY"
-    IS_COMPARED = "IS_COMPARED"
+    COMPARED = "COMPARED"
     HAS_UNTIL = "HAS_UNTIL"
     SERVES_IT = "SERVES_IT"
     WENT_BACK = "WENT_BACK"
@@ -198,7 +198,7 @@ _ENDS = {
 
 def _moving(progress: Progress) -> Cause:
     if progress.phase is Phase.SHADOWING:
-        return Cause(code=WhyReason.IS_COMPARED)
+        return Cause(code=WhyReason.COMPARED)
     phase = "" if progress.phase is None else str(progress.phase)
     return Cause(code=WhyReason.ON_ITS_WAY, parameters={"phase": phase})
 

@@ -74,7 +74,7 @@ WAITING: Mapping[str, Sentence] = {
         "Wait. If it lasts, look at the device: skerry device show.",
     ),
     WhyReason.ON_ITS_WAY: Sentence("It is on its way, at: {phase}.", "Wait for its next word."),
-    WhyReason.IS_COMPARED: COMPARED,
+    WhyReason.COMPARED: COMPARED,
     WhyReason.HAS_UNTIL: Sentence(
         "If it has not come to an end by {until}, it counts as failed.",
         "See how far it is: skerry device show.",

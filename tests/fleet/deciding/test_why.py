@@ -87,7 +87,7 @@ def test_before_and_after_it_is_asked(paper: Paper) -> None:
     assert [WhyReason.ON_ITS_WAY, WhyReason.HAS_UNTIL] == codes(moving, "d-1")
     assert "at: fetching" in said(moving, "d-1")
     compared = look(asked, paper.says(inventory, "d-1", Phase.SHADOWING))
-    assert [WhyReason.IS_COMPARED, WhyReason.HAS_UNTIL] == codes(compared, "d-1")
+    assert [WhyReason.COMPARED, WhyReason.HAS_UNTIL] == codes(compared, "d-1")
     assert "enough live requests" in said(compared, "d-1")
     assert "2026-03-01T13:00:00Z" in said(moving, "d-1")
     assert [WhyReason.NO_WORD_YET] == codes(alone, "d-1")
@@ -200,7 +200,7 @@ def test_a_rollout_says_what_its_present_wave_waits_for(paper: Paper) -> None:
     assert [WhyReason.SOAKING] == codes(soaking)
     assert "until 2026-03-01T12:01:00Z" in said(soaking)
     assert [GateReason.WAITS_FOR_AWAY] == codes(away)
-    assert "0 came to an end, too few to decide; it waits for 1 away" in said(away)
+    assert "0 came to an end, too few to decide; 1 are set aside" in said(away)
 
 
 def test_an_inconclusive_gate_is_told_once(paper: Paper) -> None:
