@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.bucket import Bucket
 from agent.children.leash import die_with_the_agent, said
-from agent.pace import Pace
 from agent.wire.reasons import Reason
 from models import manifest as oci
 from models.errors import CorruptError, ModelError, RefusedError
@@ -147,11 +147,12 @@ def _whole(path: Path, digest: Digest, counted: Callable[[int], None]) -> bool:
 
 
 def _paced(rate_bytes_per_s: float) -> Callable[[int], None]:
-    pace = Pace(rate_bytes_per_s)
+    bucket = Bucket(per_s=rate_bytes_per_s, burst=_CHUNK_BYTES)
 
     def wait(size_bytes: int) -> None:
         now_s = time.monotonic()  # noqa: TID251  # a child of its own has no loop
-        time.sleep(pace.owed_s(size_bytes, now_s))  # noqa: TID251  # as above
+        bucket.take(now_s, size_bytes)
+        time.sleep(bucket.wait_s(now_s, 0))  # noqa: TID251  # as above
 
     return wait
 

@@ -50,16 +50,23 @@ class Hold:
     since: str
 
 
+def _content(path: Path, limit_bytes: int) -> bytes | None:
+    """Return the beginning of a file; None: there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit_bytes)
+    except FileNotFoundError:
+        return None
+
+
 def read_hold(path: Path) -> Hold | None:
     """Return the hold; None: there is none. One that can't be read is a hold all the same.
 
     Raises:
         OSError: whether there is one can't be said.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_FILE_LIMIT_BYTES)
-    except FileNotFoundError:
+    raw = _content(path, _FILE_LIMIT_BYTES)
+    if raw is None:
         return None
     try:
         said = json.loads(raw)
@@ -114,10 +121,8 @@ def read_lifted(path: Path) -> frozenset[str] | None:
     Raises:
         OSError: whether there is one can't be said.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_LIFTED_LIMIT_BYTES)
-    except FileNotFoundError:
+    raw = _content(path, _LIFTED_LIMIT_BYTES)
+    if raw is None:
         return None
     try:
         return frozenset(map(str, json.loads(raw)))
@@ -131,11 +136,7 @@ def read_applied(path: Path) -> bytes | None:
     Raises:
         OSError: whether there is one can't be said.
     """
-    try:
-        with path.open("rb") as file:
-            return file.read(DOCUMENT_LIMIT_BYTES + 1)  # one more: whoever judges it says too long
-    except FileNotFoundError:
-        return None
+    return _content(path, DOCUMENT_LIMIT_BYTES + 1)  # one more: whoever judges it says too long
 
 
 def read_rotten(path: Path) -> dict[str, list[str]] | None:
@@ -146,10 +147,8 @@ def read_rotten(path: Path) -> dict[str, list[str]] | None:
     Raises:
         OSError: whether there is one can't be said.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_ROTTEN_LIMIT_BYTES)
-    except FileNotFoundError:
+    raw = _content(path, _ROTTEN_LIMIT_BYTES)
+    if raw is None:
         return None
     try:
         return {str(bundle): list(map(str, parts)) for bundle, parts in json.loads(raw).items()}

@@ -20,9 +20,9 @@ from typing import IO
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from agent.bucket import Bucket
 from agent.fetch.job import Credentials, FetchJob
 from agent.fetch.tls import client_context
-from agent.pace import Pace
 from agent.wire.reasons import Reason
 from models import durable
 from models.errors import CorruptError, ModelError, RefusedError, TransientError
@@ -60,9 +60,13 @@ class Registry:
             raise RefusedError(
                 Reason.REGISTRY_REFUSED, f"{job.registry_url[:120]} is neither https nor loopback"
             )
-        self._pace = Pace(job.rate_bytes_per_s)
         # So small that at the least rate the next is there after a second.
         self._chunk_bytes = min(_CHUNK_BYTES, job.rate_bytes_per_s or _CHUNK_BYTES)
+        self._bucket = (
+            Bucket(per_s=job.rate_bytes_per_s, burst=self._chunk_bytes)
+            if job.rate_bytes_per_s
+            else None
+        )
         self._pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=_CONNECT_LIMIT_S, read=job.stall_s),
             retries=urllib3.Retry(0, redirect=3),
@@ -179,7 +183,9 @@ class Registry:
         for chunk in answer.stream(self._chunk_bytes, decode_content=False):
             yield chunk
             bytes_since += len(chunk)
-            time.sleep(self._pace.owed_s(len(chunk), now()))  # noqa: TID251  # as above
+            if self._bucket is not None:
+                self._bucket.take(now(), len(chunk))
+                time.sleep(self._bucket.wait_s(now(), 0))  # noqa: TID251  # as above
             if now() - since >= self._job.stall_s:
                 if bytes_since < self._job.stall_bytes:
                     raise TransientError(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.bucket import Bucket
 from agent.children.converse import converse
 from agent.errors import StepError
-from agent.pace import Pace
 from agent.scrub import Found, look
 from agent.state import hold_note
 from agent.upkeep import FIRST_S, PERIOD_S, Upkeep
@@ -88,20 +88,17 @@ async def test_the_child_says_the_same(made: tuple[Path, Bundle]) -> None:
 
 @pytest.mark.parametrize("piece_bytes", [1, 1000, 65536])
 def test_a_paced_reader_is_never_faster_than_its_rate(piece_bytes: int) -> None:
-    """Over any stretch of time, but for the second's worth that a pause has saved up."""
-    pace, now_s, taken = Pace(10_000), 50.0, 0
-    for _ in range(200):
-        now_s += pace.owed_s(piece_bytes, now_s)
-        taken += piece_bytes
-        assert taken <= 10_000 * (now_s - 50.0) + 1e-6
-    assert taken == pytest.approx(10_000 * (now_s - 50.0))
-    now_s += 3600.0  # an hour of nothing saves one second
-    began, taken = now_s, 0
-    for _ in range(200):
-        now_s += pace.owed_s(piece_bytes, now_s)
-        taken += piece_bytes
-    assert taken <= 10_000 * (now_s - began + 1.0) + 1e-6
-    assert 0.0 == Pace(None).owed_s(1 << 40, 0.0)
+    """From any moment on, also after an hour of nothing, but for the one piece of a burst."""
+    bucket, now_s = Bucket(per_s=10_000, burst=piece_bytes), 50.0
+    for pause_s in (0.0, 3600.0):
+        now_s += pause_s
+        began_s, taken = now_s, 0
+        for _ in range(200):
+            bucket.take(now_s, piece_bytes)
+            taken += piece_bytes
+            now_s += bucket.wait_s(now_s, 0)
+            assert taken <= 10_000 * (now_s - began_s) + piece_bytes + 1e-6
+        assert taken == pytest.approx(10_000 * (now_s - began_s) + piece_bytes)
 
 
 @pytest.mark.looptime

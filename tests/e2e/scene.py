@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
@@ -407,7 +408,7 @@ def _infer(connection: HTTPConnection, name: str, row: bytes) -> tuple[int, byte
     return answer.status, body[-OUTPUT_BYTES:] if answer.status == 200 else body
 
 
-class Asking:
+class Asking(ABC):
     """A client that asks, in a thread of its own, as long as the block lasts."""
 
     def __init__(self) -> None:
@@ -422,9 +423,9 @@ class Asking:
         self._stop.set()
         self._thread.join(LIMIT_S)
 
+    @abstractmethod
     def _ask(self) -> None:
         """Ask until told to stop."""
-        raise NotImplementedError
 
 
 class Load(Asking):
