@@ -312,6 +312,7 @@ def _served_without_its_disk(scene: Scene) -> list[str | None]:
     scene.life.kill()
     scene.life.end(30)
     life = scene.device.start()
+    life.started.wait(START_LIMIT_S)  # a machine with much to do takes its time
     with suppress(subprocess.TimeoutExpired):
         life.process.wait(4)
     life.kill()
