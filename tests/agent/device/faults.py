@@ -378,6 +378,7 @@ def device_on_a_disk(folder: Path) -> Iterator[tuple[Subject, Disk]]:
         with subject(folder / "world", home=disk.mounted) as device:
             device.want("1.0.0")
             assert device.start().end(60) == 0
+            _run("sync", "--file-system", str(disk.mounted))  # as a real join leaves a device
             yield device, disk
     finally:
         disk.unmount()
