@@ -15,6 +15,8 @@ PYTHON311 ?= $(shell for python in $(PYTHON) python3.11; do \
 	&& echo $$python && break; done)
 PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 PYTEST_FLAGS ?=
+# Two at a time: most tests wait for programs that they started. A file stays with one of them.
+PYTEST := .venv/bin/python -P -m pytest --numprocesses 2 --dist loadfile
 # Setting up runs once for each content of the locks.
 MAIN := .venv/ready-$(shell cat requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 TFLITE := .venv-tflite/ready-$(shell cat requirements/tflite.txt pyproject.toml | cksum | cut -d' ' -f1)
@@ -36,10 +38,10 @@ check: $(MAIN)  ## the static part of the gate, in seconds
 	.venv/bin/mypy
 
 test: setup check parts  ## the gate, and every test not marked slow or lab
-	.venv/bin/python -P -m pytest -m "not slow and not lab" $(PYTEST_FLAGS)
+	$(PYTEST) -m "not slow and not lab" $(PYTEST_FLAGS)
 
 test-all: setup check parts  ## the gate and every test but those of ARM64: what CI runs
-	.venv/bin/python -P -m pytest -m "not arm64" $(PYTEST_FLAGS)
+	$(PYTEST) -m "not arm64" $(PYTEST_FLAGS)
 
 arm64: $(MAIN)  ## build the agent's image and run it, on emulated ARM64 (as root; 8 minutes the first time)
 	.venv/bin/python -P -m pytest -m arm64 tests/arm64 $(PYTEST_FLAGS)
