@@ -65,8 +65,8 @@ async def test_settings_go_to_every_device_with_the_bundle(quay: Quay, tmp_path:
         (b'{"timeout_s": NaN}', "MALFORMED: NaN"),
         (b'{"timeout_s": 1e999}', "MALFORMED: 1e999"),
         (b"[" * 5000, "MALFORMED"),
-        (b'{"shadoww": {}}', "MALFORMED: shadoww is no setting"),
-        (b'{"shadow": {"agrement": 0.9}}', "MALFORMED: shadow.agrement is no setting"),
+        (b'{"shadoww": {}}', "settings.shadoww: there is no such field, only threads, workers"),
+        (b'{"shadow": {"agrement": 1}}', "shadow.agrement: there is no such field, only share"),
         (b'{"threads": 1, "threads": 2}', "MALFORMED: it says 'threads' twice"),
     ],
 )
