@@ -8,7 +8,7 @@ they take from others (two threads made one int8 model 30 times slower, because 
 were two cores).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent.state import Installed, Measured
@@ -99,27 +99,43 @@ def choose(
     )
 
 
-def refusal(found: Sequence[Measured], budget: Budget) -> tuple[str, str]:
-    """Return why no way is left: the likeliest one's reason, and all that was found."""
+def refusal(found: Sequence[Measured], budget: Budget) -> tuple[str, str, Mapping[str, str]]:
+    """Return why no way is left, as the likeliest one says it: reason, message, parameters."""
     first = found[0]
     reason = first.reason or Reason.TOO_SLOW
     if over := _over(first, budget):
         return over
     others = "; ".join(f"{each.named}: {each.reason or each.took}" for each in found[1:])
-    return reason, f"{first.message}{'; ' if others else ''}{others}"
+    return reason, f"{first.message}{'; ' if others else ''}{others}", {}
 
 
-def _over(measured: Measured, budget: Budget) -> tuple[Reason, str] | None:
-    """Return by what a way that works takes more than it may, and in words how much."""
+def _over(measured: Measured, budget: Budget) -> tuple[Reason, str, Mapping[str, str]] | None:
+    """Return why a way that works takes more than it may: reason, message, parameters."""
     took_s, most_s = measured.latency_p50_s, budget.latency_s
     if took_s is not None and most_s is not None and took_s > most_s:
         what = f"{measured.named} takes {measured.took}; {1000 * most_s:g} ms are allowed"
-        return Reason.TOO_SLOW, what
+        return Reason.TOO_SLOW, what, _numbers(1000 * took_s, 1000 * most_s)
     size, most = measured.memory_bytes, budget.memory_bytes
     if size is not None and most is not None and size > most:
         what = f"{measured.named} takes {size} bytes of memory; {most} are allowed"
-        return Reason.TOO_MUCH_MEMORY, what
+        return Reason.TOO_MUCH_MEMORY, what, _numbers(size / _MIB, most / _MIB)
     return None
+
+
+_MIB = 1 << 20
+
+
+def _numbers(measured: float, budget: float) -> Mapping[str, str]:
+    """Write both with two decimals, or with more where it takes those to tell them apart."""
+    written = {"measured": "", "budget": ""}
+    for decimals in range(2, _DECIMALS_MOST + 1):
+        written = {"measured": f"{measured:.{decimals}f}", "budget": f"{budget:.{decimals}f}"}
+        if written["measured"] != written["budget"]:
+            break
+    return {name: number.rstrip("0").rstrip(".") for name, number in written.items()}
+
+
+_DECIMALS_MOST = 9
 
 
 def _out(measured: Measured, budget: Budget) -> bool:
@@ -155,6 +171,6 @@ def _fallback(
     for way, measured in zip(ways, found, strict=True):
         if way.accelerator != "cpu" and _out(measured, budget):
             if over := _over(measured, budget):
-                return ": ".join(over)
+                return ": ".join(over[:2])
             return f"{measured.named}: {measured.reason}: {measured.message}"
     return ""

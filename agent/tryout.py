@@ -67,6 +67,6 @@ def _chosen(
     )
     chosen = choice.choose(tried, found, budget)
     if chosen is None:
-        reason, message = choice.refusal(found, budget)
-        raise StepError(reason, message[:250])
+        reason, message, numbers = choice.refusal(found, budget)
+        raise StepError(reason, message[:250], numbers)
     return chosen

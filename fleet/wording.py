@@ -4,11 +4,14 @@ Sentences about rollouts and plans are made from what the API answers, as JSON, 
 nobody who shows them decides or counts anything again.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from agent.wire.words import age, span
+from agent.wire import v1
+from agent.wire.words import age, latency, size, span
 
 _NAMED = 3
 _DIGITS = 12
@@ -92,6 +95,60 @@ def measured(found: Mapping[str, Any]) -> str:
     rows = f"{found['format']}, {found['dataset']}, n {count(found['samples'])}"
     said = f"{found['name']} {before}{value(found['after'])}{' %' if share else ''} ({rows})"
     return f"{said} on {found['runtime']}"
+
+
+def serving(found: Mapping[str, Any]) -> str:
+    """Say how so many targets of a rollout serve: what differs from the defaults, and who had it.
+
+    `3 keep what they had: compared with what serves before they serve …`
+    """
+    told = [
+        SETTINGS[name](value)
+        for name, value in found["settings"].items()
+        if value != _DEFAULTS.get(name)
+    ]
+    verb = "keep" if found["kept"] else "get"
+    verb += "s" if found["targets"] == 1 else ""
+    return f"{count(found['targets'])} {verb} {'; '.join(told) or 'the default settings'}"
+
+
+def special(those: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether somebody serves with other settings than the defaults."""
+    return any(each["settings"] != _DEFAULTS for each in those)
+
+
+_DEFAULTS = asdict(v1.DeploymentSettings())
+
+
+def _shadow(found: Mapping[str, Any]) -> str:
+    share = "" if found["share"] == 1 else f"{100 * found['share']:g} % of "
+    within = "" if found["tolerance"] is None else f" within {found['tolerance']:g}"
+    return (
+        f"a shadow: before it serves, it is compared on {share}live requests with what does; of "
+        f"{count(found['requests'])}, {100 * found['agreement']:g} % must agree{within}, in at "
+        f"most {span(found['limit_s'])}"
+    )
+
+
+def _values(found: Mapping[str, Any]) -> str:
+    written = [f"{name} = {json.dumps(value)}" for name, value in sorted(found.items())]
+    rest = f" and {count(len(written) - _NAMED)} more" if len(written) > _NAMED else ""
+    return f"values {', '.join(each[:_VALUE_COLUMNS] for each in written[:_NAMED])}{rest}"
+
+
+_VALUE_COLUMNS = 40
+
+SETTINGS: Mapping[str, Callable[[Any], str]] = {
+    "threads": lambda threads: "1 thread" if threads == 1 else f"{threads} threads",
+    "workers": lambda workers: "1 worker" if workers == 1 else f"{workers} workers",
+    "timeout_s": lambda seconds: f"calls end after {soak(seconds)}",
+    "latency_budget_s": lambda seconds: f"refused above {latency(seconds)} a call",
+    "memory_budget_bytes": lambda number: f"refused above {size(number)} of memory",
+    "shadow": _shadow,
+    "probation_s": lambda seconds: f"on trial for {soak(seconds)}",
+    "values": _values,
+}
+"""What each setting of a deployment means, where it is not as by default."""
 
 
 def soak(seconds: float) -> str:

@@ -227,11 +227,13 @@ WIRE: Mapping[str, Sentence] = {
         "cause, let it be tried again: `skerry-agent lift-quarantine` at the device.",
     ),
     Reason.TOO_SLOW: Sentence(
-        "It takes longer on this device than its latency budget allows.",
+        "It takes longer on this device than its latency budget allows: {measured} ms, and "
+        "{budget} ms are allowed.",
         "Pack a faster variant, or raise latency_budget_s.",
     ),
     Reason.TOO_MUCH_MEMORY: Sentence(
-        "It takes more memory on this device than its memory budget allows.",
+        "It takes more memory on this device than its memory budget allows: {measured} MiB, and "
+        "{budget} MiB are allowed.",
         "Pack a smaller variant, or raise memory_budget_bytes.",
     ),
     Reason.SHADOW_DISAGREED: Sentence(

@@ -20,6 +20,7 @@ from agent.wire import v1
 from fleet.api.access import peer_of
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
+from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.store import commands, devices
 
@@ -31,7 +32,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 Status = Literal["waiting", "done", "failed", "refused", "expired"]
 
 
-class CommandWish(BaseModel):
+class CommandWish(Wish):
     """What a device should do."""
 
     verb: v1.Verb = Field(description="Agents of this version do `logs`, and refuse the others.")

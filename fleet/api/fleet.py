@@ -229,7 +229,9 @@ def _need(
             sentence=StateShown.of(heard, told, now).sentence,
             command=f"skerry device show {heard.target.name}",
         )
-    meaning = explain(reason).meaning
+    meanings = [explain(reason, told.finding.parameters, beside=False).meaning for _, told in of]
+    one = "" if len(set(meanings)) == 1 else f"{of[0][0].target.name}, for one: "
+    meaning = one + meanings[0]
     return Need(
         state=state,
         subject=f"{len(of)} devices",

@@ -103,7 +103,7 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
             return error.status_code, (str(error.detail), *words)
         case RequestValidationError():
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the request"
+            where = ".".join(str(part)[:60] for part in first["loc"]) or "the request"
             what = first["msg"].removeprefix("Value error, ")  # pydantic's word for one of ours
             return 422, (f"{where}: {what}"[:300], *_OF_STATUS[400])
         case WireError():

@@ -75,6 +75,14 @@ class MeasuredShown(BaseModel):
     runtime: str
 
 
+class ServingShown(BaseModel):
+    """How so many targets of a rollout serve what it brings. Each way is told once."""
+
+    settings: v1.DeploymentSettings
+    kept: bool = Field(description="They are those that its targets had before.")
+    targets: int = Field(description="How many.")
+
+
 class PlanShown(BaseModel):
     """What would be done, to whom not, and why."""
 
@@ -86,6 +94,7 @@ class PlanShown(BaseModel):
     excluded: list[ExclusionShown]
     waves: list[WavePlanned]
     obstacles: list[ObstacleShown]
+    serving: list[ServingShown] = Field(description="How its targets will serve; most first.")
     measured: list[MeasuredShown] = Field(
         description="Of the variants that its targets get, as their cards say."
     )
@@ -166,6 +175,7 @@ class RolloutDetail(RolloutSummary):
     started_by: str
     started_because: str = Field(description="The reason that was given for the audit.")
     because: list[Because] = Field(description="Why it is no further: the main reason first.")
+    serving: list[ServingShown] = Field(description="How its targets serve it; most first.")
     waves: list[WaveShown]
     targets: list[TargetShown]
     as_of: str = Field(description="When the centre said this, by its own clock.")
@@ -229,11 +239,31 @@ def plan_shown(plan: Plan, cards: Mapping[str, Card]) -> PlanShown:
             for wave in plan.waves
         ],
         obstacles=obstacles,
+        serving=_serving(plan.steps, given=plan.request.settings is not None),
         measured=_measured(plan, cards),
         blast_radius=plan.blast_radius,
         fetch_bytes=plan.fetch_bytes,
         planned_at=plan.planned_at,
     )
+
+
+def _serving(targets: Iterable[Step | Progress], *, given: bool) -> list[ServingShown]:
+    """Group targets by the settings that they get; `given`: the rollout says them.
+
+    One that parted with its last revision goes back to nothing, and keeps its settings all
+    the same; where nothing was before, the defaults are new.
+    """
+    found: list[ServingShown] = []
+    for target in targets:
+        settings = target.deployment.settings
+        had = target.replaces is not None and target.replaces.settings == settings
+        kept = had or (not given and settings != v1.DeploymentSettings())
+        alike = (each for each in found if (each.settings, each.kept) == (settings, kept))
+        if (known := next(alike, None)) is not None:
+            known.targets += 1
+        else:
+            found.append(ServingShown(settings=settings, kept=kept, targets=1))
+    return sorted(found, key=lambda each: -each.targets)
 
 
 def _measured(plan: Plan, cards: Mapping[str, Card]) -> list[MeasuredShown]:
@@ -316,12 +346,14 @@ def detail(
     """Return one rollout as it is shown; `words` are the audit's entries about it."""
     start = next((entry for entry in words if entry.action == "rollout.start"), None)
     numbers = {target: wave.number for wave in rollout.waves for target in wave.targets}
+    plan = json.loads(kept.plan)
     return RolloutDetail(
         **dict(summary(kept, rollout)),
-        policy=json.loads(kept.plan)["policy"]["name"],
+        policy=plan["policy"]["name"],
         started_by="" if start is None else start.actor,
         started_because="" if start is None else start.reason,
         because=[told(newer_named(each, rollout, None, later)) for each in why(rollout, None, now)],
+        serving=_serving(rollout.targets, given=plan["request"]["settings"] is not None),
         waves=[_wave(rollout, wave, members, now) for wave, members in rollout.members()],
         targets=[_target(each, numbers[each.target], later) for each in rollout.targets],
         as_of=written(now),

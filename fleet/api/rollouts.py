@@ -24,6 +24,7 @@ from fleet.api.rollout_shown import (
     summary,
     told,
 )
+from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.execute import Started
 from fleet.kept import Overtaking, overtaking, progress_of
@@ -42,7 +43,7 @@ _WORDS_READ = 200
 """Of the audit's entries about one rollout; the first of them is its start."""
 
 
-class RolloutWish(BaseModel):
+class RolloutWish(Wish):
     """Serve a bundle under a name, on devices that a selector matches or that are named."""
 
     bundle: str = Field(description="`name:version`, a digest, or a name with one version.")
@@ -67,13 +68,13 @@ class StartWish(RolloutWish):
     reason: str = Field("", max_length=1000, description="Why, for the audit.")
 
 
-class Word(BaseModel):
+class Word(Wish):
     """A person's word about a rollout."""
 
     reason: str = Field("", max_length=1000, description="Why, for the audit.")
 
 
-class GivenWord(BaseModel):
+class GivenWord(Wish):
     """A person's word that needs a reason."""
 
     reason: str = Field(

@@ -9,10 +9,11 @@ from agent.wire import v1
 from agent.wire.limits import DOWNLOAD_WINDOWS_LIMIT
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
+from fleet.api.wish import Wish
 from fleet.settings import SettingsChange
 
 
-class SettingsWish(BaseModel):
+class SettingsWish(Wish):
     """What should be different from now on. What is left out stays as it is."""
 
     health_period_s: float | None = Field(

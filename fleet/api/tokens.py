@@ -11,6 +11,7 @@ from agent.wire.v1.checks import check_name, check_pairs
 from fleet.api.access import OPERATOR
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
+from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.identity.join import new_id
 from fleet.identity.tokens import JoinToken
@@ -18,7 +19,7 @@ from fleet.store import audit, devices, tokens
 from fleet.store.errors import TokenState
 
 
-class TokenRequest(BaseModel):
+class TokenRequest(Wish):
     """A join token that is wanted."""
 
     uses: int = Field(1, ge=1, le=100_000, description="How many devices may join with it.")

@@ -35,6 +35,8 @@ def plan_lines(made: Mapping[str, Any], screen: Screen) -> list[str]:
     lines += screen.field("WHAT", [f"{count(n)} of {name}" for name, n in sorted(classes.items())])
     for each in made["measured"]:
         lines += screen.told("", wording.measured(each))
+    for number, each in enumerate(made["serving"]):
+        lines += screen.told("" if number else "HOW", wording.serving(each))
     if made["waves"]:
         lines += screen.field("WAVES", _waves(made["waves"]))
         for number, gate in enumerate(wording.gates(made["waves"])):
@@ -113,6 +115,8 @@ def rollout_lines(found: Mapping[str, Any], screen: Screen, *, live: str = "") -
     lines = [_headed(title, head, screen), *screen.field("", [who, *([live] if live else [])])]
     for number, sentence in enumerate(wording.why(found)):
         lines += screen.told("" if number else "WHY", sentence)
+    for number, each in enumerate(found["serving"] if wording.special(found["serving"]) else []):
+        lines += screen.told("" if number else "HOW", wording.serving(each))
     lines += screen.table(_WAVE_COLUMNS, [_wave(wave, screen) for wave in found["waves"]])
     return lines + _gate(found, screen)
 

@@ -2,14 +2,11 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from agent.wire import v1
 from agent.wire.limits import SIGNED_LIMIT_BYTES
 from fleet.cli.screen import CommandError, ExitCode
 
@@ -23,18 +20,11 @@ SettingsOption = Annotated[
 ]
 
 
-_Settings = v1.DeploymentSettings | v1.ShadowSettings
-
-
 def settings_in(path: Path | None) -> object | None:
     """Return what is in a settings file; the centre says whether a device can have it.
 
-    A name that is none of a setting is refused here, for on the wire it would be passed over:
-    a shadow that is misspelt would be no shadow.
-
     Raises:
-        CommandError: it can't be read, is too large for any device, is no JSON object, or says
-            something that is no setting.
+        CommandError: it can't be read, is too large for any device, or is no JSON object.
     """
     if path is None:
         return None
@@ -49,11 +39,12 @@ def settings_in(path: Path | None) -> object | None:
         found: object = json.loads(
             raw, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once
         )
-        _check_names(found)
     except RecursionError as error:
         raise _unread(path, "MALFORMED: it is nested too deeply") from error
     except ValueError as error:
         raise _unread(path, f"MALFORMED: {error}") from error
+    if not isinstance(found, dict):
+        raise _unread(path, "MALFORMED: it is no object, like {}")
     return found
 
 
@@ -70,21 +61,6 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"it says {twice!r} twice")
     return found
-
-
-def _check_names(found: object) -> None:
-    if not isinstance(found, dict):
-        raise ValueError("it is no object, like {}")  # noqa: TRY004  # it is the file that is wrong
-    _check_known(found, v1.DeploymentSettings, "")
-    if isinstance(shadow := found.get("shadow"), dict):
-        _check_known(shadow, v1.ShadowSettings, "shadow.")
-
-
-def _check_known(found: Mapping[str, object], cls: type[_Settings], within: str) -> None:
-    known = [each.name for each in fields(cls)]
-    for name in found:
-        if name not in known:
-            raise ValueError(f"{within}{name[:60]} is no setting; there are {', '.join(known)}")
 
 
 def _unread(path: Path, why: str) -> CommandError:

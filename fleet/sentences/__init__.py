@@ -31,9 +31,14 @@ REASONS: Mapping[str, Sentence] = {**WIRE, **PLANNED, **DECIDED, **WAITING, **HE
 """Every code of the wire and of the centre. A test fails on one without both parts."""
 
 
-def explain(code: str, parameters: Mapping[str, str] | None = None) -> Sentence:
-    """Return what a reason code means, with its parameters put in."""
+def explain(
+    code: str, parameters: Mapping[str, str] | None = None, *, beside: bool = True
+) -> Sentence:
+    """Return what a reason code means, with its parameters put in.
+
+    Without `beside` those that its sentence does not ask for are left out.
+    """
     known = REASONS.get(code)
     if known is None:  # from outside: a text to show, not one to format
-        return Sentence(bracketed(code, parameters or {}), UNKNOWN_NEXT)
-    return filled(known, parameters or {})
+        return Sentence(bracketed(code, (parameters or {}) if beside else {}), UNKNOWN_NEXT)
+    return filled(known, parameters or {}, beside=beside)

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from agent.choice import Budget, choose, thread_counts
+from agent.choice import Budget, choose, refusal, thread_counts
 from agent.report import Self, reported
 from agent.state import Installed, Measured
 from agent.wire import codec, v1
 from agent.wire.phases import Phase
+from agent.wire.sentences import WIRE, filled
 from tests.agent.looped import Device, World, deployment
 
 
@@ -125,6 +126,13 @@ async def test_a_model_slower_than_its_budget_is_refused(device: Device) -> None
     assert problem is not None
     assert "TOO_SLOW" == problem.reason
     assert "int8 on cpu, 1 thread takes 2 ms; 1 ms are allowed" == problem.message
+    assert {"measured": "2", "budget": "1"} == problem.parameters
+    document = reported(
+        Self(fleet="f", device="d-1", agent_version="1"), 1, None, device.ledger.records, None
+    )
+    said = codec.decode(codec.encode(document), v1.Reported).deployments[0].last_error
+    assert said is not None
+    assert ": 2 ms, and 1 ms are allowed." in filled(WIRE[said.reason], said.parameters).meaning
 
 
 async def test_a_model_that_takes_more_memory_than_its_budget_is_refused(device: Device) -> None:
@@ -139,6 +147,26 @@ async def test_a_model_that_takes_more_memory_than_its_budget_is_refused(device:
     assert "TOO_MUCH_MEMORY" == problem.reason
     said = "int8 on cpu, 1 thread takes 5000000 bytes of memory; 4999999 are allowed"
     assert said == problem.message
+    assert {"measured": "4.768372", "budget": "4.768371"} == problem.parameters
+    meaning = filled(WIRE[problem.reason], problem.parameters).meaning
+    assert ": 4.768372 MiB, and 4.768371 MiB are allowed." in meaning
+
+
+@pytest.mark.parametrize(
+    ("took_s", "most_s", "measured", "budget"),
+    [
+        (0.0123456, 0.01, "12.35", "10"),
+        (0.0100001, 0.01, "10.0001", "10"),
+        (1234.5, 100.0, "1234500", "100000"),
+        (0.000004, 0.000001, "0.004", "0.001"),
+    ],
+)
+def test_a_refusal_by_a_budget_says_two_different_numbers(
+    took_s: float, most_s: float, measured: str, budget: str
+) -> None:
+    """However close they are: 10 ms where 10 ms are allowed would explain nothing."""
+    said = refusal([took(way(), took_s)], Budget(latency_s=most_s))
+    assert ("TOO_SLOW", {"measured": measured, "budget": budget}) == (said[0], said[2])
 
 
 def test_a_way_within_its_budget_is_taken_before_a_faster_one_that_is_not() -> None:

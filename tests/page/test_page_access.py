@@ -209,6 +209,15 @@ async def test_what_can_not_start_says_so_where_it_was_asked(
     assert told in answer.text
 
 
+async def test_a_plan_says_how_it_will_serve(operator: httpx.AsyncClient) -> None:
+    """What a device keeps unasked, too."""
+    answer = await operator.get(
+        "/rollouts/new", params={"bundle": "digits:1.5.0", "selector": "all"}
+    )
+    told = answer.text.partition("How it will serve")[2].partition("Waves and gates")[0]
+    assert "the default settings</li>" in told
+
+
 @pytest.mark.parametrize(
     ("word", "reason", "status", "told"),
     [

@@ -177,6 +177,7 @@ def say(
     *ids: str,
     phase: Phase = Phase.COMMITTED,
     reason: str | None = None,
+    numbers: Mapping[str, str] | None = None,
     hold: str | None = None,
     session: int = 1,
 ) -> None:
@@ -199,7 +200,9 @@ def say(
                         revision=each.revision,
                         digest=each.bundle.digest,
                         phase=phase,
-                        last_error=None if reason is None else v1.Problem(reason=reason),
+                        last_error=None
+                        if reason is None
+                        else v1.Problem(reason=reason, parameters=numbers or {}),
                     )
                     for each in (() if document is None else document.deployments)
                 ),

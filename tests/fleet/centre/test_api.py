@@ -8,6 +8,7 @@ import shlex
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -305,6 +306,50 @@ async def test_a_wrong_token_is_not_made(served: Served, wish: dict[str, object]
     assert [] == listed.json()["tokens"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("tokens", {"use": 3}, "body.use: there is no such field, only uses, valid_s,"),
+        ("rollouts", {"selectr": "room=oven"}, "body.selectr: there is no such field, only bundle"),
+        ("rollouts/plan", {"reason": "night"}, "body.reason: there is no such field, only bundle,"),
+        ("rollouts", {"settings": {"shadw": {}}}, "body.settings.shadw: there is no such field"),
+        (
+            "rollouts",
+            {"settings": {"threads": 0, "shadow": {"agrement": 2}}},
+            "body.settings.shadow.agrement: there is no such field, only share, requests,",
+        ),
+        (
+            "rollouts",
+            {"settings": {"values": {"key": {"secret": "s", "value": "x"}}}},
+            "value: there is no such field, only secret",
+        ),
+        ("rollouts/r-1/pause", {"why": "rain"}, "body.why: there is no such field, only reason"),
+        ("rollouts/r-1/abort", {"why": "rain"}, "body.why: there is no such field, only reason"),
+        ("devices/d-1/commands", {"verb": "logs", "line": 5}, "body.line: there is no such field"),
+        (
+            "devices/d-1/settings",
+            {"download_windows": [{"days": ["mon"], "from": "00:00", "end": "01:00"}]},
+            "body.download_windows.0.from: there is no such field, only days, start, end",
+        ),
+        ("devices/d-1/settings", {"x" * 500: 1}, ": there is no such field, only health_period_s,"),
+    ],
+)
+async def test_a_field_that_is_not_known_is_refused(
+    served: Served, path: str, body: dict[str, object], said: str
+) -> None:
+    """At any depth, before anything else that is wrong, with those that are: nothing is done."""
+    async with served.client() as client:
+        answer = await client.post(f"/api/v1/{path}", json=body, headers=OPERATOR)
+        made = [
+            (await client.get(f"/api/v1/{of}", headers=OPERATOR)).json()[of]
+            for of in ("tokens", "rollouts")
+        ]
+
+    assert (422, "MALFORMED") == (answer.status_code, answer.json()["reason"])
+    assert said in answer.json()["error"]
+    assert [[], []] == made
+
+
 async def test_a_port_in_use_is_said(served: Served) -> None:
     """A second listener is refused with where it would have been."""
     port = int(served.url.rpartition(":")[2])
@@ -335,6 +380,46 @@ async def test_a_token_from_the_store_and_its_expiry(served: Served) -> None:
         answer = await client.post("/join", content=codec.encode(ask(token)))
 
     assert (403, "TOKEN_EXPIRED") == (answer.status_code, answer.json()["reason"])
+
+
+def test_no_body_has_fields_that_are_passed_over() -> None:
+    """All that operators send; devices' and registries' documents may be newer than the centre."""
+    reference = json.loads(render())
+    asked: dict[str, Any] = {}
+    for path, methods in reference["paths"].items():
+        for route in methods.values():
+            if path == "/join" or "registry" in route["tags"]:
+                continue
+            for content in route.get("requestBody", {}).get("content", {}).values():
+                asked |= _within(content["schema"], reference["components"]["schemas"])
+
+    names = {"RolloutWish", "StartWish", "Word", "GivenWord", "TokenRequest", "CommandWish"}
+    names |= {"SettingsWish", "DeploymentSettings", "ShadowSettings", "SecretRef", "DownloadWindow"}
+    assert names <= {name.removesuffix("-Input") for name in asked}
+    lenient = [
+        name
+        for name, schema in asked.items()
+        if schema["type"] == "object" and schema.get("additionalProperties") is not False
+    ]
+    assert [] == lenient
+
+
+def _within(schema: Any, schemas: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401  # JSON
+    """Return the named schemas that one leads to, at any depth."""
+    found: dict[str, Any] = {}
+    left = [schema]
+    while left:
+        match left.pop():
+            case {"$ref": str(at)} if (name := at.rpartition("/")[2]) not in found:
+                found[name] = schemas[name]
+                left.append(schemas[name])
+            case dict() as inner:
+                left += inner.values()
+            case list() as inner:
+                left += inner
+            case _:
+                pass
+    return found
 
 
 def test_the_reference_is_openapi_and_says_who_may_ask() -> None:

@@ -191,6 +191,23 @@ async def test_a_device_that_comes_back_is_no_longer_offline(
     assert away["numbers"] == back["numbers"]  # its last ones, whoever is asked
 
 
+async def test_numbers_of_several_devices_are_one_device_s(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """Which is named; where all say the same, nobody is."""
+
+    def slow(name: str, measured: str) -> Villager:
+        numbers = {"measured": measured, "budget": "10"}
+        return replace(
+            VILLAGE[3], name=name, error=v1.Problem(reason=Reason.TOO_SLOW, parameters=numbers)
+        )
+
+    settle(store, (slow("cam-1", "12"), slow("cam-2", "13")))
+    (need,) = (await read(home, authority, store))["needs_you"]
+    assert "cam-1, for one: It takes" in need["sentence"]
+    assert "12 ms, and 10 ms are allowed" in need["sentence"]
+
+
 async def test_who_is_connected_and_mute_needs_a_person(
     home: Home, authority: Authority, store: Store
 ) -> None:

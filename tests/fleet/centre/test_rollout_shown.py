@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from agent.wire import v1
 from agent.wire.phases import Phase
 from fleet import wording
 from fleet.api.rollout_shown import MeasuredShown, plan_shown
@@ -82,3 +83,39 @@ def test_a_variant_that_nobody_gets_is_not_told() -> None:
 
     assert [None] == [each.before for each in plan_shown(made, cards).measured]
     assert [] == plan_shown(nobody, cards).measured
+
+
+SHADOW = v1.DeploymentSettings(shadow=v1.ShadowSettings(requests=50))
+DEFAULTS = v1.DeploymentSettings()
+
+
+def served(settings: v1.DeploymentSettings | None) -> list[tuple[v1.DeploymentSettings, bool, int]]:
+    """Plan 1.1.0 for three devices with a shadow, four without and two without anything."""
+    paper = Paper()
+    first = paper.inventory(*paper.targets(9))
+    chosen = {"d-1": SHADOW, "d-2": SHADOW, "d-3": SHADOW}
+    for device in ("d-4", "d-5", "d-6", "d-7"):
+        chosen[device] = DEFAULTS
+    held = paper.written(
+        first, {name: replace(paper.deployment(), settings=each) for name, each in chosen.items()}
+    )
+    for device in chosen:
+        parted = device == "d-3"  # it goes back to nothing, and has its settings all the same
+        held = paper.says(held, device, Phase.REFUSED if parted else Phase.COMMITTED)
+    request = paper.request("1.1.0", settings=settings)
+    made = plan(request, ALL_AT_ONCE, held, paper.cards(request.bundle), NOW)
+    assert made.steps[2].replaces is None
+    return [(each.settings, each.kept, each.targets) for each in plan_shown(made, {}).serving]
+
+
+def test_a_plan_says_the_settings_that_devices_keep() -> None:
+    """Where it gives none, an old shadow is not silently there."""
+    assert [(DEFAULTS, True, 4), (SHADOW, True, 3), (DEFAULTS, False, 2)] == served(None)
+
+
+def test_a_plan_says_the_settings_that_devices_get() -> None:
+    """And who had them; given defaults take a shadow away."""
+    assert [(SHADOW, False, 7), (SHADOW, True, 2)] == served(SHADOW)
+    assert [(DEFAULTS, False, 5), (DEFAULTS, True, 4)] == served(DEFAULTS)
+    slower = replace(SHADOW, timeout_s=20.0)
+    assert [(slower, False, 9)] == served(slower)

@@ -1,5 +1,10 @@
 """What is worded once for the terminal and the page agrees with what is decided."""
 
+from dataclasses import asdict, fields
+
+import pytest
+
+from agent.wire import v1
 from fleet import wording
 from fleet.marks import MARKS, VERDICT_MARKS
 from fleet.rollouts.gate import Verdict
@@ -46,3 +51,49 @@ def test_every_state_has_a_mark() -> None:
 
     assert [] == [state for state in states if state not in MARKS]
     assert set(Verdict) == set(VERDICT_MARKS)
+
+
+def how(targets: int, *, kept: bool = False, **settings: object) -> dict[str, object]:
+    """Return how so many targets serve, as the API answers it."""
+    said = asdict(v1.DeploymentSettings(**settings))  # type: ignore[arg-type]
+    return {"settings": said, "kept": kept, "targets": targets}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (how(97, kept=True), "97 keep the default settings"),
+        (how(1), "1 gets the default settings"),
+        (how(1, kept=True, threads=1, probation_s=600.0), "1 keeps 1 thread; on trial for 10 min"),
+        (
+            how(3, shadow=v1.ShadowSettings(share=0.07, requests=5000, tolerance=0.01)),
+            (
+                "3 get a shadow: before it serves, it is compared on 7 % of live requests with "
+                "what does; of 5,000, 95 % must agree within 0.01, in at most 1 h"
+            ),
+        ),
+        (
+            how(3, latency_budget_s=0.02, memory_budget_bytes=50_000_000, workers=2),
+            "3 get 2 workers; refused above 20.0 ms a call; refused above 50.0 MB of memory",
+        ),
+        (
+            how(
+                2,
+                kept=True,
+                values={"d": 1, "c": v1.SecretRef(secret="pin"), "b": "x" * 99, "a": 0.5},
+            ),
+            f'2 keep values a = 0.5, b = "{"x" * 35}, c = {{"secret": "pin"}} and 1 more',
+        ),
+    ],
+)
+def test_settings_are_told_where_they_are_not_the_defaults(
+    found: dict[str, object], said: str
+) -> None:
+    """In words, and no longer than a person reads."""
+    assert said == wording.serving(found)
+    assert ("default" not in said) is wording.special([how(1, kept=True), found])
+
+
+def test_every_setting_has_words() -> None:
+    """A new one is not passed over in a plan."""
+    assert {each.name for each in fields(v1.DeploymentSettings)} == wording.SETTINGS.keys()

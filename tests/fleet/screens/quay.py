@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +55,14 @@ class Quay:
         await asyncio.to_thread(self.served.executor.advance)
 
     async def say(
-        self, *ids: str, phase: Phase = Phase.COMMITTED, reason: str | None = None
+        self,
+        *ids: str,
+        phase: Phase = Phase.COMMITTED,
+        reason: str | None = None,
+        numbers: Mapping[str, str] | None = None,
     ) -> None:
         """Let devices report how far they are with what is wanted of them, and be heard."""
-        parties.say(self.served.store, FLEET, *ids, phase=phase, reason=reason)
+        parties.say(self.served.store, FLEET, *ids, phase=phase, reason=reason, numbers=numbers)
         await self.look()
 
     async def come(self, *ids: str) -> None:

@@ -98,6 +98,16 @@ async def test_a_bad_model_is_shown_with_its_reason(quay: Quay) -> None:
     assert "name-d-4 did not take it" in " ".join(back[92].split())
 
 
+async def test_what_is_above_its_budget_is_told_with_both_numbers(quay: Quay) -> None:
+    """As the device measured them: whoever is asked why must not log in there."""
+    rollout = await quay.start("1.1.0")
+    numbers = {"measured": "12.4", "budget": "10"}
+    await quay.say("d-4", phase=Phase.REFUSED, reason="TOO_SLOW", numbers=numbers)
+    for words in (("rollout", "why", rollout, "d-4"), ("device", "show", "d-4")):
+        ended = await quay.people.skerry(*words)
+        assert ": 12.4 ms, and 10 ms are allowed." in " ".join(ended.out.split())
+
+
 async def test_the_page_about_rollouts_is_true(quay: Quay) -> None:
     """Its screens are the golden ones, and every command in it does what the page says it does."""
     page = PAGE.read_text()

@@ -48,8 +48,15 @@ async def test_settings_go_to_every_device_with_the_bundle(quay: Quay, tmp_path:
     assert v1.ShadowSettings(requests=50, agreement=0.9) == settings.shadow
     assert (1, 10.0) == (settings.threads, settings.timeout_s)
     await quay.say("d-1", "d-2", "d-3", "d-4")
-    await quay.start("1.1.0", "--policy", "all-at-once")
+    shadow = "1 thread; a shadow: before it serves, it is compared on live requests with what does;"
+    assert f"HOW 5 get {shadow}" in " ".join(planned.out.split())
+    kept = await quay.people.skerry("rollout", "plan", "digits:1.1.0", "--to", "all")
+    assert f"HOW 4 keep {shadow}" in " ".join(kept.out.split())
+    assert " 1 gets the default settings" in " ".join(kept.out.split())
+    rollout = await quay.start("1.1.0", "--policy", "all-at-once")
     assert settings == await wanted(quay, "d-1")
+    shown = await quay.people.skerry("rollout", "show", rollout)
+    assert f"HOW 4 keep {shadow}" in " ".join(shown.out.split())
 
 
 @pytest.mark.parametrize(
@@ -65,8 +72,8 @@ async def test_settings_go_to_every_device_with_the_bundle(quay: Quay, tmp_path:
         (b'{"timeout_s": NaN}', "MALFORMED: NaN"),
         (b'{"timeout_s": 1e999}', "MALFORMED: 1e999"),
         (b"[" * 5000, "MALFORMED"),
-        (b'{"shadoww": {}}', "MALFORMED: shadoww is no setting"),
-        (b'{"shadow": {"agrement": 0.9}}', "MALFORMED: shadow.agrement is no setting"),
+        (b'{"shadoww": {}}', "settings.shadoww: there is no such field, only threads, workers"),
+        (b'{"shadow": {"agrement": 1}}', "shadow.agrement: there is no such field, only share"),
         (b'{"threads": 1, "threads": 2}', "MALFORMED: it says 'threads' twice"),
     ],
 )
