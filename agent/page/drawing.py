@@ -39,6 +39,7 @@ _HAPPENED = {
     "crashed": "its process died",
     "stuck": "its process hung, and was ended",
     "restarted": "its process was started again",
+    "missing": "its process can't be started again for now; others answer",
     "gave-up": "its process died too often to be started again at once",
 }
 _NO_TIME = "1970"
