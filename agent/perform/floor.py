@@ -32,6 +32,7 @@ from agent.wire import v1
 from agent.wire.reasons import Reason
 from agent.workers.pool import Worker, WorkerError, start_worker
 from agent.workers.values import Launch
+from models.card import Card
 from models.delegate import Delegate
 from models.errors import ModelError
 from models.layout import Layout
@@ -133,9 +134,13 @@ class WorkerFloor:
 
     async def shadow(self, candidate: Installed, wanted: v1.ShadowSettings) -> Compared:
         """Compare the candidate with what serves, on live requests; see the port."""
+        card = await asyncio.to_thread(self._card, candidate.digest)
         worker = await self._start(candidate, shadow_tolerance=wanted.tolerance)
         beside = Shadow(worker, wanted)
         try:
+            if why := shadow.too_large(card, worker.room_bytes):
+                numbers = {"compared": "0", "wanted": str(wanted.requests)}
+                raise StepError(Reason.SHADOW_INCONCLUSIVE, why, numbers)
             with self.board.shadowed(candidate.deployment.name, beside):
                 await beside.compare()
         except WorkerError as error:
@@ -217,6 +222,10 @@ class WorkerFloor:
             for each in self.board.take_counts()
         ]
 
+    def compared(self) -> Mapping[str, Compared]:
+        """Return how each candidate that is in the shadow now compares so far."""
+        return self.board.compared()
+
     def _on_event(self, event: WorkerEvent) -> None:
         if event.kind is Happening.GAVE_UP:
             self._given_up[event.deployment] = GivenUp(
@@ -268,6 +277,13 @@ class WorkerFloor:
         """Tell whether there is memory for one more worker like this one."""
         room = pooling.affordable(1, each_bytes=_takes(beside), available_bytes=self._available())
         return room > 0
+
+    def _card(self, digest: str) -> Card:
+        try:
+            _, card = read_card(Layout(self._store), digest)
+        except ModelError as error:
+            raise StepError(error.reason, str(error)) from error
+        return card
 
     def _requests(self, way: Installed) -> tuple[tuple[bytes, int], ...]:
         try:

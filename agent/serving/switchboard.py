@@ -28,6 +28,7 @@ from agent.serving.seat import RESTARTS_WINDOW_S, Seat
 from agent.serving.shadow import Shadow
 from agent.serving.values import Counts, Happening, WorkerEvent
 from agent.sketch import Sketch
+from agent.state import Compared
 from agent.wire.reasons import Reason
 from agent.workers.pool import (
     START_LIMIT_S,
@@ -211,6 +212,12 @@ class Switchboard:
             yield
         finally:
             seat.shadow = None
+
+    def compared(self) -> dict[str, Compared]:
+        """Return how each candidate that is in a shadow now compares so far."""
+        return {
+            name: seat.shadow.seen for name, seat in self._seats.items() if seat.shadow is not None
+        }
 
     def take_counts(self) -> tuple[Counts, ...]:
         """Return what was counted since the last call, a row per revision, and begin anew."""
