@@ -81,6 +81,7 @@ def test_a_shadow_s_numbers_are_of_a_shadow_alone() -> None:
 
 
 def test_status_says_until_when_it_waits_for_its_window() -> None:
+    """Nobody has to know what the code means, or ask the centre."""
     problem = v1.Problem(
         reason="DOWNLOAD_WINDOW_CLOSED", message="…", parameters={"opens": "2026-03-01T22:00:00Z"}
     )
