@@ -71,7 +71,7 @@ def told(
         most = _at_most(left[name].counts)
         heavier = {**parts, name: replace(parts[name], drift=tuple(_sketches(most)))}
         fuller = replace(health, deployments=tuple(heavier.values()))
-        if not _fits(fuller):
+        if not fits(fuller):
             break  # those that have waited less don't overtake it
         parts, health = heavier, fuller
         rest = _less(left[name].counts, most)
@@ -102,7 +102,8 @@ def _less(counts: Counts, told: Counts) -> Counts:
     }
 
 
-def _fits(health: v1.Health) -> bool:
+def fits(health: v1.Health) -> bool:
+    """Tell whether a document has room for all it says, also where it becomes an event."""
     try:
         return len(encode(health)) + AROUND_BYTES <= DOCUMENT_LIMIT_BYTES
     except WireError:  # one that can't go at all is not made heavier

@@ -10,6 +10,7 @@ a day, which it does not. The period (`health_period_s`) is the knob.
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ from agent.ledger import Ledger
 from agent.meter import Meter
 from agent.ports import Tally
 from agent.report import Self
-from agent.state import Record
+from agent.state import Compared, Record
 from agent.thermal import accelerator_c
 from agent.throttling import Throttling
 from agent.vitals import vitals
@@ -91,13 +92,13 @@ class Pulse:
 
     async def _look(self, period_s: float) -> v1.Health:
         # Here and not in the thread: this is where requests are counted meanwhile.
-        tallies = self._meter.take_period()
+        tallies, compared = self._meter.take_period(), self._meter.compared()
         health = await asyncio.to_thread(self._measure, period_s, tallies)
         new = [(each.deployment, each.digest, each.drift) for each in tallies]
         now = asyncio.get_running_loop().time()
         # In a thread: to see what fits, a full document is written sixteen times.
         health, self._drift = await asyncio.to_thread(drift.told, health, self._drift, new, now)
-        return health
+        return await asyncio.to_thread(with_shadows, health, self._ledger.records, compared)
 
     def _measure(self, period_s: float, tallies: Sequence[Tally]) -> v1.Health:
         now = vitals(self._home)
@@ -121,6 +122,25 @@ class Pulse:
             told=self._ledger.told,
             deployments=_deployments(self._ledger.records, tallies),
         )
+
+
+def with_shadows(
+    health: v1.Health, records: Mapping[str, Record], compared: Mapping[str, Compared]
+) -> v1.Health:
+    """Say how far candidates are that are compared with what serves, where there is room for it."""
+    for name, seen in sorted(compared.items()):
+        asked = records[name].wanted.settings.shadow if name in records else None
+        if asked is None:
+            continue
+        so_far = v1.Shadowed(compared=seen.requests, agreed=seen.agreed, wanted=asked.requests)
+        told = (
+            replace(each, shadow=so_far) if each.name == name else each
+            for each in health.deployments
+        )
+        fuller = replace(health, deployments=tuple(told))
+        if drift.fits(fuller):
+            health = fuller
+    return health
 
 
 def _deployments(

@@ -56,6 +56,11 @@ class Home:
         return self.path / "rotten.json"
 
     @property
+    def glimpse(self) -> Path:
+        """What only the running agent knows of what serves; means nothing where none runs."""
+        return self.path / "glimpse.json"
+
+    @property
     def log(self) -> Path:
         """The ring of log files."""
         return self.path / "log"

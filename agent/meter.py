@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from agent.drift import added
 from agent.ports import Counter, Tally
-from agent.state import Trial
+from agent.state import Compared, Trial
 from agent.wire.sketch import merged
 
 
@@ -48,6 +48,10 @@ class Meter:
         self._look()
         taken, self._period = self._period, {}
         return tuple(taken.values())
+
+    def compared(self) -> Mapping[str, Compared]:
+        """Return how each candidate that is in the shadow now compares so far."""
+        return self._counter.compared()
 
     def _look(self) -> None:
         for new in self._counter.take():

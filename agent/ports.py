@@ -205,3 +205,6 @@ class Counter(Protocol):
 
     def take(self) -> Sequence[Tally]:
         """Return the counts since the last call, and begin again."""
+
+    def compared(self) -> Mapping[str, Compared]:
+        """Return how each candidate that is in the shadow now compares so far, by name."""

@@ -22,6 +22,7 @@ from agent.answers import Answers
 from agent.children.converse import converse
 from agent.clock import clock
 from agent.errors import PersonError
+from agent.glimpse import Glimpse, Glimpses
 from agent.health import Pulse
 from agent.heed import Heed
 from agent.home import Home
@@ -206,7 +207,10 @@ class _Device:
             reported=reporter.document,
             health=lambda: pulse.latest,
         )
-        self._wakes = [self._reconciler.wake, outbox.wake, reporter.wake, pulse.wake]
+        glimpses = Glimpses(self._home.glimpse, self._glimpse)
+        self._wakes = [
+            *(self._reconciler.wake, outbox.wake, reporter.wake, pulse.wake, glimpses.wake)
+        ]
         self._note_boot()
         heed = Heed(
             self._ledger,
@@ -229,6 +233,7 @@ class _Device:
                     run("serve", self._serve(onlooker))
                     run("chronicle", self._chronicle())
                     run("heed", heed.run(self._nudged))
+                    run("glimpse", glimpses.run())
                     stopping = group.create_task(stop.wait(), name="stop")
                     booting = group.create_task(self._reconciler.boot(), name="boot")
                     await asyncio.wait([stopping, booting], return_when=asyncio.FIRST_COMPLETED)
@@ -266,6 +271,9 @@ class _Device:
             unix_path=self._settings.socket,
             on_listening=listening,
         )
+
+    def _glimpse(self) -> Glimpse:
+        return Glimpse(serving=self._floor.serving(), compared=self._floor.compared())
 
     async def _listen(
         self, link: Link, outbox: Outbox, reporter: Reporter, onlooker: Onlooker

@@ -5,11 +5,14 @@ sees its answers; only counts come out of it. It is through as soon as enough we
 compared and agreed, and out as soon as so many differ that it can't get through.
 """
 
+import math
 from collections.abc import Mapping
 
 from agent.state import Compared
 from agent.wire import v1
 from agent.wire.reasons import Reason
+from agent.wire.words import size
+from models.card import Card
 
 
 def ends(asked: v1.ShadowSettings, seen: Compared) -> bool:
@@ -42,6 +45,25 @@ def refusal(asked: v1.ShadowSettings, seen: Compared) -> tuple[Reason, str, Mapp
         Reason.SHADOW_INCONCLUSIVE,
         message,
         {"compared": compared, "wanted": str(asked.requests)},
+    )
+
+
+def too_large(card: Card, room_bytes: int) -> str:
+    """Say why no request of a model can be compared; empty where there is room for one.
+
+    A request and the incumbent's answer to it lie in the candidate's region together. What may
+    vary in size is left to be seen.
+    """
+    least = sum(
+        math.prod(tensor.shape) * (tensor.datatype.size_bytes or 0)
+        for tensor in (*card.inputs, *card.outputs)
+        if -1 not in tensor.shape
+    )
+    if least <= room_bytes:
+        return ""
+    return (
+        f"a request and its answer take {size(least)} together,"
+        f" and only {size(room_bytes)} can be compared"
     )
 
 

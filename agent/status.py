@@ -2,16 +2,18 @@
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.alone import running
 from agent.errors import PersonError
+from agent.glimpse import Glimpse, read
 from agent.home import Home
 from agent.identity import load
 from agent.ledger import read_record
-from agent.standing import standing
+from agent.standing import Standing, standing
 from agent.technician import Hold, read_hold
 from agent.wire.reasons import Reason
 
@@ -24,7 +26,7 @@ class Remembered:
 
     generation: int | None = None
     outbox: int = 0
-    deployments: tuple[Row, ...] = ()
+    deployments: tuple[Standing, ...] = ()
     quarantine: tuple[Row, ...] = ()
 
 
@@ -47,12 +49,14 @@ def look(home: Home) -> Status:
     """
     answer = load(home).answer
     try:
+        here = running(home.lock)
+        known = read(home.glimpse) if here else Glimpse(serving={}, compared={})
         return Status(
             device=answer.device,
             fleet=answer.fleet,
-            running=running(home.lock),
+            running=here,
             hold=read_hold(home.hold),
-            remembered=_remembered(home.ledger),
+            remembered=_remembered(home.ledger, known),
         )
     except OSError as error:
         raise PersonError(
@@ -74,7 +78,7 @@ def as_json(status: Status) -> str:
         "hold": status.hold and {"reason": status.hold.reason, "since": status.hold.since},
         "generation": status.remembered.generation,
         "outbox": status.remembered.outbox,
-        "deployments": status.remembered.deployments,
+        "deployments": [asdict(each) for each in status.remembered.deployments],
         "quarantine": status.remembered.quarantine,
     }
     return json.dumps(found, indent=2) + "\n"
@@ -88,13 +92,7 @@ def as_text(status: Status) -> str:
     if status.hold:
         lines.append(f"  held since {status.hold.since}: {status.hold.reason}")
     for each in status.remembered.deployments:
-        serves = f"serves {each['serves']}" if each["serves"] else "serves nothing"
-        many = f" by {each['workers']} workers" if each["workers"] not in (None, 1) else ""
-        why = f" ({each['reason']})" if each["reason"] else ""
-        lines.append(
-            f"  {each['name']:20} {each['wanted']} revision {each['revision']}:"
-            f" {each['phase']}{why}, {serves}{many}"
-        )
+        lines += _deployment_lines(each)
     lines += [
         f"  in quarantine since {each['since']}: {each['digest']} ({each['reason']})"
         for each in status.remembered.quarantine
@@ -102,7 +100,28 @@ def as_text(status: Status) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _remembered(ledger: Path) -> Remembered:
+def _deployment_lines(each: Standing) -> Iterator[str]:
+    serves = f"serves {each.serves}" if each.serves else "serves nothing"
+    why = f" ({each.reason})" if each.reason else ""
+    so_far = f": {each.so_far}" if each.so_far else ""
+    yield (
+        f"  {each.name:20} {each.wanted} revision {each.revision}:"
+        f" {each.phase}{why}{so_far}, {serves}{_by(each)}"
+    )
+    if each.short:
+        yield f"  {'':20} fewer workers than chosen ({each.short}): {each.short_because}"
+    if each.waits_until:
+        yield f"  {'':20} waits for its download window, until {each.waits_until}"
+
+
+def _by(each: Standing) -> str:
+    """Say how many workers answer, and of how many."""
+    if each.answering not in {None, each.workers}:
+        return f" by {each.answering} of {each.workers} workers"
+    return f" by {each.workers} workers" if each.workers not in {None, 1} else ""
+
+
+def _remembered(ledger: Path, known: Glimpse) -> Remembered:
     if not ledger.exists():
         return Remembered()
     try:
@@ -116,7 +135,7 @@ def _remembered(ledger: Path) -> Remembered:
         return Remembered(
             generation=held[0] if held else None,
             outbox=outbox,
-            deployments=tuple(_deployment(body) for (body,) in bodies),
+            deployments=tuple(_deployment(body, known) for (body,) in bodies),
             quarantine=quarantine,
         )
     except (sqlite3.DatabaseError, ValueError, KeyError) as error:
@@ -138,5 +157,6 @@ def _quarantine(database: sqlite3.Connection) -> tuple[Row, ...]:
     return tuple(dict(zip(names, row, strict=True)) for row in rows)
 
 
-def _deployment(body: str) -> Row:
-    return asdict(standing(read_record(body)))
+def _deployment(body: str, known: Glimpse) -> Standing:
+    record = read_record(body)
+    return standing(record, known.serving.get(record.name), known.compared.get(record.name))

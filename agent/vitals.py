@@ -7,6 +7,11 @@ import psutil
 from agent.state import Vitals
 
 
+def available_bytes() -> int:
+    """Return the memory that can be had without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
 def vitals(home: Path) -> Vitals:
     """Measure it; the disk is the one that the home is on."""
     memory = psutil.virtual_memory()

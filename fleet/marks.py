@@ -62,5 +62,9 @@ VERDICT_MARKS: Mapping[str, Mark] = {
 }
 """The mark of what a gate says."""
 
-ASIDE_MARKS: Mapping[str, Mark] = {"offline": Mark.OFFLINE, "held": Mark.PAUSED}
+ASIDE_MARKS: Mapping[str, Mark] = {
+    "offline": Mark.OFFLINE,
+    "held": Mark.PAUSED,
+    "window": Mark.WAITING,
+}
 """The mark of a target that can't be asked now, by what keeps it."""

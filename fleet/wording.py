@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from agent.wire import v1
-from agent.wire.words import age, latency, size, span
+from agent.wire.words import age, compared, latency, size, span
 
 _NAMED = 3
 _DIGITS = 12
@@ -262,3 +262,42 @@ def used(health: Mapping[str, Any], name: str) -> str | None:
     if not total or (taken is None and free is None):
         return None
     return f"{100 * (taken if taken is not None else total - free) / total:.0f}"
+
+
+_KEPT_BY = {"window": "before its download window"}
+
+
+def kept_by(word: str) -> str:
+    """Return what keeps a target from going on, as people say it."""
+    return _KEPT_BY.get(word, word)
+
+
+_ASKED = {
+    "join": "let it join",
+    "publish": "published",
+    "token.create": "made a token to join",
+    "desired.put": "wrote what it is to serve",
+    "rollout.start": "started",
+    "rollout.pause": "paused",
+    "rollout.resume": "resumed",
+    "rollout.rollback": "rolled back",
+    "rollout.abort": "aborted",
+    "device.export": "exported its document",
+    "command.ask": "sent a command to",
+}
+
+
+def asked(action: str) -> str:
+    """Return an action of the audit as people say it; one that is not known, as it is."""
+    return _ASKED.get(action, action)
+
+
+def so_far(found: Mapping[str, Any], deployment: str) -> str:
+    """Return how far a device's candidate is compared with what serves, as was last heard."""
+    late, feels = found["health_late"], found["health"]
+    shadows = [
+        each["shadow"]
+        for each in (feels["deployments"] if feels and not late else ())
+        if each["name"] == deployment and each["shadow"]
+    ]
+    return compared(**shadows[0]) if shadows else ""

@@ -12,7 +12,7 @@ from agent.page.marks import logo, state
 from agent.page.markup import Inside, Markup, tag, together
 from agent.page.seen import Seen
 from agent.page.verdict import Finding, State, findings, sentence
-from agent.standing import standing
+from agent.standing import Standing, standing
 from agent.state import Installed, Record
 from agent.wire import v1
 from agent.wire.phases import Phase
@@ -39,6 +39,7 @@ _HAPPENED = {
     "crashed": "its process died",
     "stuck": "its process hung, and was ended",
     "restarted": "its process was started again",
+    "missing": "its process can't be started again for now; others answer",
     "gave-up": "its process died too often to be started again at once",
 }
 _NO_TIME = "1970"
@@ -174,19 +175,24 @@ def _connection(seen: Seen) -> Markup:
 
 
 def _deployment(seen: Seen, record: Record, found: tuple[Finding, ...]) -> Markup:
-    stands = standing(record)
+    stands = _stands(seen, record)
     title = f"deployment-{stands.name}"
     return tag(
         "section",
         tag("h2", stands.name, id=title),
         _serves(seen, record, found),
-        _facts(_installed(record.current)) if record.current else None,
+        _facts(_installed(record.current, stands)) if record.current else None,
         _why(record.current),
+        _short(stands),
         _period(seen, record),
         None if record.phase is Phase.COMMITTED else _wanted(seen, record),
         cls="card",
         aria_labelledby=title,
     )
+
+
+def _stands(seen: Seen, record: Record) -> Standing:
+    return standing(record, seen.serving.get(record.name), seen.compared.get(record.name))
 
 
 def _serves(seen: Seen, record: Record, found: tuple[Finding, ...]) -> Markup:
@@ -207,9 +213,11 @@ def _serves(seen: Seen, record: Record, found: tuple[Finding, ...]) -> Markup:
     return tag("p", told, " ", revision, cls="serves")
 
 
-def _installed(now: Installed) -> Iterator[tuple[str, Inside]]:
+def _installed(now: Installed, stands: Standing) -> Iterator[tuple[str, Inside]]:
     yield "Runs on", now.accelerator
     yield "Threads", str(now.threads)
+    answering = now.workers if stands.answering is None else stands.answering
+    yield "Workers", f"{answering} of {now.workers}"
     yield "Runtime", now.runtime
     yield "File", [now.format, " ", _digest(now.variant)]
     yield "Bundle", _digest(now.digest)
@@ -223,6 +231,19 @@ def _why(now: Installed | None) -> Markup | None:
     fallback = tag("p", f"Not on its accelerator: {now.fallback}", cls="sub")
     why = tag("p", now.why, cls="sub")
     return together(fallback if now.fallback else None, why if now.why else None)
+
+
+def _short(stands: Standing) -> Markup | None:
+    """Say that fewer workers answer than were chosen, and why."""
+    if stands.short is None:
+        return None
+    meaning = sentence(stands.short, {}, beside=False).meaning
+    return tag(
+        "p",
+        f"Fewer workers than chosen: {stands.short_because}. {meaning} ",
+        _code(stands.short),
+        cls="sub",
+    )
 
 
 def _period(seen: Seen, record: Record) -> Markup | None:
@@ -249,7 +270,7 @@ def _period(seen: Seen, record: Record) -> Markup | None:
 
 
 def _wanted(seen: Seen, record: Record) -> Markup:
-    stands = standing(record)
+    stands = _stands(seen, record)
     mark = _PHASE_MARKS.get(record.phase, "updating")
     held = seen.reported.hold is not None and record.phase is Phase.ACCEPTED
     problem = record.problem
@@ -264,6 +285,7 @@ def _wanted(seen: Seen, record: Record) -> Markup:
             tag("span", f"revision {stands.revision}", cls="muted"),
             _since(record.since, seen.at),
         ),
+        tag("p", stands.so_far) if stands.so_far else None,
         _because(
             Finding(
                 state=State.WAITING,

@@ -94,6 +94,8 @@ class Onlooker:
             records=records,
             answering=frozenset(name for name in records if current(name) is not None),
             given_up=self._floor.given_up(),
+            serving=self._floor.serving(),
+            compared=self._floor.compared(),
             health=self._health(),
             vitals=now,
             past=past,

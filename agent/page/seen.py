@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.state import GivenUp, Machine, Record, Vitals
+from agent.state import Compared, GivenUp, Machine, Record, Serving, Vitals
 from agent.wire import v1
 
 
@@ -21,7 +21,8 @@ class Seen:
     """The device at one moment.
 
     `reported` is what it says of itself to the centre, `health` its last period. `answering` are
-    the deployments whose process lives now, `given_up` those that died too often. `vitals` and
+    the deployments whose process lives now, `given_up` those that died too often; `serving` is
+    with how many, and `compared` how candidates in their shadows compare so far. `vitals` and
     `past` (the newest first) have to be read: None where that did not succeed in time.
     """
 
@@ -32,6 +33,8 @@ class Seen:
     records: Mapping[str, Record]
     answering: frozenset[str]
     given_up: Mapping[str, GivenUp]
+    serving: Mapping[str, Serving]
+    compared: Mapping[str, Compared]
     health: v1.Health | None
     vitals: Vitals | None
     past: tuple[v1.Event, ...] | None

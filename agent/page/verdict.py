@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agent.page.seen import Seen
-from agent.standing import named
+from agent.standing import named, standing
 from agent.state import Record
 from agent.wire.phases import SERVING, Phase
 from agent.wire.reasons import Reason
@@ -210,13 +210,20 @@ def _on_the_way(seen: Seen) -> Iterator[Finding]:
     for record in seen.records.values():
         if record.phase not in _RESTING:
             words = filled(_ON_THE_WAY, {"phase": PHASES[record.phase]})
+            if record.phase is Phase.SHADOWING:
+                words = filled(COMPARED, _so_far(seen, record))
             yield Finding(
                 state=State.UPDATING,
-                sentence=COMPARED if record.phase is Phase.SHADOWING else words,
+                sentence=words,
                 since=record.since,
                 deployment=record.name,
                 subject=named(record.wanted.bundle),
             )
+
+
+def _so_far(seen: Seen, record: Record) -> Mapping[str, str]:
+    told = standing(record, seen=seen.compared.get(record.name)).so_far
+    return {"so far": told} if told else {}
 
 
 def _held(seen: Seen) -> Iterator[Finding]:

@@ -27,10 +27,12 @@ from agent.state import (
     Throughput,
     text,
 )
+from agent.vitals import available_bytes
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from agent.workers.pool import Worker, WorkerError, start_worker
 from agent.workers.values import Launch
+from models.card import Card
 from models.delegate import Delegate
 from models.errors import ModelError
 from models.layout import Layout
@@ -44,11 +46,6 @@ _ADDRESS_SPACE_BYTES = 2 * 1024**3
 """What a runtime and numpy reserve before any model, with room; a model's own need comes on top."""
 
 _log = structlog.get_logger()
-
-
-def available_bytes() -> int:
-    """Return the memory that can be had without swapping."""
-    return int(psutil.virtual_memory().available)
 
 
 class WorkerFloor:
@@ -69,7 +66,9 @@ class WorkerFloor:
         self._available = available
         self._given_up: dict[str, GivenUp] = {}
         self._short: dict[str, v1.Problem] = {}
-        self.board = Switchboard(on_event=self._on_event, start_limit_s=START_LIMIT_S)
+        self.board = Switchboard(
+            on_event=self._on_event, start_limit_s=START_LIMIT_S, has_room=self._has_room
+        )
 
     @property
     def runtime(self) -> str:
@@ -84,11 +83,18 @@ class WorkerFloor:
                 revision=worker.launch.revision,
                 digest=worker.launch.bundle.digest,
                 workers=self.board.strength(name),
-                short=self._short.get(name),
+                short=self._why_short(name),
             )
             for name, worker in found.items()
             if worker is not None and name not in self._given_up
         }
+
+    def _why_short(self, name: str) -> v1.Problem | None:
+        missing = self.board.missing(name)
+        if missing is None:
+            return self._short.get(name)
+        message = text(f"one that died is not replaced: {missing.message}")
+        return v1.Problem(reason=missing.reason, message=message)
 
     def given_up(self) -> Mapping[str, GivenUp]:
         """What died too often; see the port."""
@@ -128,9 +134,13 @@ class WorkerFloor:
 
     async def shadow(self, candidate: Installed, wanted: v1.ShadowSettings) -> Compared:
         """Compare the candidate with what serves, on live requests; see the port."""
+        card = await asyncio.to_thread(self._card, candidate.digest)
         worker = await self._start(candidate, shadow_tolerance=wanted.tolerance)
         beside = Shadow(worker, wanted)
         try:
+            if why := shadow.too_large(card, worker.room_bytes):
+                numbers = {"compared": "0", "wanted": str(wanted.requests)}
+                raise StepError(Reason.SHADOW_INCONCLUSIVE, why, numbers)
             with self.board.shadowed(candidate.deployment.name, beside):
                 await beside.compare()
         except WorkerError as error:
@@ -212,6 +222,10 @@ class WorkerFloor:
             for each in self.board.take_counts()
         ]
 
+    def compared(self) -> Mapping[str, Compared]:
+        """Return how each candidate that is in the shadow now compares so far."""
+        return self.board.compared()
+
     def _on_event(self, event: WorkerEvent) -> None:
         if event.kind is Happening.GAVE_UP:
             self._given_up[event.deployment] = GivenUp(
@@ -246,10 +260,7 @@ class WorkerFloor:
         started: list[Worker] = []
         try:
             while len(started) < wanted:
-                room = pooling.affordable(
-                    1, each_bytes=_takes(first), available_bytes=self._available()
-                )
-                if not room:
+                if not self._has_room(first):
                     message = f"{wanted - len(started)} more workers have no memory"
                     return tuple(started), v1.Problem(reason=Reason.OUT_OF_MEMORY, message=message)
                 launch = replace(first.launch, examines=False)
@@ -261,6 +272,18 @@ class WorkerFloor:
                 await each.close(0)
             raise
         return tuple(started), None
+
+    def _has_room(self, beside: Worker) -> bool:
+        """Tell whether there is memory for one more worker like this one."""
+        room = pooling.affordable(1, each_bytes=_takes(beside), available_bytes=self._available())
+        return room > 0
+
+    def _card(self, digest: str) -> Card:
+        try:
+            _, card = read_card(Layout(self._store), digest)
+        except ModelError as error:
+            raise StepError(error.reason, str(error)) from error
+        return card
 
     def _requests(self, way: Installed) -> tuple[tuple[bytes, int], ...]:
         try:

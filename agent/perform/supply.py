@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from agent.children.converse import converse
 from agent.choice import thread_counts
 from agent.clock import now
@@ -16,6 +14,7 @@ from agent.fetch.job import Credentials, FetchJob
 from agent.home import Home
 from agent.ports import Terms
 from agent.state import Installed, Machine
+from agent.vitals import available_bytes
 from agent.wire import v1
 from agent.wire.phases import Happening
 from agent.wire.reasons import Reason
@@ -143,7 +142,7 @@ class StoreSupply:
     def _hardware(self) -> Hardware:
         return Hardware(
             architecture=self._machine.architecture,
-            memory_bytes=psutil.virtual_memory().available,
+            memory_bytes=available_bytes(),
             runtime=self._machine.library,
             runtime_version=self._machine.library_version,
             accelerators=self._machine.accelerators,

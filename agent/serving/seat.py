@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.serving.shadow import Shadow
-from agent.workers.pool import Worker
+from agent.workers.pool import Worker, WorkerError
 
 RESTARTS_LIMIT = 5
 RESTARTS_WINDOW_S = 60.0
@@ -18,6 +18,8 @@ class Seat:
     """Workers of one launch, any of which may take a request.
 
     A dead one stays in `pool` until another takes its place, or the whole is replaced.
+    `missing` are those dead ones beside which others live, and whose place could not be
+    filled so far, with why; each is still tried. One revival has its turn at a time.
     `shadow` is a candidate that gets copies of what is answered here.
     `answering` is set while one lives, or none is started again (`given_up` says why).
     """
@@ -26,6 +28,8 @@ class Seat:
     pool: tuple[Worker, ...] = ()
     answering: asyncio.Event = field(default_factory=asyncio.Event)
     deaths: deque[float] = field(default_factory=deque)
+    missing: dict[Worker, WorkerError] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     given_up: str | None = None
     shadow: Shadow | None = None
 
@@ -44,6 +48,7 @@ class Seat:
         """Begin anew with other workers, by one reference; return those that answer no more."""
         incumbents, self.pool = self.pool, tuple(pool)
         self.deaths.clear()
+        self.missing.clear()
         self.given_up = None
         self.answering.set()
         return tuple(each for each in incumbents if each not in self.pool)
@@ -51,6 +56,7 @@ class Seat:
     def replace(self, dead: Worker, fresh: Worker) -> None:
         """Let `fresh` answer where `dead` did, under the number it has by now."""
         fresh.launch = dead.launch
+        self.missing.pop(dead, None)
         self.pool = tuple(fresh if each is dead else each for each in self.pool)
         self.answering.set()
 

@@ -7,7 +7,8 @@ when one dies. It is replaced with the same launch, a bounded number of times fo
 all of them together; then nobody is started again, the deployment says so once
 the last is dead, and what to do is decided by whoever listens to the events
 (quarantine is not decided here). That a new one can't start while others live (no
-memory, a file that rotted) says nothing about those: it is tried again, ever less often.
+memory, a file that rotted) says nothing about those: it is tried again, ever less often,
+and meanwhile it is missing. Where others live, there must be room for it beside them.
 
     async with Switchboard(on_event=note) as board:
         board.expect("digits")                 # not loaded yet: 503 instead of 404, and not ready
@@ -27,6 +28,7 @@ from agent.serving.seat import RESTARTS_WINDOW_S, Seat
 from agent.serving.shadow import Shadow
 from agent.serving.values import Counts, Happening, WorkerEvent
 from agent.sketch import Sketch
+from agent.state import Compared
 from agent.wire.reasons import Reason
 from agent.workers.pool import (
     START_LIMIT_S,
@@ -64,8 +66,9 @@ class Switchboard:
         *,
         on_event: Callable[[WorkerEvent], None] = lambda _event: None,
         start_limit_s: float = START_LIMIT_S,
+        has_room: Callable[[Worker], bool] = lambda _beside: True,
     ) -> None:
-        self._on_event = on_event
+        self._on_event, self._has_room = on_event, has_room
         self._start_limit_s = start_limit_s
         self._seats: dict[str, Seat] = {}
         self._tallies: dict[tuple[str, int], _Tally] = {}
@@ -139,9 +142,14 @@ class Switchboard:
         return None if seat is None else seat.launched
 
     def strength(self, name: str) -> int:
-        """Return how many workers `name` has; one that is being replaced counts."""
+        """Return how many workers `name` has; one that is being replaced counts, if it can be."""
         seat = self._seats.get(name)
-        return 0 if seat is None else len(seat.pool)
+        return 0 if seat is None else len(seat.pool) - len(seat.missing)
+
+    def missing(self, name: str) -> WorkerError | None:
+        """Return why a worker of `name` that died could not be replaced so far; None: none is."""
+        seat = self._seats.get(name)
+        return None if seat is None else next(iter(seat.missing.values()), None)
 
     def names(self) -> tuple[str, ...]:
         """Return the deployments that are installed or expected."""
@@ -205,6 +213,12 @@ class Switchboard:
         finally:
             seat.shadow = None
 
+    def compared(self) -> dict[str, Compared]:
+        """Return how each candidate that is in a shadow now compares so far."""
+        return {
+            name: seat.shadow.seen for name, seat in self._seats.items() if seat.shadow is not None
+        }
+
     def take_counts(self) -> tuple[Counts, ...]:
         """Return what was counted since the last call, a row per revision, and begin anew."""
         taken, self._tallies = self._tallies, {}
@@ -252,9 +266,13 @@ class Switchboard:
                     if self._given_up(seat, dead.launch, cause):
                         return
                 try:
-                    fresh = await start_worker(dead.launch, deadline_s=self._start_limit_s)
+                    async with seat.turn:
+                        if dead not in seat.pool:
+                            return
+                        fresh = await self._successor(seat, dead)
                 except WorkerError as error:
                     cause = error
+                    self._miss(seat, dead, cause)
                     await asyncio.sleep(pause_s)
                     alone = seat.least_busy is None
                     pause_s = min(2 * pause_s, _LAST_PAUSE_S if alone else _BESIDE_PAUSE_S)
@@ -268,6 +286,24 @@ class Switchboard:
                 self._watch(seat, fresh)
         finally:
             await dead.close(0)
+
+    async def _successor(self, seat: Seat, dead: Worker) -> Worker:
+        """Start one like the dead one: always where nobody lives, else where there is room.
+
+        In turns, for each takes memory that the next might have wanted.
+        """
+        beside = seat.least_busy
+        if beside is not None and not self._has_room(beside):
+            raise WorkerError(Reason.OUT_OF_MEMORY, "there is no memory for it beside the others")
+        return await start_worker(dead.launch, deadline_s=self._start_limit_s)
+
+    def _miss(self, seat: Seat, dead: Worker, cause: WorkerError) -> None:
+        """Note that one is missing where others answer, and tell of it once."""
+        if dead not in seat.pool or seat.least_busy is None:
+            return
+        if dead not in seat.missing:
+            self._tell(Happening.MISSING, dead.launch, cause.reason, cause.message)
+        seat.missing[dead] = cause
 
     def _given_up(self, seat: Seat, launch: Launch, cause: WorkerError) -> bool:
         """Count a death; give up where it is one too many, once for all workers of a seat."""

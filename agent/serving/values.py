@@ -14,6 +14,7 @@ class Happening(StrEnum):
     CRASHED = "crashed"
     STUCK = "stuck"
     RESTARTED = "restarted"
+    MISSING = "missing"
     GAVE_UP = "gave-up"
 
 

@@ -32,6 +32,11 @@ def latency(seconds: float | None) -> str:
     return _three(seconds * 1000, "ms") if seconds < 0.9995 else _three(seconds, "s")  # noqa: PLR2004  # what would read 1000 ms
 
 
+def compared(compared: int, agreed: int, wanted: int) -> str:
+    """Return how far a comparison is: `37 of 100 compared, 36 agreed`."""
+    return f"{compared} of {wanted} compared, {agreed} agreed"
+
+
 def size(number: int) -> str:
     """Return a number of bytes as people read it: 6.6 MB."""
     if number < 1000:  # noqa: PLR2004  # bytes in a kB

@@ -71,6 +71,11 @@ class Worker:
         return self._process.pid
 
     @property
+    def room_bytes(self) -> int:
+        """What fits into the region that it shares: of a shadow, a request and an answer to it."""
+        return len(self._region)
+
+    @property
     def gone(self) -> bool:
         """Whether the process has died; it never comes back."""
         return self._process.gone

@@ -9,6 +9,7 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from agent.wire import v1
+from agent.wire.reasons import Reason
 from fleet.clock import written
 from fleet.kept import Overtaking
 from fleet.rollouts.gate import decides_at
@@ -157,11 +158,14 @@ class TargetShown(BaseModel):
     class_name: str
     wave: int
     state: str
-    set_aside: str | None = Field(description="`offline` or `held`, where that keeps it waiting.")
+    set_aside: str | None = Field(
+        description="`offline`, `held` or `window`, where that keeps it waiting."
+    )
     online: bool
     phase: str | None = Field(description="Its last word about this revision.")
     reason: str | None = Field(description="The code it gave with its last word.")
     sentence: str | None
+    so_far: str | None = Field(description="How far it is compared with what serves, if it is.")
     since: str | None = Field(description="When its state began.")
     deployment: v1.Deployment
     replaces: v1.Deployment | None
@@ -342,8 +346,13 @@ def detail(
     words: Iterable[audit.Entry],
     later: Overtaking,
     now: datetime,
+    *,
+    compared: Mapping[str, Mapping[str, str]],
 ) -> RolloutDetail:
-    """Return one rollout as it is shown; `words` are the audit's entries about it."""
+    """Return one rollout as it is shown; `words` are the audit's entries about it.
+
+    `compared` is how far targets are that are compared with what serves there.
+    """
     start = next((entry for entry in words if entry.action == "rollout.start"), None)
     numbers = {target: wave.number for wave in rollout.waves for target in wave.targets}
     plan = json.loads(kept.plan)
@@ -355,7 +364,10 @@ def detail(
         because=[told(newer_named(each, rollout, None, later)) for each in why(rollout, None, now)],
         serving=_serving(rollout.targets, given=plan["request"]["settings"] is not None),
         waves=[_wave(rollout, wave, members, now) for wave, members in rollout.members()],
-        targets=[_target(each, numbers[each.target], later) for each in rollout.targets],
+        targets=[
+            _target(each, numbers[each.target], later, compared.get(each.target, {}))
+            for each in rollout.targets
+        ],
         as_of=written(now),
     )
 
@@ -388,7 +400,9 @@ def _wave(
     )
 
 
-def _target(progress: Progress, wave: int, later: Overtaking) -> TargetShown:
+def _target(
+    progress: Progress, wave: int, later: Overtaking, compared: Mapping[str, str]
+) -> TargetShown:
     over = progress.state is TargetState.SUPERSEDED
     reason = progress.reason
     return TargetShown(
@@ -397,16 +411,25 @@ def _target(progress: Progress, wave: int, later: Overtaking) -> TargetShown:
         class_name=progress.class_name,
         wave=wave,
         state=progress.state,
-        set_aside=("held" if progress.held else "offline") if progress.set_aside else None,
+        set_aside=_aside(progress),
         online=progress.online,
         phase=progress.phase,
         reason=reason,
         sentence=None if reason is None else explain(reason, progress.parameters).meaning,
+        so_far=compared.get("so far"),
         since=_when(progress.since),
         deployment=progress.deployment,
         replaces=progress.replaces,
         overtaken_by=later.by(progress.target) if over else None,
     )
+
+
+def _aside(progress: Progress) -> str | None:
+    if not progress.set_aside:
+        return None
+    if not progress.held:
+        return "offline"
+    return "window" if progress.reason == Reason.DOWNLOAD_WINDOW_CLOSED else "held"
 
 
 def _excluded(left: Exclusion) -> ExclusionShown:

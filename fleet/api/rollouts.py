@@ -1,5 +1,7 @@
 """`/api/v1/rollouts`: plan, start, look, ask why; pause, resume, abort, roll back."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -8,6 +10,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from agent.wire import v1
+from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
@@ -27,6 +30,7 @@ from fleet.api.rollout_shown import (
 from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.execute import Started
+from fleet.health.heard import so_far
 from fleet.kept import Overtaking, overtaking, progress_of
 from fleet.observe import cards, wanted
 from fleet.rollouts.errors import PlanError, PlanReason
@@ -37,7 +41,7 @@ from fleet.rollouts.progress import Cause, Progress, Rollout
 from fleet.rollouts.states import RolloutHappening
 from fleet.rollouts.why import WhyReason, why
 from fleet.selector import SelectorError, asked
-from fleet.store import audit, bundles, devices, rollouts
+from fleet.store import audit, bundles, devices, health, rollouts
 
 _WORDS_READ = 200
 """Of the audit's entries about one rollout; the first of them is its start."""
@@ -211,7 +215,20 @@ def shown(parts: Parts, rollout: str) -> RolloutDetail:
         kept = rollouts.named(connection, rollout)
         words = audit.latest(connection, limit=_WORDS_READ, about=rollout)
         now, later = _as_of_now(connection, kept)
-    return detail(kept, now, words, later, parts.clock())
+        compared = _compared(connection, now.targets)
+    return detail(kept, now, words, later, parts.clock(), compared=compared)
+
+
+def _compared(connection: Connection, targets: Sequence[Progress]) -> dict[str, Mapping[str, str]]:
+    """Return how far each target is that is compared with what serves there, as last heard."""
+    under_way = {
+        each.target: each.deployment.name for each in targets if each.phase is Phase.SHADOWING
+    }
+    return {
+        each.document.device: so_far(each.document, under_way[each.document.device])
+        for each in health.among(connection, list(under_way))
+        if not each.late
+    }
 
 
 def _as_of_now(connection: Connection, kept: rollouts.KeptRollout) -> tuple[Rollout, Overtaking]:
@@ -229,10 +246,16 @@ def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
         device = None if target is None else devices.named(connection, target)
         now, later = _as_of_now(connection, kept)
         at = parts.clock()
+        compared = _compared(connection, now.targets)
     progress: Progress | None = None
     because = why(now, None, at) if device is None else (Cause(code=WhyReason.NOT_MEANT),)
     if device is not None and (progress := now.by_target().get(device.id)) is not None:
         because = why(now, progress, at)
+        beside = compared.get(device.id, {})
+        because = tuple(
+            replace(each, parameters=beside) if each.code == WhyReason.COMPARED else each
+            for each in because
+        )
     elif device is not None:
         left = [each for each in left_out(kept) if each.target == device.id]
         because = tuple(map(_exclusion, left)) or because

@@ -84,6 +84,7 @@ _WORKER = {
     "crashed": "died",
     "stuck": "was stuck, and was ended",
     "restarted": "was started again",
+    "missing": "can't be started again for now; others answer",
     "gave-up": "died too often, and is not started again",
 }
 _STORE = {

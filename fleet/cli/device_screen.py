@@ -5,6 +5,7 @@ from typing import Any
 
 from agent.wire import facts, v1
 from agent.wire.words import age, latency, size
+from fleet import wording
 from fleet.cli.marks import Column, Screen
 from fleet.marks import Mark
 from fleet.settings import written_windows
@@ -37,7 +38,7 @@ def shown(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
     yield from screen.field("", [verdict, *_who(found, now)], indent=0)
     yield from screen.told("WHY", f"{state['sentence']} ({state['reason']})")
     yield from screen.field("WANT", _want(found["desired"]))
-    yield from screen.field("HAVE", _have(found["reported"], found["deployments"]))
+    yield from screen.field("HAVE", _have(found))
     for each in found["deployments"]:
         yield from screen.field("VARIANT", _variant(each))
     if found["health"] is not None:
@@ -106,9 +107,8 @@ def _want(desired: Mapping[str, Any] | None) -> list[str]:
     return [", ".join(wanted) or "nothing", _generation(desired["order"])]
 
 
-def _have(
-    reported: Mapping[str, Any] | None, deployments: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
+def _have(found: Mapping[str, Any]) -> Iterator[str]:
+    reported, deployments = found["reported"], found["deployments"]
     if reported is None:
         yield "it has not said"
         return
@@ -118,7 +118,9 @@ def _have(
         yield f"{_generation(reported['observed'])} observed"
     for each in deployments:
         if each["phase"] != "committed":
-            yield f"{each['name']} revision {each['revision']}: {each['phase']}"
+            far = wording.so_far(found, each["name"]) if each["phase"] == "shadowing" else ""
+            so_far = f", {far}" if far else ""
+            yield f"{each['name']} revision {each['revision']}: {each['phase']}{so_far}"
 
 
 def _variant(told: Mapping[str, Any]) -> Iterator[str]:

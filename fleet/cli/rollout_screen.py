@@ -148,7 +148,7 @@ def target_lines(found: Mapping[str, Any], screen: Screen) -> list[str]:
             screen.state(mark_of(target), _state(target)),
             target["phase"] or "",
             "" if target["since"] is None else age(target["since"], found["as_of"]),
-            "" if target["reason"] is None else f"{target['reason']}: {target['sentence']}",
+            _because(target),
         ]
         for target in found["targets"]
     ]
@@ -253,6 +253,12 @@ def _gate(found: Mapping[str, Any], screen: Screen) -> list[str]:
     return screen.table(columns, rows)
 
 
+def _because(target: Mapping[str, Any]) -> str:
+    if target["reason"] is None:
+        return target["so_far"] or ""
+    return f"{target['reason']}: {target['sentence']}"
+
+
 def _state(target: Mapping[str, Any]) -> str:
-    aside = "" if target["set_aside"] is None else f", {target['set_aside']}"
+    aside = "" if target["set_aside"] is None else f", {wording.kept_by(target['set_aside'])}"
     return f"{target['state']}{aside}"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from fleet import wording
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions
 from fleet.cli.rollout_screen import mark_of, rollout_lines
@@ -263,7 +264,7 @@ def _of_targets(before: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator
         ):
             continue
         aside = target["set_aside"]
-        state = target["state"] if aside is None else f"{target['state']}, {aside}"
+        state = target["state"] if aside is None else f"{target['state']}, {wording.kept_by(aside)}"
         if aside is None and was["set_aside"] is not None and was["state"] == target["state"]:
             state = f"{state}, back"
         yield Change(

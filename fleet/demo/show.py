@@ -29,7 +29,7 @@ async def show(options: Options, *, once: bool) -> int:
         f"One centre, one broker, {options.devices} devices on this machine. Nothing leaves it."
     )
     if options.tflite_python is None:
-        screen.say("No tflite-runtime here (it needs Python 3.11): every device runs litert.")
+        screen.say(f"No tflite-runtime: {options.tflite_lacks}. Every device runs litert.")
     failed: list[ClaimError] = []
     try:
         try:

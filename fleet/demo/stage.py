@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 class Options:
     """What the demo was asked. Everything it makes is in `folder`.
 
-    `tflite_python` is a Python that has the other runtime; None where there is none.
+    `tflite_python` is a Python that has the other runtime; None where there is none,
+    and `tflite_lacks` says why.
     """
 
     folder: Path
     devices: int
     port: int
     tflite_python: Path | None
+    tflite_lacks: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

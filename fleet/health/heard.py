@@ -1,11 +1,12 @@
 """What the centre last heard of one device, and what can be read off it at once. A value. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from agent.wire import v1
 from agent.wire.phases import SERVING
+from agent.wire.words import compared
 from fleet.inventory import Target
 
 
@@ -74,3 +75,12 @@ class Heard:
 def words(bundle: v1.BundleRef) -> str:
     """Return a bundle as a person reads it: `digits 1.4.0`."""
     return f"{bundle.name} {bundle.version or bundle.digest.removeprefix('sha256:')[:12]}"
+
+
+def so_far(feels: v1.Health | None, deployment: str) -> Mapping[str, str]:
+    """Return how far a candidate in the shadow is, as was last heard, for beside a reason."""
+    for each in feels.deployments if feels else ():
+        if each.name == deployment and each.shadow is not None:
+            done = each.shadow
+            return {"so far": compared(done.compared, done.agreed, done.wanted)}
+    return {}

@@ -29,7 +29,7 @@ from agent.wire.vitals import (
     disk_nearly_full,
     fails_often,
 )
-from fleet.health.heard import Heard, words
+from fleet.health.heard import Heard, so_far, words
 
 SILENT_PERIODS = 3
 """Two documents in a row may be lost on a bad line; the third is news."""
@@ -238,7 +238,7 @@ def _on_the_way(heard: Heard, _: datetime) -> Finding | None:
                 reason=HealthReason.COMPARED if compared else HealthReason.ON_THE_WAY,
                 since=_reported_at(heard),
                 subject=words(heard.named(told.name, told.digest)),
-                parameters={} if compared else {"phase": told.phase},
+                parameters=so_far(heard.feels, told.name) if compared else {"phase": told.phase},
             )
     return None
 

@@ -198,6 +198,8 @@ def seen(
         "records": named,
         "answering": frozenset(record.name for record in records if record.current),
         "given_up": {},
+        "serving": {},
+        "compared": {},
         "health": health(records),
         "vitals": VITALS,
         "past": tuple(past)[::-1],

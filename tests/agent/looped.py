@@ -144,6 +144,9 @@ class World:
     async def close(self, name: str) -> None:
         self.seats.pop(name, None)
 
+    def compared(self) -> Mapping[str, Compared]:
+        return {}
+
     def take(self) -> Sequence[Tally]:
         taken, self.counts = self.counts, []
         return taken

@@ -11,11 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.perform.floor import WorkerFloor, available_bytes
+from agent.perform.floor import WorkerFloor
 from agent.pooling import MARGIN_BYTES
 from agent.report import Self, reported
 from agent.state import Installed, Machine, Record, Throughput
+from agent.vitals import available_bytes
 from agent.wire.phases import Phase
+from agent.workers.pool import Worker
 from models import bundle, tflite
 from models.layout import Layout
 from models.values import ModelRef
@@ -57,9 +59,14 @@ def children() -> int:
     return len(psutil.Process().children())
 
 
-def room_for(workers: int) -> Callable[[], int]:
-    """Return the memory of a machine that has it for so many workers in all."""
-    return lambda: MARGIN_BYTES + EACH_BYTES * (workers - children())
+class Room:
+    """The memory of a machine that has it for so many workers in all."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def __call__(self) -> int:
+        return MARGIN_BYTES + EACH_BYTES * (self.workers - children())
 
 
 async def answers(floor: WorkerFloor, array: Array, expected: bytes) -> None:
@@ -90,7 +97,7 @@ async def test_a_switch_goes_from_pool_to_pool(
     new = staged(dense, tmp_path / "store", version="2.0.0", workers=2)
     (array,) = dense.inputs(1, seed=1)
     expected = dense.raw()(array).tobytes()
-    async with opened(tmp_path / "store", room_for(room)) as floor:
+    async with opened(tmp_path / "store", Room(room)) as floor:
         await floor.activate(old)
         running = True
 
@@ -123,7 +130,7 @@ async def test_where_memory_is_short_fewer_serve_and_it_is_said(
 ) -> None:
     """One at least, and the report has the number that answers, and why not more."""
     installed = staged(dense, tmp_path / "store", workers=4)
-    async with opened(tmp_path / "store", room_for(2)) as floor:
+    async with opened(tmp_path / "store", Room(2)) as floor:
         await floor.activate(installed)
         record = Record(
             wanted=installed.deployment,
@@ -151,13 +158,77 @@ async def test_one_starts_without_any_memory_to_spare(dense: Package, tmp_path: 
         assert 1 == children() == floor.serving()["digits"].workers
 
 
+def pool_of(floor: WorkerFloor) -> tuple[Worker, ...]:
+    return floor.board._seats["digits"].pool
+
+
+async def test_one_that_died_comes_back_only_where_there_is_room(
+    dense: Package, tmp_path: Path
+) -> None:
+    """Until then it does not count, and it is said why; a pool grows no device out of its memory.
+
+    The pool was made when there was more.
+    """
+    room = Room(9)
+    installed = staged(dense, tmp_path / "store", workers=2)
+    async with opened(tmp_path / "store", room) as floor:
+        await floor.activate(installed)
+        first, second = pool_of(floor)
+        room.workers = 1
+        os.kill(first.pid, signal.SIGKILL)
+        await until(lambda: floor.serving()["digits"].short is not None)
+
+        serving = floor.serving()["digits"]
+        assert (1, 1) == (serving.workers, children())
+        assert serving.short is not None
+        assert "OUT_OF_MEMORY" == serving.short.reason
+        assert "is not replaced" in serving.short.message
+        assert not second.gone
+        room.workers = 9
+        await until(lambda: floor.serving()["digits"].short is None)
+        assert (2, 2) == (floor.serving()["digits"].workers, children())
+
+
+async def test_the_first_comes_back_without_any_room(dense: Package, tmp_path: Path) -> None:
+    """All of them died at once, of a machine out of memory: one is started again, and one only."""
+    room = Room(9)
+    installed = staged(dense, tmp_path / "store", workers=3)
+    async with opened(tmp_path / "store", room) as floor:
+        await floor.activate(installed)
+        before = pool_of(floor)
+        room.workers = 0
+        for each in before:
+            os.kill(each.pid, signal.SIGKILL)
+        await until(lambda: len(floor.board._seats["digits"].missing) == 2)
+
+        [alive] = [each for each in pool_of(floor) if not each.gone]
+        assert alive not in before
+        assert (1, 1) == (floor.serving()["digits"].workers, children())
+
+
+async def test_one_whose_file_rotted_does_not_count(dense: Package, tmp_path: Path) -> None:
+    """Memory is not all that may be in the way: those that live go on, and are all there is."""
+    installed = staged(dense, tmp_path / "store", workers=2)
+    async with opened(tmp_path / "store") as floor:
+        await floor.activate(installed)
+        first, _ = pool_of(floor)
+        first.launch.model.write_bytes(b"rotten")
+        os.kill(first.pid, signal.SIGKILL)
+        await until(lambda: floor.serving()["digits"].short is not None)
+
+        serving = floor.serving()["digits"]
+        assert 1 == serving.workers
+        assert serving.short is not None
+        assert "DIGEST_MISMATCH" == serving.short.reason
+
+
 @pytest.mark.parametrize("room", [2, 1])
 async def test_workers_are_measured_together_and_leave_nothing(
     dense: Package, tmp_path: Path, room: int
 ) -> None:
     """By their golden inputs; a number that there is no memory for has no figure."""
     way = staged(dense, tmp_path / "store")
-    async with opened(tmp_path / "store", room_for(room)) as floor:
+    async with opened(tmp_path / "store", Room(room)) as floor:
         found = await floor.pace(way, (1, 2))
 
         assert [1, 2] == [each.workers for each in found]

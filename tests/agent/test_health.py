@@ -12,7 +12,7 @@ from agent.meter import Meter
 from agent.outbox import Outbox
 from agent.ports import Connected, LinkRefusedError, Tally
 from agent.report import Self
-from agent.state import Note
+from agent.state import Compared, Note
 from agent.wire import codec, v1
 from agent.wire.topics import Kind, Topic
 from tests.agent.looped import greet
@@ -26,6 +26,9 @@ class NoRequests:
 
     def take(self) -> tuple[Tally, ...]:
         return ()
+
+    def compared(self) -> dict[str, Compared]:
+        return {}
 
 
 def said(broker: MemoryBroker, kind: Kind) -> list[bytes]:

@@ -19,6 +19,7 @@ from agent.serving.shadow import Shadow
 from agent.state import Compared
 from agent.wire import v1
 from agent.wire.phases import Phase
+from agent.workers.model import _sizes
 from agent.workers.pool import Worker, WorkerError, start_worker
 from models.card import Tensor
 from models.card_codec import render
@@ -100,6 +101,35 @@ async def test_a_candidate_that_decides_otherwise_is_found_out(
     )
     assert Compared(requests=9, agreed=alike) == following.seen
     assert alike < 9
+
+
+async def test_how_far_it_is_can_be_seen_meanwhile(dense: Package) -> None:
+    """And no longer than it lasts."""
+    async with digits(dense) as made:
+        assert {} == made.board.compared()
+        async with beside(made, dense, TEN) as (following, _, _):
+            await asked(made, dense, 3, following)
+            assert {"digits": Compared(requests=3, agreed=3)} == made.board.compared()
+        assert {} == made.board.compared()
+
+
+@pytest.mark.parametrize(
+    ("inputs_mb", "outputs_mb", "fits"),
+    [(1, 1, True), (30, 30, True), (63, 10, False), (80, 80, False)],
+)
+def test_what_is_too_large_to_be_compared_is_known_before(
+    dense: Package, inputs_mb: int, outputs_mb: int, *, fits: bool
+) -> None:
+    """By the room that a worker makes for such a model."""
+
+    def of(megabytes: int) -> tuple[Tensor, ...]:
+        return (Tensor(name="x", datatype=Datatype.INT8, shape=(1, megabytes * 10**6)),)
+
+    card = replace(dense.card, inputs=of(inputs_mb), outputs=of(outputs_mb))
+    room_bytes, _ = _sizes(card)
+    why = shadow.too_large(card, room_bytes)
+    assert fits == (not why)
+    assert fits or f"{inputs_mb + outputs_mb}.0 MB together" in why
 
 
 @pytest.mark.parametrize(("tolerance", "agreed"), [(255.0, 3), (0.0, 0)])

@@ -152,6 +152,7 @@ FULL: dict[str, Document] = {
                 restarts=1,
                 latency=v1.LatencySketch(count=128, buckets={-52: 100, -51: 20, -40: 7, -3: 1}),
                 drift=(v1.DriftSketch(subject="input-0-mean", counts=(4, 90, 34, 0)),),
+                shadow=v1.Shadowed(compared=37, agreed=36, wanted=100),
             ),
         ),
     ),

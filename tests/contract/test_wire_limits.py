@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from agent.health import with_shadows
+from agent.state import Compared, accepted
 from agent.wire import v1
 from agent.wire.codec import WireError, decode, encode
 from agent.wire.limits import (
@@ -151,6 +153,32 @@ def test_a_card_and_the_wire_mean_the_same_by_many() -> None:
     assert DRIFT_SUBJECTS_LIMIT == models_limits.DRIFT_SUBJECTS_LIMIT
     assert DRIFT_COUNTS_LIMIT == models_limits.DRIFT_BINS_LIMIT + 1
     assert len(str(Subject("output", 99, Measure.DEVIATION))) <= DRIFT_NAME_LIMIT
+
+
+@pytest.mark.parametrize(("name_length", "told"), [(8, 16), (63, 11)])
+def test_how_far_shadows_are_is_told_where_there_is_room(name_length: int, told: int) -> None:
+    """Of sixteen at once as many as fit, also where the document has to wait."""
+    health = full_health(name_length, 10**6)
+    settings = v1.DeploymentSettings(shadow=v1.ShadowSettings(requests=9_999_999))
+    records = {
+        each.name: accepted(
+            v1.Deployment(name=each.name, bundle=BUNDLE, revision=999, settings=settings), AT
+        )
+        for each in health.deployments
+    }
+    seen = Compared(requests=9_999_998, agreed=9_999_998)
+    fuller = with_shadows(health, records, dict.fromkeys(records, seen))
+
+    done = [each.shadow for each in fuller.deployments if each.shadow is not None]
+    assert told == len(done)
+    assert {v1.Shadowed(compared=9_999_998, agreed=9_999_998, wanted=9_999_999)} == set(done)
+    event = waited(fuller)
+    assert event == shed_waiting(event)
+    back = decode(encode(fuller), v1.Health)
+    assert [each.shadow for each in fuller.deployments] == [
+        each.shadow for each in back.deployments
+    ]
+    assert health == with_shadows(health, {}, dict.fromkeys(records, seen))
 
 
 def test_health_that_waited_sheds_its_drift_until_it_fits() -> None:

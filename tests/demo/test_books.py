@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.cli.demo import _lacks
 from fleet.demo.client import Answer
 from fleet.demo.crew import ClaimError, Crew
 from fleet.demo.ledger import acknowledged, arrivals, read
@@ -183,3 +184,16 @@ def test_only_a_dead_device_is_spared(tmp_path: Path) -> None:
     for wrong in (failed(13.0, "refused"), failed(9.0, "refused", until=9.5)):
         with pytest.raises(ClaimError, match="a request to porto-1 failed: refused"):
             missed(book, Heard(failed=[failed(11.0, "refused"), wrong]))
+
+
+def test_why_there_is_no_other_runtime_is_true(tmp_path: Path) -> None:
+    """Not there, or there and not for this user."""
+    python = tmp_path / ".venv-tflite" / "bin" / "python"
+    assert f"there is no {python} (it needs Python 3.11)" == _lacks(python)
+    python.parent.mkdir(parents=True)
+    python.write_bytes(b"")
+    python.chmod(0o600)
+    told = _lacks(python)
+    assert "is there, but this user can't run" in told
+    python.chmod(0o700)
+    assert "" == _lacks(python)

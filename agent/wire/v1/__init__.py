@@ -27,7 +27,7 @@ from agent.wire.v1.desired import (
     Weekday,
 )
 from agent.wire.v1.event import Acked, Event, EventKind
-from agent.wire.v1.health import DeploymentHealth, DriftSketch, Health, LatencySketch
+from agent.wire.v1.health import DeploymentHealth, DriftSketch, Health, LatencySketch, Shadowed
 from agent.wire.v1.identity import (
     Approval,
     ApprovalState,
@@ -58,6 +58,6 @@ __all__ = [
     "DownloadWindow", "DriftSketch", "Event", "EventKind", "Facts", "Health", "Hold", "JoinAnswer",
     "JoinRequest", "LatencySketch", "Order", "Problem", "Quarantined", "ReleaseRef", "RenewAnswer",
     "RenewRequest", "Reported", "ReportedDeployment", "ReportedRelease", "Result", "ResultStatus",
-    "Revocation", "RevocationList", "SecretRef", "ShadowSettings", "SiteDesired", "SiteReported",
-    "TrustedKey", "Verb", "Weekday",
+    "Revocation", "RevocationList", "SecretRef", "ShadowSettings", "Shadowed", "SiteDesired",
+    "SiteReported", "TrustedKey", "Verb", "Weekday",
 ]  # fmt: skip

@@ -79,8 +79,25 @@ class DriftSketch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shadowed:
+    """How far a candidate in the shadow is: so many live requests compared of those `wanted`."""
+
+    compared: int
+    agreed: int
+    wanted: int
+
+    def __post_init__(self) -> None:
+        check_whole("compared", self.compared)
+        check_whole("agreed", self.agreed)
+        check_whole("wanted", self.wanted, least=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentHealth:
-    """One deployment over one period. `restarts` counts workers that had to be started again."""
+    """One deployment over one period. `restarts` counts workers that had to be started again.
+
+    `shadow` is there while a candidate is compared with what serves, and counts since that began.
+    """
 
     name: str
     revision: int
@@ -90,6 +107,7 @@ class DeploymentHealth:
     restarts: int = 0
     latency: LatencySketch = LatencySketch()
     drift: tuple[DriftSketch, ...] = ()
+    shadow: Shadowed | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)

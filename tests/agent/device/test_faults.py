@@ -94,6 +94,7 @@ def test_as_many_workers_answer_as_are_asked_for(
     assert deployment.active is not None
     assert (2, ()) == (deployment.active.workers, deployment.conditions)
     assert "serves dense:1.0.0 by 2 workers" in as_text(look(StoredHome(home.path)))
+    until(lambda: look(StoredHome(home.path)).remembered.deployments[0].answering == 2)
     first, second = agent.workers()
 
     first.kill()

@@ -19,6 +19,7 @@ from agent.wire.v1 import (
     Problem,
     Reported,
     ReportedDeployment,
+    Shadowed,
 )
 from agent.wire.vitals import DISK_LEAST_BYTES
 from fleet.clock import written
@@ -361,3 +362,20 @@ def test_a_device_s_clock_is_believed_within_reason() -> None:
     assert ago(700) == since(ago(700))
     assert JOINED == since("1970-01-01T00:00:00Z")
     assert ago(500) == since("2090-01-01T00:00:00.5Z")
+
+
+def test_a_candidate_in_the_shadow_is_said_with_how_far_it_is() -> None:
+    """As the device last told; one that waited for a connection says how it was then."""
+    part = DeploymentHealth(
+        name="digits",
+        revision=1,
+        digest=BUNDLE.digest,
+        requests=40,
+        errors=0,
+        shadow=Shadowed(compared=37, agreed=36, wanted=100),
+    )
+    now = heard(told(Phase.SHADOWING), health=feels(deployments=(part,)))
+    late = replace(now, health_late=True)
+
+    assert {"so far": "37 of 100 compared, 36 agreed"} == verdict(now, NOW).finding.parameters
+    assert {} == verdict(late, NOW).finding.parameters

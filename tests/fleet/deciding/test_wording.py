@@ -1,14 +1,19 @@
 """What is worded once for the terminal and the page agrees with what is decided."""
 
+import re
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import pytest
 
 from agent.wire import v1
 from fleet import wording
+from fleet.execute import _AUDITED
 from fleet.marks import MARKS, VERDICT_MARKS
 from fleet.rollouts.gate import Verdict
 from fleet.rollouts.states import TO_RETURN, RolloutState, TargetState, WaveState
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_rollback_names_everybody_who_goes_back() -> None:
@@ -43,6 +48,27 @@ def test_whoever_asks_for_a_return_hears_what_is_lost() -> None:
     )
     nobody = {"deployment": "digits", "targets": targets[3:]}
     assert ("No device goes back: none has it.", 0) == wording.consequence("rollback", nobody)
+
+
+def test_every_action_of_the_audit_has_words() -> None:
+    """On the page nobody reads `desired.put`."""
+    written = "".join(path.read_text() for path in (ROOT / "fleet").rglob("*.py"))
+    actions = {*re.findall(r'action="([^"]+)"', written), *_AUDITED.values()}
+
+    assert "desired.put" in actions
+    assert not [action for action in actions if wording.asked(action) == action]
+
+
+def test_how_far_a_comparison_is_is_said_of_what_is_heard_now() -> None:
+    """Not where it waited, nor of another deployment."""
+    done = {"compared": 37, "agreed": 36, "wanted": 100}
+    parts = [{"name": "other", "shadow": None}, {"name": "digits", "shadow": done}]
+    found = {"health_late": False, "health": {"deployments": parts}}
+
+    assert "37 of 100 compared, 36 agreed" == wording.so_far(found, "digits")
+    assert "" == wording.so_far(found, "other")
+    assert "" == wording.so_far({**found, "health_late": True}, "digits")
+    assert "" == wording.so_far({"health_late": False, "health": None}, "digits")
 
 
 def test_every_state_has_a_mark() -> None:

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from agent.wire import v1
 from agent.wire.phases import Phase
 from fleet.cli.screen import ExitCode
+from fleet.clock import written
 from fleet.identity.places import Home
+from fleet.store import health
 from fleet.store.engine import Store
-from tests.fleet.screens.quay import AWAY, HERE, Quay, quay_of
+from tests.fleet.centre.parties import NOW
+from tests.fleet.screens.quay import AWAY, FLEET, HERE, Quay, quay_of
 
 GOLDEN = Path(__file__).parent / "golden"
 PAGE = Path(__file__).parents[3] / "docs" / "rollouts.md"
@@ -169,3 +173,48 @@ async def test_json_is_what_it_was(quay: Quay) -> None:
             text = text.replace(other, f"r-{number:016}")
         assert f"{name}/1" == json.loads(text)["schema"]
         assert golden(f"{name}.json", text) == text
+
+
+async def test_how_far_a_shadow_is_is_shown_where_one_looks(quay: Quay) -> None:
+    """In the rollout, where one asks why, and of the device itself; of one without, nothing."""
+    await quay.serve_all()
+    rollout = await quay.start("1.1.0", "--policy", "all-at-once")
+    await quay.say(*HERE[:2], phase=Phase.SHADOWING)
+    with quay.served.store.write() as connection:
+        health.put(connection, shadowed("d-1"), now=written(NOW))
+    so_far = "37 of 100 compared, 36 agreed"
+
+    shown = (await quay.people.skerry("rollout", "show", rollout)).out
+    assert 1 == shown.count(so_far)
+    assert so_far in (await quay.people.skerry("rollout", "why", rollout, "d-1")).out
+    assert so_far not in (await quay.people.skerry("rollout", "why", rollout, "d-2")).out
+    device = (await quay.people.skerry("device", "show", "d-1")).out
+    assert f"shadowing, {so_far}" in device
+    assert f"(so far {so_far})" in device
+    assert so_far not in (await quay.people.skerry("device", "show", "d-2")).out
+
+
+def shadowed(device: str) -> v1.Health:
+    part = v1.DeploymentHealth(
+        name="digits",
+        revision=1,
+        digest="sha256:" + "a" * 64,
+        requests=40,
+        errors=0,
+        shadow=v1.Shadowed(compared=37, agreed=36, wanted=100),
+    )
+    return v1.Health(
+        fleet=FLEET, device=device, session=1, at=written(NOW), period_s=60.0, deployments=(part,)
+    )
+
+
+async def test_who_keeps_its_window_is_not_called_held(quay: Quay) -> None:
+    """Nobody holds it; and until when it waits is said beside it."""
+    await quay.serve_all()
+    rollout = await quay.start("1.1.0", "--policy", "all-at-once")
+    await quay.say("d-1", phase=Phase.ACCEPTED, reason="DOWNLOAD_WINDOW_CLOSED")
+    shown = (await quay.people.skerry("rollout", "show", rollout)).out
+
+    assert "updating, before its download window" in shown
+    assert "may fetch again from" in shown
+    assert "held" not in shown
