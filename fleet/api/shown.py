@@ -49,6 +49,7 @@ class NumbersShown(BaseModel):
 
     devices: int
     requests: int
+    per_s: float = Field(description="Requests a second, over the last period of each device.")
     errors: int
     restarts: int = Field(description="Workers that had to be started again.")
     p50_s: float | None = Field(description="Null: no request was answered.")
@@ -61,6 +62,7 @@ class NumbersShown(BaseModel):
         return cls(
             devices=numbers.devices,
             requests=numbers.requests,
+            per_s=numbers.per_s,
             errors=numbers.errors,
             restarts=numbers.restarts,
             p50_s=numbers.quantile(0.5),

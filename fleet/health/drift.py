@@ -49,7 +49,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Distance:
     """One subject against its reference.
 
     `least`: how many requests it needs. `psi`, `chance` (the test's p) are None below that.
@@ -79,7 +79,7 @@ class Drift:
     told_at: str | None
     since: str
     counts: Counts = field(default_factory=dict)
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[Distance, ...] = ()
 
     @property
     def level(self) -> Level:
@@ -87,20 +87,20 @@ class Drift:
         return worst(self.judged)
 
 
-def worst(judged: Iterable[Judged]) -> Level:
+def worst(judged: Iterable[Distance]) -> Level:
     """Return the worst level; `too few` where nothing could be judged."""
     found = {each.level for each in judged}
     return next((level for level in Level if level in found), Level.TOO_FEW)
 
 
-def furthest(judged: Iterable[Judged]) -> Judged | None:
+def furthest(judged: Iterable[Distance]) -> Distance | None:
     """Return the subject that is furthest from its reference; None: none could be judged."""
     rank = list(Level)
     known = [each for each in judged if each.psi is not None]
     return min(known, key=lambda each: (rank.index(each.level), -(each.psi or 0.0)), default=None)
 
 
-def judge(references: Iterable[DriftReference], counts: Counts) -> tuple[Judged, ...]:
+def judge(references: Iterable[DriftReference], counts: Counts) -> tuple[Distance, ...]:
     """Return each subject that both the card and the counts know, with as many bins."""
     found = []
     for reference in references:
@@ -135,14 +135,14 @@ def _expected(reference: DriftReference) -> list[float]:
     return [*(max(0.0, share) * reference.samples for share in reference.shares), 0.0]
 
 
-def _judged(subject: str, expected: Sequence[float], told: Sequence[int]) -> Judged:
+def _judged(subject: str, expected: Sequence[float], told: Sequence[int]) -> Distance:
     requests, least = sum(told), LEAST_A_BIN * (len(told) - 1)
     if requests < least:
         level, psi, chance = Level.TOO_FEW, None, None
     else:
         psi, chance = _psi(expected, told), _chance(expected, told)
         level = _level(psi, chance)
-    return Judged(
+    return Distance(
         subject=subject,
         level=level,
         requests=requests,

@@ -29,7 +29,7 @@ from agent.wire.vitals import (
     disk_nearly_full,
     fails_often,
 )
-from fleet.health.drift import ALARM_PSI, CHANCE, Judged, Level, furthest
+from fleet.health.drift import ALARM_PSI, CHANCE, Distance, Level, furthest
 from fleet.health.heard import Heard, words
 from fleet.health.tellings import KEPT
 
@@ -246,7 +246,7 @@ def _drifting(heard: Heard, _: datetime) -> Finding | None:
     return None
 
 
-def drift_parameters(worst: Judged) -> Mapping[str, str]:
+def drift_parameters(worst: Distance) -> Mapping[str, str]:
     """Return what `DRIFTING` says of the subject that is furthest from its reference."""
     return {
         "subject": worst.subject,

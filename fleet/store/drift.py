@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from agent.wire import v1
 from agent.wire.limits import DEPLOYMENTS_LIMIT
 from agent.wire.packing import pack_counts, unpack_counts
-from fleet.health.drift import Drift, Judged, Level, judge, worst
+from fleet.health.drift import Distance, Drift, Level, judge, worst
 from fleet.health.tellings import Telling, Tellings, with_one
 from fleet.store import presence
 from fleet.store.tables import bundles, drift
@@ -163,8 +163,8 @@ def _drift(row: Row[*tuple[object, ...]]) -> Drift:
     )
 
 
-def _judged(row: Row[*tuple[object, ...]]) -> tuple[Judged, ...]:
-    return tuple(Judged(**{**each, "level": Level(each["level"])}) for each in row.judged)
+def _judged(row: Row[*tuple[object, ...]]) -> tuple[Distance, ...]:
+    return tuple(Distance(**{**each, "level": Level(each["level"])}) for each in row.judged)
 
 
 def _written(telling: Telling) -> list[object]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fleet.health.drift import (
     LEAST_A_BIN,
-    Judged,
+    Distance,
     Level,
     added,
     furthest,
@@ -43,7 +43,7 @@ def normal(count: int, *, middle: float = 0.0) -> list[float]:
     return [DICE.gauss(middle, 1.0) for _ in range(count)]
 
 
-def one(counts: Sequence[int], against: DriftReference | None = None) -> Judged:
+def one(counts: Sequence[int], against: DriftReference | None = None) -> Distance:
     (found,) = judge([against or reference()], {"input-0-mean": counts})
     return found
 
@@ -162,7 +162,7 @@ def test_counts_add_up(parts: list[list[int]]) -> None:
 def test_the_furthest_is_named() -> None:
     """The worst level first, and of those the largest PSI."""
     some = [
-        Judged(subject=name, level=level, requests=9, least=1, psi=psi)
+        Distance(subject=name, level=level, requests=9, least=1, psi=psi)
         for name, level, psi in (
             ("a", Level.WATCH, 0.9),
             ("b", Level.ALARM, 0.3),
@@ -175,4 +175,4 @@ def test_the_furthest_is_named() -> None:
     assert found is not None
     assert "c" == found.subject
     assert Level.ALARM is worst(some)
-    assert Level.OK is worst([Judged(subject="e", level=Level.OK, requests=9, least=1), some[3]])
+    assert Level.OK is worst([Distance(subject="e", level=Level.OK, requests=9, least=1), some[3]])

@@ -22,7 +22,7 @@ from agent.wire.v1 import (
 )
 from agent.wire.vitals import DISK_LEAST_BYTES
 from fleet.clock import written
-from fleet.health.drift import Drift, Judged, Level
+from fleet.health.drift import Distance, Drift, Level
 from fleet.health.heard import Heard
 from fleet.health.states import (
     RULES,
@@ -125,7 +125,7 @@ BAD = Problem(reason=Reason.GOLDEN_MISMATCH, parameters={"failed": "3 of 16"})
 LATER = Problem(reason=Reason.REGISTRY_UNREACHABLE)
 SLOW = Condition(type="fallback", reason=Reason.ACCELERATOR_FALLBACK, since=ago(400))
 ERRORS = DeploymentHealth(name="digits", revision=1, digest=BUNDLE.digest, requests=100, errors=3)
-FAR = Judged(
+FAR = Distance(
     subject="input-0-mean", level=Level.ALARM, requests=8000, least=200, psi=0.412, chance=0.0
 )
 DRIFT = Drift(
