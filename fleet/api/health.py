@@ -238,10 +238,9 @@ def _place(cursor: str) -> Cell | None:
         return None
     try:
         raw = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        cell = Cell(*raw)
-    except (binascii.Error, ValueError, TypeError, RecursionError):
-        cell = None
+    except (binascii.Error, ValueError, RecursionError):
+        raw = None
     kinds = [type(each) for each in astuple(Cell())]
-    if cell is None or [type(each) for each in astuple(cell)] != kinds:
+    if not isinstance(raw, list) or [type(each) for each in raw] != kinds:
         raise PlanError(Reason.MALFORMED, "after: it is no cursor that was given here")
-    return cell
+    return Cell(*raw)

@@ -2,7 +2,7 @@
 
 A health document replaces the last one, a minute later; what it told of drift is kept here, for
 each deployment of each device. It is judged when it comes, once an hour, and not whenever somebody
-looks at the fleet. A device has at most `DEPLOYMENTS_LIMIT` rows of some 4 KB, and 16 KB at most.
+looks at the fleet. A device has at most `DEPLOYMENTS_LIMIT` rows of some 6 KB, and 16 KB at most.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
