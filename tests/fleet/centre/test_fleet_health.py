@@ -34,7 +34,9 @@ async def test_an_empty_fleet_is_unknown(home: Home, authority: Authority, store
 async def test_pages_follow_each_other(home: Home, authority: Authority, store: Store) -> None:
     """Each group is on one page; the whole is on each."""
     settle(store, tuple(Villager(name=f"cam-{n}", site=f"site-{n}") for n in range(5)))
-    sites, after, pages = [], "", 0
+    sites: list[str] = []
+    after: str | None = ""
+    pages = 0
     while after is not None:
         path = f"fleet/health?by=site&limit=2&after={after}"
         found = await read(home, authority, store, path)
