@@ -15,6 +15,7 @@ from fleet.api import (
     commands,
     devices,
     fleet,
+    health,
     history,
     joining,
     refusals,
@@ -23,6 +24,7 @@ from fleet.api import (
     tokens,
 )
 from fleet.api.bounds import Bounds
+from fleet.api.glance import Glance
 from fleet.api.parts import Parts
 from fleet.registry.publish import publish_router
 from fleet.registry.pull import pull_router
@@ -96,10 +98,12 @@ def create(parts: Parts) -> FastAPI:
         """Say that the centre answers, and which fleet it is of."""
         return Healthy(status="ok", fleet=parts.authority.fleet, version=version)
 
+    app.state.glance = Glance(parts)  # the pages look by the same
     app.include_router(joining.routes(parts))
     app.include_router(commands.answering(parts))
     for routes in (fleet.routes, devices.routes, history.routes, tokens.routes, bundles.routes):
         app.include_router(routes(parts), dependencies=for_operators)
+    app.include_router(health.routes(parts, app.state.glance), dependencies=for_operators)
     for acting in (rollouts.routes, settings.routes, commands.routes):
         app.include_router(acting(parts, operator), dependencies=for_operators)
     app.include_router(pull_router(parts.content.layout, parts.access.reader))

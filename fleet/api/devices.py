@@ -8,7 +8,9 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from agent.wire import v1
+from fleet.api import health
 from fleet.api.access import OPERATOR
+from fleet.api.health import DeploymentDrift
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse
@@ -24,7 +26,7 @@ from fleet.api.shown import (
 from fleet.health.states import Verdict, verdict
 from fleet.health.sums import of_device, of_served
 from fleet.selector import TEXT_LIMIT
-from fleet.store import devices, events
+from fleet.store import devices, drift, events
 from fleet.store.errors import NotFoundError
 
 _EVENTS_SHOWN = 20
@@ -69,6 +71,7 @@ class DeviceDetail(DeviceSummary):
     health_at: str | None
     health_late: bool = Field(description="Whether it waited: it says how the device was then.")
     served: list[ServedNumbers] = Field(description="The last period of each deployment.")
+    drift: list[DeploymentDrift] = Field(description="How far each is from its card's reference.")
     events: list[v1.Event] = Field(description="The latest transitions, the newest first.")
 
 
@@ -130,6 +133,9 @@ def detail(parts: Parts, device: str) -> DeviceDetail:
     with parts.store.read() as connection:
         found = known(connection, device)
         latest = events.of_device(connection, found.device.id, limit=_EVENTS_SHOWN)
+        references = {
+            each.digest: drift.references(connection, each.digest) for each in found.drifts
+        }
     now = parts.clock()
     return DeviceDetail(
         **dict(summary(found, verdict(found.heard, now), now)),
@@ -144,6 +150,7 @@ def detail(parts: Parts, device: str) -> DeviceDetail:
         health_at=None if found.feels is None else found.feels.received_at,
         health_late=found.feels is not None and found.feels.late,
         served=[ServedNumbers.of_served(*each) for each in of_served(found.heard)],
+        drift=health.of_device(found.heard, references),
         events=list(latest),
     )
 

@@ -1,7 +1,7 @@
 """`/api/v1/fleet`: the whole fleet in one document, and what of it needs a person."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.shown import ServedNumbers, StateShown, every_known, shown_at
+from fleet.health.grouped import Cells, by_served, cells
 from fleet.health.heard import Heard
 from fleet.health.states import HealthReason, State, Verdict, verdict
-from fleet.health.sums import Judged, by_served, by_state, spread
+from fleet.health.sums import Judged, Numbers, Served, by_state, spread
 from fleet.kept import progress_of
 from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import RolloutState, WaveState
@@ -106,6 +107,7 @@ class Look:
     """One look at the whole fleet: every device with its verdict, and what is shown of them."""
 
     judged: Judged
+    cells: Cells
     shown: FleetShown
 
 
@@ -116,10 +118,19 @@ def look(parts: Parts) -> Look:
         moving = _rollouts(connection)
     now = parts.clock()
     judged = [(heard, verdict(heard, now)) for heard in (each.heard for each in every)]
-    return Look(judged=judged, shown=_shown(parts, judged, moving, now))
+    summed = cells(judged)
+    return Look(
+        judged=judged, cells=summed, shown=_shown(parts, judged, by_served(summed), moving, now)
+    )
 
 
-def _shown(parts: Parts, judged: Judged, moving: list[RolloutShown], now: datetime) -> FleetShown:
+def _shown(
+    parts: Parts,
+    judged: Judged,
+    served: Mapping[Served, Numbers],
+    moving: list[RolloutShown],
+    now: datetime,
+) -> FleetShown:
     away = [told.finding.since for _, told in judged if told.state is State.OFFLINE]
     return FleetShown(
         fleet=parts.authority.fleet,
@@ -139,7 +150,7 @@ def _shown(parts: Parts, judged: Judged, moving: list[RolloutShown], now: dateti
             )
             for each in spread(judged)
         ],
-        numbers=[ServedNumbers.of_served(*each) for each in by_served(judged).items()],
+        numbers=[ServedNumbers.of_served(*each) for each in served.items()],
         rollouts=moving,
         needs_you=[*_of_rollouts(moving), *_of_devices(judged, shown_at(now))][:_NEEDS_SHOWN],
     )

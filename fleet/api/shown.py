@@ -1,6 +1,6 @@
 """How the API shows health: a device's state in words, and numbers with their quantiles."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -11,12 +11,13 @@ from sqlalchemy import Connection
 from agent.wire import codec, v1
 from agent.wire.words import age
 from fleet.clock import written
+from fleet.health.drift import Drift
 from fleet.health.heard import Heard, words
 from fleet.health.states import State, Verdict
 from fleet.health.sums import Numbers, Served
 from fleet.inventory import Target
 from fleet.sentences import explain
-from fleet.store import desired, devices, health, presence, reported
+from fleet.store import desired, devices, drift, health, presence, reported
 
 
 class StateShown(BaseModel):
@@ -48,6 +49,7 @@ class NumbersShown(BaseModel):
 
     devices: int
     requests: int
+    per_s: float = Field(description="Requests a second, over the last period of each device.")
     errors: int
     restarts: int = Field(description="Workers that had to be started again.")
     p50_s: float | None = Field(description="Null: no request was answered.")
@@ -60,6 +62,7 @@ class NumbersShown(BaseModel):
         return cls(
             devices=numbers.devices,
             requests=numbers.requests,
+            per_s=numbers.per_s,
             errors=numbers.errors,
             restarts=numbers.restarts,
             p50_s=numbers.quantile(0.5),
@@ -99,6 +102,7 @@ class Known:
     told: reported.HeldReport | None
     wanted: v1.Desired | None
     feels: health.HeldHealth | None
+    drifts: tuple[Drift, ...] = ()
 
     @property
     def heard(self) -> Heard:
@@ -120,6 +124,7 @@ class Known:
             health=None if self.feels is None else self.feels.document,
             health_at=None if self.feels is None else self.feels.received_at,
             health_late=self.feels is not None and self.feels.late,
+            drift=self.drifts,
         )
 
 
@@ -137,6 +142,7 @@ def known(connection: Connection, name: str) -> Known:
         told=reported.held(connection, device.id),
         wanted=_read(desired.held(connection, device.id)),
         feels=health.held(connection, device.id),
+        drifts=tuple(drift.held(connection, device.id)),
     )
 
 
@@ -148,6 +154,7 @@ def every_known(connection: Connection) -> Sequence[Known]:
         reported.every(connection),
         desired.every(connection),
         health.every(connection),
+        drifts=drift.every(connection),
     )
 
 
@@ -163,6 +170,7 @@ def known_after(
         reported.among(connection, ids),
         desired.among(connection, ids),
         health.among(connection, ids),
+        drifts=drift.among(connection, ids),
     )
 
 
@@ -172,6 +180,8 @@ def _together(
     reports: Iterable[reported.HeldReport],
     documents: Iterable[desired.HeldDesired],
     feelings: Iterable[health.HeldHealth],
+    *,
+    drifts: Mapping[str, tuple[Drift, ...]],
 ) -> Sequence[Known]:
     here = {seen.device: seen for seen in births}
     told = {report.document.device: report for report in reports}
@@ -184,6 +194,7 @@ def _together(
             told=told.get(device.id),
             wanted=_read(wanted.get(device.id)),
             feels=feels.get(device.id),
+            drifts=drifts.get(device.id, ()),
         )
         for device in found
     ]

@@ -45,6 +45,8 @@ def shown(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
         yield from screen.field("HEALTH", _feels(found, now))
     for each in found["served"]:
         yield from screen.field("LATENCY", _numbers(each))
+    for each in found["drift"]:
+        yield from screen.field("DRIFT", _drift(each, now))
     if found["desired"] is not None:
         how = fetches(found["desired"]["settings"])
         if how != _FREELY:
@@ -172,6 +174,24 @@ def _numbers(each: Mapping[str, Any]) -> Iterator[str]:
     yield f"errors {count(each['errors'])} of {count(each['requests'])}"
     if each["restarts"]:
         yield f"restarts {count(each['restarts'])}"
+
+
+def _drift(each: Mapping[str, Any], now: str) -> Iterator[str]:
+    yield f"{each['bundle']} {each['version']}".strip()
+    if not each["now"]:
+        yield "none lately of what serves"
+        return
+    yield each["level"]
+    for subject in each["subjects"]:
+        if subject["psi"] is None:
+            few = f"{count(subject['requests'])} of {count(subject['least'])} requests"
+            yield f"{subject['subject']} {few}"
+        else:
+            beside = "" if subject["level"] == "ok" else f" {subject['level']}"
+            yield f"{subject['subject']} {subject['psi']:.2f}{beside}"
+    if each["unknown"]:
+        yield f"not in the card: {', '.join(each['unknown'])}"
+    yield f"told {_ago(each['told_at'], now)}"
 
 
 def _transitions(events: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`skerry fleet status`: the whole fleet at one look, and what of it needs you."""
+"""`skerry fleet status | health`: the whole fleet at one look, and what of it needs you."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from agent.wire.words import age, latency
+from fleet.cli.fleet_health import health
 from fleet.cli.marks import Column, Screen, labelled, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, print_json
@@ -42,6 +43,9 @@ def status(
         print_json("skerry.fleet/1", found)
         return
     show(lines(Screen.of(sys.stdout, os.environ, color), found))
+
+
+app.command()(health)
 
 
 def lines(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:

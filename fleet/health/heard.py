@@ -7,6 +7,7 @@ from datetime import datetime
 from agent.wire import v1
 from agent.wire.phases import SERVING
 from agent.wire.words import compared
+from fleet.health.drift import FRESH_S, Drift
 from fleet.inventory import Target
 
 
@@ -16,7 +17,8 @@ class Heard:
 
     `target.last_seen` is when it came or went, `reported_at` and `health_at` when its last
     documents of these kinds arrived. `health_late`: that one had waited for a connection, and
-    says how the device was when it was measured.
+    says how the device was when it was measured. `drift` is what was told of it last, of each
+    deployment; `drifting` leaves out what is not of now.
     """
 
     target: Target
@@ -25,6 +27,7 @@ class Heard:
     health: v1.Health | None = None
     health_at: str | None = None
     health_late: bool = False
+    drift: tuple[Drift, ...] = ()
 
     @property
     def at(self) -> str | None:
@@ -66,6 +69,22 @@ class Heard:
             bundle = self.serves(told)
             if bundle is not None:
                 yield bundle
+
+    def drifting(self) -> Iterator[tuple[v1.ReportedDeployment, Drift]]:
+        """Return the drift of what serves, as far as it was told lately before it fell silent."""
+        told = {each.name: each for each in self.deployments}
+        for drift in self.drift:
+            report = told.get(drift.deployment)
+            if report is None or drift.told_at is None or not self._is_of(report, drift):
+                continue
+            last = datetime.fromisoformat(self.at or self.joined_at)
+            if (last - datetime.fromisoformat(drift.told_at)).total_seconds() <= FRESH_S:
+                yield report, drift
+
+    def _is_of(self, report: v1.ReportedDeployment, drift: Drift) -> bool:
+        serves = self.serves(report)
+        revision = drift.revision if report.active is None else report.active.revision
+        return serves is not None and (revision, serves.digest) == (drift.revision, drift.digest)
 
     def silent_s(self, now: datetime) -> float:
         """Return for how long it has said nothing; since it joined, if it never spoke."""

@@ -29,7 +29,9 @@ from agent.wire.vitals import (
     disk_nearly_full,
     fails_often,
 )
+from fleet.health.drift import ALARM_PSI, CHANCE, Distance, Level, furthest
 from fleet.health.heard import Heard, so_far, words
+from fleet.health.tellings import KEPT
 
 SILENT_PERIODS = 3
 """Two documents in a row may be lost on a bad line; the third is news."""
@@ -60,6 +62,7 @@ class HealthReason(StrEnum):
     THROTTLED = "THROTTLED"
     ERRORS_HIGH = "ERRORS_HIGH"
     DISK_NEARLY_FULL = "DISK_NEARLY_FULL"
+    DRIFTING = "DRIFTING"
     ON_THE_WAY = "ON_THE_WAY"
     COMPARED = "COMPARED"
     NOT_BEGUN = "NOT_BEGUN"
@@ -230,6 +233,28 @@ def _disk_nearly_full(heard: Heard, _: datetime) -> Finding | None:
     )
 
 
+def _drifting(heard: Heard, _: datetime) -> Finding | None:
+    for told, drift in heard.drifting():
+        worst = furthest(drift.judged)
+        if worst is not None and worst.level is Level.ALARM:
+            return Finding(
+                reason=HealthReason.DRIFTING,
+                since=drift.since,
+                subject=words(heard.named(told.name, drift.digest)),
+                parameters=drift_parameters(worst),
+            )
+    return None
+
+
+def drift_parameters(worst: Distance) -> Mapping[str, str]:
+    """Return what `DRIFTING` says of the subject that is furthest from its reference."""
+    return {
+        "subject": worst.subject,
+        "psi": f"{worst.psi:.2f}",
+        "requests": str(worst.requests),
+    }
+
+
 def _on_the_way(heard: Heard, _: datetime) -> Finding | None:
     for told in heard.deployments:
         if told.phase in _UNDER_WAY:
@@ -335,6 +360,13 @@ RULES: tuple[Rule, ...] = (
         f" {DISK_LEAST_BYTES >> 30} GiB",
         _disk_nearly_full,
     ),
+    Rule(
+        State.DEGRADED,
+        f"what a deployment that serves sees or says, over the last {KEPT} hours that it told of,"
+        f" is far from its card's reference (PSI of {ALARM_PSI} or more), and not by chance"
+        f" (p < {CHANCE})",
+        _drifting,
+    ),
     Rule(State.UPDATING, "a revision is between fetching and probation", _on_the_way),
     Rule(State.WAITING, "a technician holds it", _held),
     Rule(State.WAITING, "it acts on a newer document than the store has", _ahead),
@@ -343,7 +375,7 @@ RULES: tuple[Rule, ...] = (
     Rule(State.OK, "nothing is wanted of it", _nothing_wanted),
     Rule(State.OK, "it serves all that is wanted of it", _as_wanted),
 )
-"""The table. Not in it yet, because nothing measures them: drift, certificates, budgets."""
+"""The table. Not in it yet, because nothing measures them: certificates, budgets."""
 
 _OF_NOW = frozenset({_never_reported, _gone, _silent, _ahead, _not_answered})
 """Predicates about now, or about the store: nothing that a device was."""

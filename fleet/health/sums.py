@@ -4,9 +4,10 @@ What is counted is each device's last period, of those that are heard of now: an
 device's last numbers say nothing about today.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.wire import facts, v1
 from agent.wire.sketch import merged, quantile
@@ -22,12 +23,13 @@ Judged = Sequence[tuple[Heard, Verdict]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """Requests and their latency in the last period of some devices."""
+    """Requests and their latency in the last period of some devices. `per_s`: of requests."""
 
     devices: int = 0
     requests: int = 0
     errors: int = 0
     restarts: int = 0
+    per_s: float = 0.0
     latency: v1.LatencySketch = field(default_factory=v1.LatencySketch)
 
     def quantile(self, share: float) -> float | None:
@@ -64,17 +66,19 @@ def total(parts: Iterable[Numbers]) -> Numbers:
         requests=sum(part.requests for part in every),
         errors=sum(part.errors for part in every),
         restarts=sum(part.restarts for part in every),
+        per_s=math.fsum(part.per_s for part in every),
         latency=merged(part.latency for part in every),
     )
 
 
-def of_deployment(told: v1.DeploymentHealth) -> Numbers:
+def of_deployment(told: v1.DeploymentHealth, period_s: float) -> Numbers:
     """Return the numbers of one deployment on one device."""
     return Numbers(
         devices=1,
         requests=told.requests,
         errors=told.errors,
         restarts=told.restarts,
+        per_s=told.requests / period_s,
         latency=told.latency,
     )
 
@@ -83,20 +87,15 @@ def of_device(heard: Heard) -> Numbers | None:
     """Return the numbers of all that serves on one device; None: it has sent no health yet."""
     if heard.health is None:
         return None
-    summed = total(map(of_deployment, heard.health.deployments))
-    return Numbers(
-        devices=1,
-        requests=summed.requests,
-        errors=summed.errors,
-        restarts=summed.restarts,
-        latency=summed.latency,
-    )
+    return replace(total(numbers for _, numbers in of_served(heard)), devices=1)
 
 
 def of_served(heard: Heard) -> Iterator[tuple[Served, Numbers]]:
     """Return the numbers of each bundle on one device, as it last told them."""
-    for told in () if heard.health is None else heard.health.deployments:
-        yield _served(heard, told), of_deployment(told)
+    if heard.health is not None:
+        for told in heard.health.deployments:
+            served = served_as(heard, told.name, told.digest)
+            yield served, of_deployment(told, heard.health.period_s)
 
 
 def by_state(judged: Judged) -> Mapping[State, int]:
@@ -110,7 +109,7 @@ def spread(judged: Judged) -> Sequence[Spread]:
     here: Counter[v1.BundleRef] = Counter()
     away: Counter[v1.BundleRef] = Counter()
     for heard, verdict in judged:
-        (away if verdict.state in _NOT_HERE else here).update(set(heard.serving()))
+        (here if is_here(verdict) else away).update(set(heard.serving()))
     return [
         Spread(bundle=bundle, serving=here[bundle], offline=away[bundle], devices=len(judged))
         for bundle in sorted(
@@ -120,24 +119,18 @@ def spread(judged: Judged) -> Sequence[Spread]:
     ]
 
 
-def by_served(judged: Judged) -> Mapping[Served, Numbers]:
-    """Return the numbers of each bundle under each name on each class of devices."""
-    found: dict[Served, list[Numbers]] = {}
-    for heard, verdict in judged:
-        if verdict.state in _NOT_HERE or heard.health_late:
-            continue
-        for served, numbers in of_served(heard):
-            found.setdefault(served, []).append(numbers)
-    return {served: total(found[served]) for served in sorted(found)}
+def is_here(verdict: Verdict) -> bool:
+    """Say whether what a device told last is of now."""
+    return verdict.state not in _NOT_HERE
 
 
-def _served(heard: Heard, told: v1.DeploymentHealth) -> Served:
+def served_as(heard: Heard, name: str, digest: str) -> Served:
     """Say what a device's numbers are of; its class where its report is about the same bundle."""
-    bundle = heard.named(told.name, told.digest)
-    report = heard.target.told(told.name)
+    bundle = heard.named(name, digest)
+    report = heard.target.told(name)
     active = None if report is None else report.active
     class_name = _UNTOLD
-    if active is not None and active.bundle.digest == told.digest:
+    if active is not None and active.bundle.digest == digest:
         architecture = heard.target.facts.get(facts.ARCHITECTURE, _UNTOLD)
         class_name = f"{active.runtime}, {architecture}, {active.accelerator}"
-    return Served(told.name, bundle.name, bundle.version, bundle.digest, class_name)
+    return Served(name, bundle.name, bundle.version, bundle.digest, class_name)

@@ -1,11 +1,12 @@
 """Messages that arrived and wait for their batch. On the loop only.
 
 QoS 1 is bounded by our Receive Maximum: the broker keeps what isn't confirmed.
-QoS 0 is bounded here: what doesn't fit is dropped and counted (health may be lost).
+QoS 0 is bounded here: what doesn't fit is dropped and counted (health may be lost). Of one
+topic only some may wait, so that who says far too much crowds out nobody else.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 
 from paho.mqtt.client import MQTTMessage
 
@@ -13,20 +14,24 @@ from paho.mqtt.client import MQTTMessage
 class Backlog:
     """Put on arrival, take in batches."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, topic_limit: int) -> None:
         self._limit = limit
-        self._messages: deque[MQTTMessage] = deque()
+        self._topic_limit = topic_limit
+        self._messages: deque[tuple[MQTTMessage, str]] = deque()
+        self._waiting: Counter[str] = Counter()
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._batch_limit = 0
         self.dropped = 0
 
-    def put(self, message: MQTTMessage) -> None:
+    def put(self, message: MQTTMessage, topic: str) -> None:
         """Keep a message, or drop it when it may be lost and there is no room."""
-        if message.qos == 0 and len(self._messages) >= self._limit:
+        full = len(self._messages) >= self._limit or self._waiting[topic] >= self._topic_limit
+        if message.qos == 0 and full:
             self.dropped += 1
             return
-        self._messages.append(message)
+        self._messages.append((message, topic))
+        self._waiting[topic] += 1
         self._arrived.set()
         if len(self._messages) >= self._batch_limit:
             self._full.set()
@@ -40,7 +45,12 @@ class Backlog:
                 await self._full.wait()
         except TimeoutError:
             pass
-        batch = [self._messages.popleft() for _ in range(min(limit, len(self._messages)))]
+        batch = []
+        for _ in range(min(limit, len(self._messages))):
+            message, topic = self._messages.popleft()
+            batch.append(message)
+            self._waiting[topic] -= 1
+        self._waiting += Counter()  # forget whom nothing waits of
         if not self._messages:
             self._arrived.clear()
         if len(self._messages) < limit:

@@ -100,7 +100,7 @@ class Link:
         self._pace = pace or Pace()
         self._woken = asyncio.Event()
         self._connection: Connection | None = None
-        self._backlog = Backlog(self._pace.backlog_limit)
+        self._backlog = self._empty()
         self._marker: asyncio.Future[bytes] | None = None
         self._retained_seen = 0.0
         self._has_read_retained = False
@@ -154,7 +154,7 @@ class Link:
     async def _live_once(self) -> None:
         self._dropped += self._backlog.dropped
         # Message numbers belong to a connection: what is left of the last one comes again.
-        self._backlog = Backlog(self._pace.backlog_limit)
+        self._backlog = self._empty()
         connection = Connection(
             self._address,
             client_id=self._client_id,
@@ -191,14 +191,18 @@ class Link:
     def _arrived(self, message: MQTTMessage) -> None:
         if message.retain:
             self._retained_seen = asyncio.get_running_loop().time()
-        if _topic(message) == marker(self._fleet):
+        topic = _topic(message)
+        if topic == marker(self._fleet):
             if self._marker is not None and not self._marker.done() and message.retain:
                 self._marker.set_result(bytes(message.payload))
             if message.qos and self._connection is not None:
                 self._connection.ack(message)
             return
         self._received += 1
-        self._backlog.put(message)
+        self._backlog.put(message, topic)
+
+    def _empty(self) -> Backlog:
+        return Backlog(self._pace.backlog_limit, self._pace.topic_limit)
 
     # -- in: devices to the store
 

@@ -14,6 +14,8 @@ class Pace:
     is committed, and keeps (not we) what we can't take.
     `backlog_limit`: documents held in memory beyond that; only health sent with
     QoS 0 can get there, and health may be lost.
+    `topic_limit`: of these, documents of one device: a hundred that say a hundred
+    times too much leave room for three thousand others.
     `publish_limit`, `publish_per_s`: pages read from the store, and the rate at
     which a broker that lost its memory is filled: 100,000 targets in 100 s,
     while it also takes back 100,000 sessions.
@@ -28,6 +30,7 @@ class Pace:
     batch_wait_s: float = 0.2
     receive_maximum: int = 1000
     backlog_limit: int = 5000
+    topic_limit: int = 20
     publish_limit: int = 200
     publish_per_s: float = 1000.0
     look_again_s: float = 30.0

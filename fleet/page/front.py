@@ -19,11 +19,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fleet.api.glance import Glance
 from fleet.api.parts import Parts
 from fleet.api.refusals import TOLD, said
 from fleet.page import forms
 from fleet.page.acting import Acting
-from fleet.page.glance import Glance
 from fleet.page.pulse import Pulse
 from fleet.page.reading import Reading
 from fleet.page.rendering import HEADERS, LIVE, STATIC, THEME_COOKIE, THEMES, Renderer
@@ -36,7 +36,7 @@ _YEAR_S = 365 * 86400
 
 def with_page(api: FastAPI, parts: Parts, pulse: Pulse) -> FastAPI:
     """Return the API with the pages beside it."""
-    pages = Door(parts, pulse)
+    pages = Door(parts, pulse, api.state.glance)
     missing = api.router.default
 
     async def otherwise(scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,13 +50,13 @@ def with_page(api: FastAPI, parts: Parts, pulse: Pulse) -> FastAPI:
 class Door:
     """The pages as one application."""
 
-    def __init__(self, parts: Parts, pulse: Pulse) -> None:
+    def __init__(self, parts: Parts, pulse: Pulse, glance: Glance) -> None:
         fleet = parts.authority.fleet
         self._parts = parts
         self._pulse = pulse
         self._render = Renderer(fleet, importlib.metadata.version("skerry"))
         self._sessions = Sessions(parts.access, fleet)
-        reading = Reading(parts, self._render, Glance(parts))
+        reading = Reading(parts, self._render, glance)
         acting = Acting(parts, self._render, reading)
         self._app = Starlette(
             routes=[

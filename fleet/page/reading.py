@@ -13,12 +13,13 @@ from starlette.routing import Route
 
 from fleet.api import bundles, devices, rollouts
 from fleet.api.devices import DeviceSummary
+from fleet.api.glance import Glance
 from fleet.api.parts import Parts
 from fleet.api.search import Search, parse
 from fleet.api.shown import known_after, shown_at
 from fleet.health.states import verdict
 from fleet.marks import ASIDE_MARKS, MARKS, Mark
-from fleet.page.glance import Glance, groups
+from fleet.page.glance import groups
 from fleet.page.rendering import Renderer
 from fleet.rollouts.errors import PlanError
 from fleet.rollouts.states import ENDED, ROLLOUT, RolloutHappening, RolloutState

@@ -44,6 +44,12 @@ HEALTH: Mapping[str, Sentence] = {
         "Its disk is nearly full: {free} are free.",
         "Free some room on the device; an update may not fit any more.",
     ),
+    HealthReason.DRIFTING: Sentence(
+        "What the model sees or says is no longer as when it was packed: of {requests} requests,"
+        " {subject} has a PSI of {psi}.",
+        "Look at what it sees: a dirty lens, another light, a stuck sensor. If the world has"
+        " changed, train the model again.",
+    ),
     HealthReason.ON_THE_WAY: Sentence("It is on its way: {phase}.", "Nothing: wait."),
     HealthReason.COMPARED: COMPARED,
     HealthReason.NOT_BEGUN: Sentence("It is wanted, and not begun yet.", "Nothing: wait."),

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from agent.wire import v1
 from fleet.ports import FromDevice
-from fleet.store import commands, devices, events, health, presence, reported
+from fleet.store import commands, devices, drift, events, health, presence, reported
 
 
 def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> Sequence[v1.Acked]:
@@ -29,6 +29,7 @@ def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> 
                 _keep_report(connection, document, now=now)
             case v1.Health():
                 feels[document.device] = document
+                drift.put(connection, document, now=now)
             case v1.Event():
                 told.append(document)
             case v1.Result():
@@ -38,6 +39,7 @@ def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> 
     for latest in feels.values():
         health.put(connection, latest, now=now)
     health.put_late(connection, told, now=now)
+    drift.put_late(connection, told, now=now)
     return events.add(connection, told, now=now)
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -156,6 +156,22 @@ health = Table(
     Column("document", LargeBinary, nullable=False),
     Column("received_at", String(32), nullable=False),
 )
+
+drift = Table(
+    "drift",
+    metadata,
+    _device(),
+    Column("deployment", String(64), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("ledger", String(256)),
+    Column("told_at", String(32)),
+    Column("since", String(32), nullable=False),
+    Column("counts", JSON, nullable=False),
+    Column("judged", JSON, nullable=False),
+    Column("tellings", JSON, nullable=False),
+)
+"""`counts` and `judged` are of all `tellings`, which are read only where one more is told."""
 
 rollouts = Table(
     "rollouts",

@@ -243,6 +243,7 @@ def test_a_store_of_the_first_schema_keeps_what_it_has(tmp_path: Path) -> None:
         ):
             raw.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         raw.execute("DROP TABLE commands")
+        raw.execute("DROP TABLE drift")
         raw.execute("UPDATE alembic_version SET version_num = '0001'")
     raw.close()
 

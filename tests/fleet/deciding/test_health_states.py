@@ -23,6 +23,7 @@ from agent.wire.v1 import (
 )
 from agent.wire.vitals import DISK_LEAST_BYTES
 from fleet.clock import written
+from fleet.health.drift import Distance, Drift, Level
 from fleet.health.heard import Heard
 from fleet.health.states import (
     RULES,
@@ -125,6 +126,18 @@ BAD = Problem(reason=Reason.GOLDEN_MISMATCH, parameters={"failed": "3 of 16"})
 LATER = Problem(reason=Reason.REGISTRY_UNREACHABLE)
 SLOW = Condition(type="fallback", reason=Reason.ACCELERATOR_FALLBACK, since=ago(400))
 ERRORS = DeploymentHealth(name="digits", revision=1, digest=BUNDLE.digest, requests=100, errors=3)
+FAR = Distance(
+    subject="input-0-mean", level=Level.ALARM, requests=8000, least=200, psi=0.412, chance=0.0
+)
+DRIFT = Drift(
+    deployment="digits",
+    revision=1,
+    digest=BUNDLE.digest,
+    told_at=ago(3000),
+    since=ago(9000),
+    judged=(replace(FAR, subject="output-0-class", level=Level.OK, psi=0.01), FAR),
+)
+DAY_S = 86400.0
 ONE_ERROR = replace(ERRORS, requests=1, errors=1)
 
 CASES = {
@@ -218,6 +231,37 @@ CASES = {
     ),
     "a large disk": (
         heard(health=feels(disk_free_bytes=DISK_LEAST_BYTES, disk_total_bytes=1 << 40)),
+        State.OK,
+        HealthReason.AS_WANTED,
+    ),
+    "drifting": (heard(drift=(DRIFT,)), State.DEGRADED, HealthReason.DRIFTING),
+    "worth a look": (
+        heard(drift=(replace(DRIFT, judged=(replace(FAR, level=Level.WATCH),)),)),
+        State.OK,
+        HealthReason.AS_WANTED,
+    ),
+    "drifted, and not a word of it for a day": (
+        heard(drift=(replace(DRIFT, told_at=ago(DAY_S + 11)),)),
+        State.OK,
+        HealthReason.AS_WANTED,
+    ),
+    "drifted while it was away": (
+        heard(drift=(replace(DRIFT, told_at=None),)),
+        State.OK,
+        HealthReason.AS_WANTED,
+    ),
+    "another revision drifted": (
+        heard(drift=(replace(DRIFT, revision=2),)),
+        State.OK,
+        HealthReason.AS_WANTED,
+    ),
+    "another bundle drifted": (
+        heard(drift=(replace(DRIFT, digest=NEXT.digest),)),
+        State.OK,
+        HealthReason.AS_WANTED,
+    ),
+    "a deployment that is not there drifted": (
+        heard(drift=(replace(DRIFT, deployment="other"),)),
         State.OK,
         HealthReason.AS_WANTED,
     ),
@@ -379,3 +423,19 @@ def test_a_candidate_in_the_shadow_is_said_with_how_far_it_is() -> None:
 
     assert {"so far": "37 of 100 compared, 36 agreed"} == verdict(now, NOW).finding.parameters
     assert {} == verdict(late, NOW).finding.parameters
+
+
+def test_a_drift_says_what_how_far_and_since_when() -> None:
+    """The subject that is furthest; and an offline device was drifting when it was last heard."""
+    told = verdict(heard(drift=(DRIFT,)), NOW).finding
+    away = heard(
+        drift=(replace(DRIFT, told_at=ago(9 * DAY_S)),),
+        online=False,
+        last_seen=ago(9 * DAY_S),
+        health_at=ago(9 * DAY_S),
+        reported_at=ago(9.1 * DAY_S),
+    )
+
+    assert {"subject": "input-0-mean", "psi": "0.41", "requests": "8000"} == told.parameters
+    assert ("digits 1.4.0", ago(9000)) == (told.subject, told.since)
+    assert (State.OFFLINE, State.DEGRADED) == (verdict(away, NOW).state, verdict(away, NOW).was)

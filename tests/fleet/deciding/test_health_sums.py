@@ -19,9 +19,10 @@ from agent.wire.v1 import (
     Reported,
     ReportedDeployment,
 )
+from fleet.health.grouped import by_served, cells
 from fleet.health.heard import Heard
 from fleet.health.states import State, verdict
-from fleet.health.sums import Judged, Numbers, by_served, by_state, of_device, spread, total
+from fleet.health.sums import Judged, Numbers, by_state, of_device, spread, total
 from tests.fleet.deciding.paper import FLEET, NOW, Paper
 
 PAPER = Paper()
@@ -141,9 +142,10 @@ def test_a_regression_of_half_on_some_devices_is_seen() -> None:
             for n, each in enumerate(slower)
         ]
     )
-    (well,) = by_served(before).values()
+    (well,) = by_served(cells(before)).values()
     slow = {
-        served.class_name.split(",")[0]: numbers for served, numbers in by_served(after).items()
+        served.class_name.split(",")[0]: numbers
+        for served, numbers in by_served(cells(after)).items()
     }
     then, now = p95(well), p95(slow["tflite-runtime 2.14.0"])
     others, whole = p95(slow["tflite-runtime 2.13.0"]), p95(total(slow.values()))
@@ -174,9 +176,9 @@ def test_what_is_away_counts_for_nothing_good() -> None:
         first.devices,
     )
     assert ("1.5.0", 1, 0) == (second.bundle.version, second.serving, second.offline)
-    assert [10, 5] == [numbers.requests for numbers in by_served(told).values()]
+    assert [10, 5] == [numbers.requests for numbers in by_served(cells(told)).values()]
     late = [replace(each, health_late=True) for each in devices]
-    assert {} == by_served(judged(late))
+    assert {} == by_served(cells(judged(late)))
 
 
 def test_a_bundle_nobody_reports_is_named_as_far_as_it_is_known() -> None:
@@ -186,7 +188,7 @@ def test_a_bundle_nobody_reports_is_named_as_far_as_it_is_known() -> None:
     (part,) = known.health.deployments
     other = replace(part, digest="sha256:" + "9" * 64)
     strange = replace(known, health=replace(known.health, deployments=(other,)))
-    (served,) = by_served(judged([strange]))
+    (served,) = by_served(cells(judged([strange])))
 
     assert ("digits", "", "not told") == (served.bundle, served.version, served.class_name)
 
@@ -199,4 +201,4 @@ def test_a_device_without_health_has_no_numbers() -> None:
     assert of_device(silent) is None
     assert numbers is not None
     assert (1, 2) == (numbers.devices, numbers.requests)
-    assert {} == by_served(judged([silent]))
+    assert {} == by_served(cells(judged([silent])))

@@ -204,7 +204,7 @@ def _health(device: str, villager: Villager) -> v1.Health:
         deployments=(
             v1.DeploymentHealth(
                 name="digits",
-                revision=1,
+                revision=3 if villager.serves == villager.wanted else 1,
                 digest=villager.serves.digest,
                 requests=villager.requests,
                 errors=villager.errors,
