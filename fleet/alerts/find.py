@@ -1,6 +1,7 @@
 """Looks for causes: who isn't heard and where, what devices show, how rollouts and keys are. Pure.
 
-A device that isn't heard contributes to nothing else: its last words are old.
+A device that isn't heard contributes to nothing else: its last words are old. What it showed is
+not over either, and nobody knows (`unseen`).
 """
 
 from collections import Counter
@@ -35,6 +36,7 @@ class Seen:
     world: World
     away: "Away"
     shown: Mapping[str, list[Cause]]
+    unseen: frozenset[Key]
 
 
 @dataclass(slots=True)
@@ -70,24 +72,26 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """Who isn't heard, by site; how many each site has; and who has long been away."""
+    """Who isn't heard, by site; how many each site has; and who has been away for long."""
 
     sites: Mapping[str, _Group]
     sizes: Mapping[str, int]
     long: _Group
     heard: tuple[Noted, ...]
+    unheard: tuple[Noted, ...]
 
 
 def look(world: World) -> Seen:
     """Count who is away, and what those who are heard show."""
     away = _away(world)
-    return Seen(world=world, away=away, shown=_shown(away))
+    unseen = frozenset(key for each in away.unheard for key, _ in _once(each.signs))
+    return Seen(world=world, away=away, shown=_shown(away), unseen=unseen)
 
 
 def _away(world: World) -> Away:
     sites: dict[str, _Group] = {}
     sizes: Counter[str] = Counter()
-    long, heard = _Group(), []
+    long, heard, unheard = _Group(), [], []
     listens = written(world.hearing_since or world.now)
     long_ago = written(world.now - timedelta(seconds=LONG_S))
     cutoffs: dict[float, str] = {}
@@ -109,9 +113,10 @@ def _away(world: World) -> Away:
         if since < long_ago:
             long.add(each.name, since, reason, {})
             continue
+        unheard.append(each)
         sizes[each.site] += 1
         sites.setdefault(each.site, _Group()).add(each.name, since, reason, {})
-    return Away(sites=sites, sizes=sizes, long=long, heard=tuple(heard))
+    return Away(sites=sites, sizes=sizes, long=long, heard=tuple(heard), unheard=tuple(unheard))
 
 
 def _is_cut(away: Away, site: str) -> bool:

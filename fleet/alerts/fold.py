@@ -61,8 +61,9 @@ def fold(alerts: Iterable[Alert], look: Causes, now: datetime, *, position: int 
     for key, name in of_cause.items():
         if key.rule in look.blind:
             continue
-        if key not in found and after[name].state in OPEN and _covered(key, found):
-            continue  # not gone: it is part of something larger that is told
+        hidden = key in look.unseen or _covered(key, found)
+        if key not in found and hidden and after[name].state in OPEN:
+            continue  # not gone: nobody knows, or it is part of something larger that is told
         moved, happened = _follow(after[name], found.get(key), now)
         for event in happened:
             position += 1

@@ -251,10 +251,15 @@ BY_NAME = {rule.name: rule for rule in RULES}
 
 
 class Causes(NamedTuple):
-    """What one look found, and the rules that it could not judge: of those nothing is known."""
+    """What one look found, and what it could not judge.
+
+    `blind`: rules of which nothing is known. `unseen`: causes that devices showed which aren't
+    heard now: they may be there, or not.
+    """
 
     found: tuple[Cause, ...]
-    blind: frozenset[str]
+    blind: frozenset[str] = frozenset()
+    unseen: frozenset[Key] = frozenset()
 
 
 def causes(world: World) -> Causes:
@@ -268,7 +273,7 @@ def causes(world: World) -> Causes:
         here = seen.shown.get(rule.name, ()) if rule.find is None else rule.find(seen)
         found += _together(rule, sorted(here, key=lambda each: each.key))
     blind = frozenset(rule.name for rule in RULES if deaf and rule.of_devices)
-    return Causes(tuple(found), blind)
+    return Causes(tuple(found), blind, seen.unseen)
 
 
 def _together(rule: Rule, found: list[Cause]) -> list[Cause]:

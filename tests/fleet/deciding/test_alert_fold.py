@@ -43,10 +43,16 @@ class Watch:
         self.news: list[str] = []
         self.position = 0
 
-    def look(self, *found: Cause, after_s: float = 0.0, blind: Iterable[str] = ()) -> list[str]:
+    def look(
+        self,
+        *found: Cause,
+        after_s: float = 0.0,
+        blind: Iterable[str] = (),
+        unseen: Iterable[Key] = (),
+    ) -> list[str]:
         """Let time pass, look, and return what is told."""
         self.now += timedelta(seconds=after_s)
-        looked = Causes(tuple(found), frozenset(blind))
+        looked = Causes(tuple(found), frozenset(blind), frozenset(unseen))
         folded = fold(self.alerts, looked, self.now, position=self.position)
         self.position += len(folded.events)
         self.alerts = folded.alerts
@@ -142,6 +148,18 @@ def test_what_could_not_be_judged_stays_as_it_is() -> None:
 
     assert [] == watch.look(after_s=86400, blind=[CUT.rule])
     assert watch.only.state in OPEN
+
+
+def test_what_nobody_hears_of_is_not_over() -> None:
+    """A device that crashed and then fell silent was not mended by that."""
+    watch = Watch()
+    watch.look(cause(CRASH))
+
+    assert [] == watch.look(after_s=86400, unseen=[CRASH])
+    assert watch.only.state in OPEN
+    watch.look()
+    assert ["cleared"] == watch.look(after_s=600)
+    assert [] == watch.look(after_s=60, unseen=[CRASH])
 
 
 def test_a_part_of_something_larger_is_neither_told_nor_ended() -> None:

@@ -146,6 +146,7 @@ def test_a_device_of_a_cut_site_is_in_no_other_alert() -> None:
     notes = many(1, 4, online=False, signs=(CRASHED,))
 
     assert [("SkerrySiteCut", "porto", 4)] == keys(notes)
+    assert {Key("SkerryCrashLoop", Scope.BUNDLE, "digits 1.5.0")} == causes(world(notes)).unseen
 
 
 def test_the_same_at_too_many_places_is_one_cause() -> None:
