@@ -31,12 +31,14 @@ _AT_ONCE = 500
 class _Print:
     """What tells a device's documents from others: not their content, which is dear to read.
 
-    `rest` is all but its health. `newest` is when the newest of them came, to the second: within
-    that second another one may come that looks the same.
+    `rest` is all but its health, and but whether it is here (`here`), which is read at once.
+    `newest` is when the newest of them came, to the second: within that second another one may
+    come that looks the same.
     """
 
     rest: tuple[object, ...]
     health: tuple[object, ...]
+    here: tuple[bool, str] | None
     newest: str
 
 
@@ -63,8 +65,15 @@ class Roll:
             entry = self._entries.get(device)
             if entry is None or entry.print.rest != seen.rest:
                 changed.append(device)
-            elif entry.print.health != seen.health or seen.newest >= self._read_at:
-                (changed if entry.noted.signs else felt).append(device)
+                continue
+            if entry.print.here != seen.here:
+                if seen.here is None or entry.print.here is None:
+                    changed.append(device)
+                    continue
+                self._entries[device] = entry = _came_or_went(entry, seen, *seen.here)
+            if entry.print.health == seen.health and seen.newest < self._read_at:
+                continue
+            (changed if entry.noted.signs else felt).append(device)
         changed += self._feel(connection, prints, felt)
         self._read(connection, prints, changed, now)
         # In the order of names, and without those that are no more.
@@ -114,6 +123,12 @@ class Roll:
                 )
 
 
+def _came_or_went(entry: _Entry, seen: _Print, online: bool, since: str) -> _Entry:  # noqa: FBT001  # as it is told
+    """Return a device that is here now, or no more: that alone is no reason to read it."""
+    noted = replace(entry.noted, online=online, since=since, at=max(entry.noted.at, since))
+    return replace(entry, print=replace(entry.print, here=seen.here), noted=noted)
+
+
 def heard_of(
     device: devices.Device,
     seen: presence.Presence | None,
@@ -152,15 +167,14 @@ def _prints(connection: Connection) -> Iterator[tuple[str, _Print]]:
             of.name,
             of.site,
             of.certificate_expires_at,
-            here.session,
-            here.online,
-            here.since,
             told.session,
             told.received_at,
             desired_table.c.position,
             felt.received_at,
             felt.number,
             felt.late,
+            here.online,
+            here.since,
         )
         .select_from(devices_table)
         .outerjoin(presence_table, here.device == of.id)
@@ -170,6 +184,13 @@ def _prints(connection: Connection) -> Iterator[tuple[str, _Print]]:
         .order_by(of.name, of.id)
     )
     for row in connection.execute(query):
-        device, *rest, health_at, number, late = row
-        newest = max(rest[5] or "", rest[7] or "", health_at or "")
-        yield device, _Print(tuple(rest), (health_at, number, late), newest)
+        device, *rest, told_at, position, health_at, number, late, online, since = row
+        yield (
+            device,
+            _Print(
+                rest=(*rest, told_at, position),
+                health=(health_at, number, late),
+                here=None if since is None else (online, since),
+                newest=max(told_at or "", health_at or ""),
+            ),
+        )

@@ -1,6 +1,7 @@
 """What devices say becomes alerts in the store: one a cause, and the same after a restart."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,9 @@ from fleet.store.errors import ConflictError, NotFoundError
 from tests.fleet.centre.outlook import Outlook
 
 LERWICK = [f"d-{n}" for n in range(1, 9)]
-ODD = {"throttled": True}
-FULL = {"disk_free_bytes": 1 << 20, "disk_total_bytes": 1 << 35}
+ODD: dict[str, Any] = {"throttled": True}
+FULL: dict[str, Any] = {"disk_free_bytes": 1 << 20, "disk_total_bytes": 1 << 35}
+FEELINGS: list[dict[str, Any]] = [ODD, FULL, {"period_s": 600.0}, {}]
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_what_is_kept_between_looks_is_what_reading_anew_gives(outlook: Outlook)
                 case 1:
                     outlook.come(device)
                 case 2:
-                    outlook.feel(device, **chance.choice([ODD, FULL, {"period_s": 600.0}, {}]))
+                    outlook.feel(device, **chance.choice(FEELINGS))
                 case 3:
                     outlook.feel(device, restarts=chance.choice([0, 5]))
                 case 4:
