@@ -129,6 +129,13 @@ def page(  # one filter each
     return [_ALERT.validate_json(text) for text in connection.execute(query).scalars()]
 
 
+def open_by_rule(connection: Connection) -> Mapping[str, int]:
+    """Return how many alerts of each rule are open."""
+    opened = alerts.c.state.in_([state.value for state in OPEN])
+    query = select(alerts.c.rule, func.count()).where(opened).group_by(alerts.c.rule)
+    return {rule: int(number) for rule, number in connection.execute(query)}
+
+
 def silence(connection: Connection, wanted: Silence) -> None:
     """Keep a silence; forget the oldest of those that have ended."""
     connection.execute(
@@ -156,7 +163,7 @@ def silence(connection: Connection, wanted: Silence) -> None:
 
 
 def silences_after(connection: Connection, now: str) -> Sequence[Silence]:
-    """Return the silences that hold."""
+    """Return the silences that hold, or held after this time."""
     query = select(silences).where(silences.c.until > now).order_by(silences.c.until, silences.c.id)
     return [_silence(row) for row in connection.execute(query)]
 
@@ -181,9 +188,14 @@ def since(connection: Connection, receiver: str) -> int | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def meet(connection: Connection, receiver: str) -> None:
-    """Remember a new receiver: what was over before it is not told to it."""
-    connection.execute(insert(receivers).values(name=receiver, since=head(connection)))
+def meet(connection: Connection, receiver: str) -> int:
+    """Remember a new receiver, and since when: what was over before it is not told to it."""
+    known = since(connection, receiver)
+    if known is not None:
+        return known
+    position = head(connection)
+    connection.execute(insert(receivers).values(name=receiver, since=position))
+    return position
 
 
 def taken(connection: Connection, receiver: str) -> Mapping[str, int]:
