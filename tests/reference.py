@@ -162,8 +162,8 @@ def alerts() -> str:
             "# Alerts",
             "",
             "An alert is about one cause, however many devices show it.",
-            "The table is `RULES` in `fleet/alerts/rules.py`; how to be told is in"
-            " [Watch health from afar](../health.md#alerts).",
+            "The table is `RULES` in `fleet/alerts/rules.py`.",
+            "How to be told is in [Watch health from afar](../health.md#alerts).",
             "",
             "| rule | severity | when | holds | clears | what to do next |",
             "|---|---|---|---|---|---|",

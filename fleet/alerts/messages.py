@@ -90,7 +90,9 @@ def for_alertmanager(alerts: Sequence[Alert], *, fleet: str, now: datetime) -> b
 def _posted(alert: Alert, fleet: str, now: datetime) -> dict[str, Any]:
     words, key = said(alert.cause), alert.key
     place = {_LABELS[key.scope]: key.subject} if key.scope in _LABELS and key.subject else {}
-    ends = alert.ended_at if alert.state in OVER and alert.ended_at else now + _STAYS
+    begins = alert.opened_at or alert.turned_at
+    # Not before it began, whatever a clock did in between: that would be refused.
+    ends = max(alert.ended_at, begins) if alert.state in OVER and alert.ended_at else now + _STAYS
     return {
         "labels": {
             "alertname": key.rule,
@@ -105,7 +107,7 @@ def _posted(alert: Alert, fleet: str, now: datetime) -> dict[str, Any]:
             "command": words.command,
             "alert": alert.id,
         },
-        "startsAt": _written(alert.opened_at or alert.turned_at),
+        "startsAt": written(begins),
         "endsAt": written(ends),
     }
 

@@ -49,6 +49,7 @@ class Ways:
         self._clock = clock
         self._publish = publish
         self._threads = threads
+        self._mailing: dict[str, asyncio.Future[None]] = {}
 
     async def tell(self, receiver: Receiver, alert: Alert) -> None:
         """Tell one receiver the last news of an alert.
@@ -66,9 +67,7 @@ class Ways:
                     case Webhook():
                         await self._hook(receiver.way, told)
                     case Mail():
-                        loop = asyncio.get_running_loop()
-                        date = self._clock()
-                        await loop.run_in_executor(self._threads, mail, receiver.way, told, date)
+                        await self._mail(receiver.name, receiver.way, told)
                     case Mqtt():
                         topic = f"skerry/v1/{self._fleet}/centre/alert"
                         await self._publish(topic, told.document)
@@ -90,6 +89,17 @@ class Ways:
         except TimeoutError as error:
             raise ReceiverError(f"it did not answer within {LIMIT_S:.0f} s") from error
 
+    async def _mail(self, name: str, way: Mail, told: Message) -> None:
+        """Send a mail in a thread: one at a time, so that a server that drips holds one."""
+        last = self._mailing.get(name)
+        if last is not None and not last.done():
+            raise ReceiverError("the server has not ended the try before")
+        loop = asyncio.get_running_loop()
+        trying = loop.run_in_executor(self._threads, mail, way, told, self._clock())
+        self._mailing[name] = trying
+        trying.add_done_callback(_seen)
+        await asyncio.shield(trying)
+
     async def _hook(self, way: Webhook, told: Message) -> None:
         key = await asyncio.to_thread(secret, way.secret_file)
         timestamp = written(self._clock())
@@ -99,6 +109,12 @@ class Ways:
             "Skerry-Signature": signature(key, timestamp, told.id, told.document),
         }
         await _post(way.url, told.document, headers)
+
+
+def _seen(trying: asyncio.Future[None]) -> None:
+    """Look at how a try ended that nobody waits for any more."""
+    if not trying.cancelled():
+        trying.exception()
 
 
 async def _post(url: str, body: bytes, headers: dict[str, str]) -> None:

@@ -6,8 +6,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Table, insert, select, update
 
 from fleet.clock import written
 from fleet.lookout import Lookout
@@ -35,7 +36,9 @@ def fill(store: Store, count: int, per_site: int = 400) -> None:
         )
         for table, row in rows.items():
 
-            def of(number: int) -> dict[str, object]:
+            def of(
+                number: int, row: dict[str, Any] = row, table: Table = table
+            ) -> dict[str, object]:
                 name = f"d-x{number}"
                 changed = {
                     key: value.replace(b'"d-1"', f'"{name}"'.encode())
@@ -53,6 +56,12 @@ def fill(store: Store, count: int, per_site: int = 400) -> None:
                 return changed
 
             connection.execute(insert(table), [of(number) for number in range(1, count)])
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
@@ -74,7 +83,7 @@ def main() -> None:
             began, spent = time.perf_counter(), time.process_time()
             lookout.look()
             took, cpu = time.perf_counter() - began, time.process_time() - spent
-            print(f"{what:<60} {took:6.2f} s, of CPU {cpu:6.2f} s")
+            say(f"{what:<60} {took:6.2f} s, of CPU {cpu:6.2f} s")
 
         measured(f"{count:,} devices, the first look")
         now[0] += dt.timedelta(seconds=5)
@@ -94,12 +103,11 @@ def main() -> None:
         measured("every device is gone")
         with store.read() as connection:
             live = alerts.live(connection, now[0])
-        print(
-            f"{len(live)} alert(s): {live[0].cause.devices:,} devices at {live[0].cause.places} places"
-        )
+        cause = live[0].cause
+        say(f"{len(live)} alert(s): {cause.devices:,} devices at {cause.places} places")
         now[0] += dt.timedelta(seconds=60)
         measured("and a minute later")
-        print("resident:", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, "MB")
+        say(f"resident: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB")
         store.close()
 
 
