@@ -223,7 +223,7 @@ def listed(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
         yield from screen.told(screen.state(mark, word), each["title"], indent=_COLUMNS)
         yield from screen.field("", [*_facts(each, now)], indent=_COLUMNS)
         if each["open"]:
-            yield from labelled("", [each["command"]], indent=_COLUMNS)
+            yield from screen.told("", each["command"], indent=_COLUMNS)
 
 
 def _facts(each: Mapping[str, Any], now: str) -> Iterator[str]:
@@ -260,7 +260,7 @@ def shown(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
         many = f", {each['devices']:,} devices" if each["devices"] else ""
         yield from labelled("" if number else "HISTORY", [said + many], indent=_COLUMNS)
     yield from screen.told("Next", found["next"], indent=_COLUMNS)
-    yield from labelled("", [found["command"]], indent=_COLUMNS)
+    yield from screen.told("", found["command"], indent=_COLUMNS)
 
 
 def ruled(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
