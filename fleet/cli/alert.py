@@ -303,7 +303,8 @@ def receivers(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
     if found["error"]:
         yield from screen.told(screen.state(Mark.FAILING, "file"), found["error"], indent=_COLUMNS)
     if not found["receivers"]:
-        yield "Nobody is told of alerts: name somebody in receivers.toml in the centre's home."
+        nobody = "is told of alerts: write receivers.toml in the centre's home."
+        yield from screen.told("Nobody", nobody, indent=7)
     for each in found["receivers"]:
         mark = Mark.FAILING if each["failing_since"] else Mark.OK
         told = [f"{each['kind']} {each['where']}", f"from {each['least']} on"]

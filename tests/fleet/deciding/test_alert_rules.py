@@ -14,6 +14,7 @@ from fleet.alerts.notes import Noted, Sign, note, shows_nothing
 from fleet.alerts.rules import RULES, causes
 from fleet.alerts.words import said
 from fleet.alerts.world import World
+from fleet.cli import WORDS
 from fleet.clock import written
 from fleet.health.heard import Heard
 from fleet.rollouts.gate import GateReason
@@ -304,3 +305,7 @@ def test_every_rule_says_what_to_do() -> None:
             assert words.next_step.endswith(".")
             assert words.command.startswith("skerry ")
             assert "{" not in words.title + words.command
+            _, word, *rest = words.command.split()
+            assert word in WORDS
+            options = {each for each in rest if each.startswith("--")}
+            assert options <= {"--field", "--state"}

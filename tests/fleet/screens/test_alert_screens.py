@@ -101,7 +101,8 @@ async def test_lists_are_filtered_and_come_in_pages(watch: Watch) -> None:
         assert [rule] == [each["rule"] for each in found["alerts"]]
     assert [] == (await watch.json("ls", "--bundle", "digits:1.4"))["alerts"]
     assert [] == (await watch.json("ls", "--state", "ended"))["alerts"]
-    seen, below = [], {}
+    seen: list[str] = []
+    below: dict[str, Any] = {}
     for _ in range(3):
         page = (await watch.api("GET", "", params={"limit": 1, **below})).json()
         seen += [each["id"] for each in page["alerts"]]
