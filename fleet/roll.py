@@ -32,14 +32,15 @@ class _Print:
     """What tells a device's documents from others: not their content, which is dear to read.
 
     `rest` is all but its health, and but whether it is here (`here`), which is read at once.
-    `newest` is when the newest of them came, to the second: within that second another one may
-    come that looks the same.
+    `told_at` and `felt_at` are when its report and its health came, to the second: within that
+    second another one may come that looks the same.
     """
 
     rest: tuple[object, ...]
     health: tuple[object, ...]
     here: tuple[bool, str] | None
-    newest: str
+    told_at: str
+    felt_at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ class Roll:
         changed: list[str] = []
         for device, seen in prints.items():
             entry = self._entries.get(device)
-            if entry is None or entry.print.rest != seen.rest:
+            again = seen.told_at >= self._read_at
+            if entry is None or again or entry.print.rest != seen.rest:
                 changed.append(device)
                 continue
             if entry.print.here != seen.here:
@@ -71,7 +73,7 @@ class Roll:
                     changed.append(device)
                     continue
                 self._entries[device] = entry = _came_or_went(entry, seen, *seen.here)
-            if entry.print.health == seen.health and seen.newest < self._read_at:
+            if entry.print.health == seen.health and seen.felt_at < self._read_at:
                 continue
             (changed if entry.noted.signs else felt).append(device)
         changed += self._feel(connection, prints, felt)
@@ -191,6 +193,7 @@ def _prints(connection: Connection) -> Iterator[tuple[str, _Print]]:
                 rest=(*rest, told_at, position),
                 health=(health_at, number, late),
                 here=None if since is None else (online, since),
-                newest=max(told_at or "", health_at or ""),
+                told_at=told_at or "",
+                felt_at=health_at or "",
             ),
         )

@@ -152,6 +152,18 @@ def test_what_is_kept_between_looks_is_what_reading_anew_gives(outlook: Outlook)
         outlook.wait(chance.choice([0, 0, 1, 60]))
 
 
+def test_a_second_word_within_a_second_is_heard(outlook: Outlook) -> None:
+    """Times have whole seconds: what came in the second of a look is looked at again."""
+    outlook.wait(60)
+    outlook.refuse("d-1", reason=None)
+    outlook.feel("d-2")
+    assert [] == outlook.look()
+    outlook.refuse("d-1")
+    outlook.feel("d-2", restarts=9)
+
+    assert {"SkerryGoldenFailing", "SkerryCrashLoop"} == {rule for rule, _, _ in outlook.look()}
+
+
 def test_an_acknowledged_alert_has_a_name_on_it_and_the_audit_knows(outlook: Outlook) -> None:
     """Who, why and when; one that is over can't be acknowledged, nor one that is not there."""
     outlook.refuse("d-1")
