@@ -36,7 +36,12 @@ class Overtaking:
 
 def progress_of(kept: rollouts.KeptRollout) -> Rollout:
     """Return a kept rollout as the value it is."""
-    return _ROLLOUT.validate_json(kept.progress)
+    return parsed(kept.progress)
+
+
+def parsed(progress: str) -> Rollout:
+    """Return a rollout as the value that was written out."""
+    return _ROLLOUT.validate_json(progress)
 
 
 def written_out(rollout: Rollout) -> str:

@@ -22,20 +22,22 @@ from fleet import clock
 from fleet.api.access import Access
 from fleet.api.app import bounded, create
 from fleet.api.listener import Listener, bind, server_context
-from fleet.api.parts import Content, Parts
+from fleet.api.parts import Alerting, Content, Parts
 from fleet.broker import mosquitto
 from fleet.broker.choose import choose
 from fleet.broker.settings import BrokerSettings, TlsFiles
 from fleet.commands import Commands
 from fleet.execute import Executor
-from fleet.identity.authority import Authority, server_names
+from fleet.identity.authority import Authority, ends_of, server_names
 from fleet.identity.errors import TrustMissingError
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
 from fleet.link.link import Link
+from fleet.lookout import Lookout
 from fleet.page.front import with_page
 from fleet.page.pulse import Pulse
 from fleet.ports import Broker, BrokerError
+from fleet.receivers.delivery import Delivery
 from fleet.store.doors import StoreInbox, StoreOutgoing
 from fleet.store.engine import Store
 from fleet.tuning import Tuner
@@ -201,7 +203,29 @@ class _Centre:
             changed=changed,
             answers_at=where.url,
         )
-        parts = self._parts(executor, tuner, commands, where, lambda: link.connected)
+        delivery = Delivery(
+            fleet=fleet,
+            store=store,
+            clock=clock.now,
+            file=self._home.receivers,
+            publish=link.tell,
+        )
+        lookout = Lookout(
+            store=store,
+            clock=clock.now,
+            connected=lambda: link.connected,
+            certificates=ends_of(self._home),
+            changed=lambda: _call(loop, delivery.wake),
+        )
+        alerting = Alerting(lookout=lookout, delivery=delivery)
+        parts = self._parts(
+            executor,
+            tuner,
+            commands,
+            alerting=alerting,
+            where=where,
+            connected=lambda: link.connected,
+        )
         pulse = Pulse(store)
         app = with_page(create(parts), parts, pulse)
         listeners = [Listener(bounded(app), server_context(self._home))]
@@ -216,6 +240,8 @@ class _Centre:
                 tasks.create_task(link.run(), name="link"),
                 tasks.create_task(executor.run(), name="executor"),
                 tasks.create_task(pulse.run(), name="pulse"),
+                tasks.create_task(lookout.run(), name="lookout"),
+                tasks.create_task(delivery.run(), name="delivery"),
             ]
             for listener in listeners:
                 await listener.ready.wait()
@@ -249,6 +275,8 @@ class _Centre:
         executor: Executor,
         tuner: Tuner,
         commands: Commands,
+        *,
+        alerting: Alerting,
         where: Where,
         connected: Callable[[], bool],
     ) -> Parts:
@@ -260,6 +288,7 @@ class _Centre:
             executor=executor,
             tuner=tuner,
             commands=commands,
+            alerting=alerting,
             reachable=Reachable(broker_url=where.broker_url, registry_url=where.url),
             clock=clock.now,
             connected=connected,

@@ -15,7 +15,10 @@ from typing import TypeVar
 from agent.wire.codec import SCHEMAS, encode, json_schema
 from agent.wire.phases import PHASES, SERVING, SETTLED, Happening, Phase
 from agent.wire.reasons import Reason
+from agent.wire.words import span
 from fleet import sentences
+from fleet.alerts.alert import ALERT
+from fleet.alerts.rules import RULES as ALERT_RULES
 from fleet.api.reference import render as openapi
 from fleet.health.states import RULES, HealthReason
 from fleet.rollouts.states import ROLLOUT, TARGET, WAVE
@@ -50,6 +53,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "reasons.md": reasons(),
         REFERENCE / "states.md": states(),
         REFERENCE / "rollouts.md": rollouts(),
+        REFERENCE / "alerts.md": alerts(),
         REFERENCE / "openapi.json": openapi(),
         REFERENCE / "skerry.md": f"{GENERATED}\n{reference_commands.operators()}",
         REFERENCE / "skerry-agent.md": f"{GENERATED}\n{reference_commands.devices()}",
@@ -143,6 +147,38 @@ def states() -> str:
             "",
         ]
     )
+
+
+def alerts() -> str:
+    """Return the page of alerts: the rules, and an alert's life."""
+    rows = [
+        f"| `{rule.name}` | {rule.severity} | {rule.when} | {_span(rule.holds_s)}"
+        f" | {_span(rule.clears_s)} | {rule.next_step} |"
+        for rule in ALERT_RULES
+    ]
+    return "\n".join(
+        [
+            GENERATED,
+            "# Alerts",
+            "",
+            "An alert is about one cause, however many devices show it.",
+            "The table is `RULES` in `fleet/alerts/rules.py`.",
+            "How to be told is in [Watch health from afar](../health.md#alerts).",
+            "",
+            "| rule | severity | when | holds | clears | what to do next |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            "A cause must be there for as long as it *holds*, and gone for as long as it *clears*.",
+            "An alert that comes back within hours is the same one, and clears later each time.",
+            "",
+            *_diagram(ALERT),
+        ]
+    )
+
+
+def _span(seconds: float) -> str:
+    return span(seconds) if seconds else "at once"
 
 
 def rollouts() -> str:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from agent.wire import codec, v1
 from fleet.api import (
+    alerts,
     bundles,
     commands,
     devices,
@@ -42,6 +43,7 @@ _TAGS = [
     {"name": "bundles", "description": "Models in the registry."},
     {"name": "registry", "description": "Publishing bundles: blobs first, then the bundle."},
     {"name": "rollouts", "description": "Bringing a bundle to devices."},
+    {"name": "alerts", "description": "What is wrong, and who is told."},
     {"name": "centre", "description": "The centre itself."},
 ]
 
@@ -104,7 +106,7 @@ def create(parts: Parts) -> FastAPI:
     for routes in (fleet.routes, devices.routes, history.routes, tokens.routes, bundles.routes):
         app.include_router(routes(parts), dependencies=for_operators)
     app.include_router(health.routes(parts, app.state.glance), dependencies=for_operators)
-    for acting in (rollouts.routes, settings.routes, commands.routes):
+    for acting in (rollouts.routes, settings.routes, commands.routes, alerts.routes):
         app.include_router(acting(parts, operator), dependencies=for_operators)
     app.include_router(pull_router(parts.content.layout, parts.access.reader))
     app.include_router(

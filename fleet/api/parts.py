@@ -9,6 +9,8 @@ from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
+from fleet.lookout import Lookout
+from fleet.receivers.delivery import Delivery
 from fleet.store.engine import Store
 from fleet.tuning import Tuner
 from models.keys import PublicKey
@@ -21,6 +23,14 @@ class Content:
 
     layout: Layout
     keys: Sequence[PublicKey]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alerting:
+    """Who looks out for what is wrong, and who tells of it."""
+
+    lookout: Lookout
+    delivery: Delivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +48,7 @@ class Parts:
     executor: Executor
     tuner: Tuner
     commands: Commands
+    alerting: Alerting
     reachable: Reachable
     clock: Callable[[], datetime]
     connected: Callable[[], bool]

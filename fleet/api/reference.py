@@ -7,12 +7,14 @@ from pathlib import Path
 from fleet import clock
 from fleet.api.access import Access
 from fleet.api.app import create
-from fleet.api.parts import Content, Parts
+from fleet.api.parts import Alerting, Content, Parts
 from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity import authority
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
+from fleet.lookout import Lookout
+from fleet.receivers.delivery import Delivery
 from fleet.store.engine import Store
 from fleet.tuning import Tuner
 from models.keys import SigningKey, load_public
@@ -63,6 +65,22 @@ def render() -> str:
                         changed=lambda: None,
                         answers_at="",
                     ),
+                    alerting=Alerting(
+                        lookout=Lookout(
+                            store=store,
+                            clock=clock.now,
+                            connected=lambda: False,
+                            certificates={},
+                            changed=lambda: None,
+                        ),
+                        delivery=Delivery(
+                            fleet="reference",
+                            store=store,
+                            clock=clock.now,
+                            file=home.receivers,
+                            publish=_nowhere,
+                        ),
+                    ),
                     reachable=Reachable(broker_url="", registry_url=""),
                     clock=clock.now,
                     connected=lambda: False,
@@ -71,3 +89,8 @@ def render() -> str:
             return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
         finally:
             store.close()
+
+
+async def _nowhere(topic: str, payload: bytes) -> None:
+    """Publish nothing: there is no broker."""
+    del topic, payload

@@ -135,6 +135,8 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
 def _sought(kind: str) -> str:
     if kind in {"command", "answer"}:
         return "ask the device again: skerry device logs DEVICE"
+    if kind in {"silence", "receiver"}:
+        return f"list what there is: skerry alert {'test' if kind == 'receiver' else kind}"
     return f"list what there is: skerry {kind} ls"
 
 

@@ -15,7 +15,7 @@ from fleet.health.drift import Drift
 from fleet.health.heard import Heard, words
 from fleet.health.states import State, Verdict
 from fleet.health.sums import Numbers, Served
-from fleet.inventory import Target
+from fleet.roll import heard_of
 from fleet.sentences import explain
 from fleet.store import desired, devices, drift, health, presence, reported
 
@@ -107,24 +107,8 @@ class Known:
     @property
     def heard(self) -> Heard:
         """What was last heard of it, as the value that deciding reads."""
-        return Heard(
-            target=Target(
-                device=self.device.id,
-                name=self.device.name,
-                site=self.device.site_name,
-                labels=self.device.labels,
-                facts=self.device.facts,
-                online=self.seen is not None and self.seen.online,
-                last_seen=None if self.seen is None else self.seen.since,
-                desired=self.wanted,
-                reported=None if self.told is None else self.told.document,
-            ),
-            joined_at=self.device.joined_at,
-            reported_at=None if self.told is None else self.told.received_at,
-            health=None if self.feels is None else self.feels.document,
-            health_at=None if self.feels is None else self.feels.received_at,
-            health_late=self.feels is not None and self.feels.late,
-            drift=self.drifts,
+        return heard_of(
+            self.device, self.seen, self.told, self.wanted, self.feels, drifts=self.drifts
         )
 
 

@@ -14,7 +14,7 @@ import typer
 
 from fleet import clock
 from fleet.checkup import centre as of_centre
-from fleet.checkup import devices, disk, registry, store, trust
+from fleet.checkup import devices, disk, receivers, registry, store, trust
 from fleet.checkup.centre import Asked
 from fleet.checkup.finding import Finding, Verdict, not_tried, wrong
 from fleet.cli.marks import Screen, show
@@ -93,6 +93,8 @@ def examine(centre: CentreOptions) -> Iterator[Finding]:
         why = "another centre is named" if centre.url else f"no centre's home at {home.path}"
         yield not_tried("home", f"{why}: disk, trust, store and registry are not looked at")
     asked = yield from _running(centre, home if here else None, where)
+    if asked is not None:
+        yield from _told(centre)
     yield from devices.judge(kept, asked)
 
 
@@ -115,6 +117,15 @@ def _running(
     strangers = None if home is None or url is None else of_centre.strangers(url, str(home.ca))
     yield of_centre.broker(asked, url, strangers_in=strangers)
     return asked
+
+
+def _told(centre: CentreOptions) -> Iterator[Finding]:
+    """Look who is told of alerts, where the centre that runs knows of alerts."""
+    try:
+        with centre.connect() as api:
+            yield from receivers.judge(api.get("api", "v1", "alerts", "receivers"))
+    except (CommandError, ValueError) as error:
+        yield not_tried("alerts", f"the centre does not say who is told: {error}")
 
 
 def _unanswered(home: Home | None, error: CommandError) -> Finding | None:

@@ -107,6 +107,13 @@ def verdict(heard: Heard, now: datetime) -> Verdict:
     return Verdict(state=rule.state, finding=finding, was=was)
 
 
+def findings(heard: Heard, now: datetime) -> Iterator[tuple[State, Finding]]:
+    """Return all that is wrong with a device as it was last heard, and not only the first of it."""
+    wrong = (rule for rule in RULES if rule.state in {State.FAILING, State.DEGRADED})
+    for rule, finding in _found(wrong, heard, now):
+        yield rule.state, finding
+
+
 def _was(heard: Heard, now: datetime) -> State:
     """Return what a device was when it was last heard: nothing asked of it since counts."""
     reported, desired = heard.target.reported, heard.target.desired

@@ -11,7 +11,7 @@ Rules:
 import ipaddress
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -309,3 +309,18 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
 
 def _write_certificate(path: Path, certificate: x509.Certificate) -> None:
     durable.write(path, certificate.public_bytes(serialization.Encoding.PEM), mode=0o600)
+
+
+def ends_of(home: Home) -> Mapping[str, datetime]:
+    """Return when each certificate of a centre ends. Blocking.
+
+    Raises:
+        TrustMissingError: one isn't there, or is none.
+    """
+    found = {}
+    for name, path in (("CA", home.ca), ("server", home.server), ("centre", home.centre)):
+        try:
+            found[name] = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+        except (OSError, ValueError) as error:
+            raise TrustMissingError(f"no certificate in {path}") from error
+    return found

@@ -86,6 +86,11 @@ class Home:
         return self.path / "broker"
 
     @property
+    def receivers(self) -> Path:
+        """Who is told of alerts; written by a person, and not there by default."""
+        return self.path / "receivers.toml"
+
+    @property
     def lock(self) -> Path:
         """Held by the one centre that runs on this home."""
         return self.path / "lock"

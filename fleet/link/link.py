@@ -44,7 +44,7 @@ from fleet.link.backlog import Backlog
 from fleet.link.intake import Refusal, admit
 from fleet.link.pace import Pace, full_jitter
 from fleet.link.paho_loop import BrokenError, Connection
-from fleet.ports import Inbox, InboxBusyError, Outgoing, Publication, Received
+from fleet.ports import BrokerError, Inbox, InboxBusyError, Outgoing, Publication, Received
 
 _FAILURE = 0x80  # MQTT 5: reason codes from here on are failures
 _MARKER_LIMIT_BYTES = 1024
@@ -128,6 +128,22 @@ class Link:
     def wake(self) -> None:
         """Look at the store now."""
         self._woken.set()
+
+    async def tell(self, topic: str, payload: bytes) -> None:
+        """Publish something of the centre's own, once, and return when the broker has it.
+
+        Raises:
+            BrokerError: there is no connection, or the broker does not take it.
+        """
+        connection = self._connection
+        if connection is None:
+            raise BrokerError("the centre has no connection to its broker")
+        try:
+            code = await connection.publish(topic, payload, retain=False)
+        except BrokenError as error:
+            raise BrokerError(str(error)) from error
+        if code >= _FAILURE:
+            raise BrokerError(f"the broker refused {topic} with reason {code}")
 
     async def run(self) -> None:
         """Connect, ingest, publish; come back with full jitter whenever the connection breaks.

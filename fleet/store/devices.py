@@ -65,6 +65,11 @@ def after(
     return [_device(row) for row in connection.execute(query)]
 
 
+def among(connection: Connection, ids: Sequence[str]) -> Sequence[Device]:
+    """Return those of these devices that there are."""
+    return [_device(row) for row in connection.execute(_devices().where(devices.c.id.in_(ids)))]
+
+
 def named(connection: Connection, name: str) -> Device:
     """Return the device with this id, or else the one with this name.
 

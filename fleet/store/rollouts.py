@@ -72,6 +72,17 @@ def every(connection: Connection) -> Sequence[KeptRollout]:
     return [_rollout(row) for row in connection.execute(query)]
 
 
+def recent(connection: Connection, limit: int) -> Sequence[tuple[str, str]]:
+    """Return id and progress of the newest rollouts, and of all that are open; the newest first."""
+    newest = select(rollouts.c.id).order_by(rollouts.c.number.desc()).limit(limit)
+    query = (
+        select(rollouts.c.id, rollouts.c.progress)
+        .where(rollouts.c.is_open | rollouts.c.id.in_(newest))
+        .order_by(rollouts.c.number.desc())
+    )
+    return [(row.id, row.progress) for row in connection.execute(query)]
+
+
 def _rollout(row: Row[*tuple[object, ...]]) -> KeptRollout:
     return KeptRollout(
         id=row.id,

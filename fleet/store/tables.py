@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0005"
+SCHEMA = "0006"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -217,3 +217,48 @@ audit = Table(
     Column("after", JSON(none_as_null=True)),
     Index("ix_audit_subject", "subject"),
 )
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("rule", String(64), nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("ended_at", String(32)),
+    Column("position", BigInteger, nullable=False, index=True),
+    Column("document", Text, nullable=False),
+)
+"""`position` is that of its last news among all news; 0: there was none, and it is not listed."""
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("rule", String(64)),
+    Column("site", String(256)),
+    Column("bundle", String(256)),
+    Column("until", String(32), nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+receivers = Table(
+    "receivers",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("since", BigInteger, nullable=False),
+)
+"""Who is told of alerts, and the position of the last news before they were."""
+
+told = Table(
+    "told",
+    metadata,
+    Column("receiver", String(64), primary_key=True),
+    Column("alert", String(64), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+)
+"""The last news of an alert that a receiver has taken: what is above it is yet to be told."""

@@ -21,7 +21,7 @@ from fleet.broker.mosquitto import Mosquitto
 from fleet.broker.settings import BrokerSettings
 from fleet.link.link import Link
 from fleet.link.pace import Pace
-from fleet.ports import Broker, InboxBusyError, Publication, Received
+from fleet.ports import Broker, BrokerError, InboxBusyError, Publication, Received
 from tests.conformance.conftest import KINDS, free_port
 from tests.conformance.peer import Peer
 from tests.conformance.trust import TestAuthority
@@ -192,6 +192,24 @@ async def test_events_are_committed_then_acknowledged(world: World) -> None:
 def pumped(peer: Peer, value: bool) -> bool:  # noqa: FBT001  # reads as a condition
     peer.pump_once()
     return value
+
+
+async def test_what_the_centre_says_of_itself_is_on_the_broker(world: World) -> None:
+    """An alert is published once; without a connection, or where nobody may, that is an error."""
+    memory = Memory()
+    link = world.link(memory)
+    with pytest.raises(BrokerError):
+        await link.tell("skerry/v1/f/centre/alert", b"{}")
+    listener = await world.device("observer")
+    await asyncio.to_thread(listener.subscribe, "skerry/v1/f/centre/alert")
+    device = await world.device("d-1")
+    await asyncio.to_thread(device.subscribe, "skerry/v1/f/centre/alert")
+    async with running(link):
+        await link.tell("skerry/v1/f/centre/alert", b"{}")
+        await happened(lambda: pumped(listener, listener.payloads() == [b"{}"]))
+    device.pump_once()
+    if world.authority is not None:  # with identities, alerts are for who looks on, and no device
+        assert [] == device.payloads()
 
 
 async def test_a_busy_store_delays_and_loses_nothing(world: World) -> None:

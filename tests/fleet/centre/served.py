@@ -13,14 +13,16 @@ import httpx2 as httpx
 from fleet.api.access import Access
 from fleet.api.app import bounded, create
 from fleet.api.listener import Listener, bind, server_context
-from fleet.api.parts import Content, Parts
+from fleet.api.parts import Alerting, Content, Parts
 from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
+from fleet.lookout import Lookout
 from fleet.page.front import with_page
 from fleet.page.pulse import Pulse
+from fleet.receivers.delivery import Delivery
 from fleet.store.engine import Store
 from fleet.tuning import Tuner
 from models.keys import SigningKey, load_public
@@ -41,6 +43,9 @@ class Served:
     authority: Authority
     store: Store
     executor: Executor
+    alerting: Alerting
+    published: list[tuple[str, bytes]]
+    """What was put on the broker, of the centre's own."""
 
     def client(self, certificate: tuple[Path, Path] | None = None) -> httpx.AsyncClient:
         context = ssl.create_default_context(cafile=str(self.home.ca))
@@ -68,6 +73,26 @@ async def serving(
         changed=lambda: None,
         connected=connected,
     )
+    loop = asyncio.get_running_loop()
+    published: list[tuple[str, bytes]] = []
+
+    async def publish(topic: str, payload: bytes) -> None:
+        published.append((topic, payload))
+
+    def changed() -> None:
+        loop.call_soon_threadsafe(delivery.wake)
+
+    delivery = Delivery(
+        fleet=authority.fleet, store=store, clock=clock, file=home.receivers, publish=publish
+    )
+    lookout = Lookout(
+        store=store,
+        clock=clock,
+        connected=connected,
+        certificates={},
+        changed=changed,
+    )
+    alerting = Alerting(lookout=lookout, delivery=delivery)
     parts = Parts(
         access=Access(TOKEN),
         authority=authority,
@@ -91,6 +116,7 @@ async def serving(
             changed=lambda: None,
             answers_at="https://c:8443",
         ),
+        alerting=alerting,
         reachable=Reachable(broker_url="mqtts://c:8883", registry_url="https://c:8443"),
         clock=clock,
         connected=connected,
@@ -108,6 +134,7 @@ async def serving(
             working = [
                 tasks.create_task(executor.run(), name="executor"),
                 tasks.create_task(pulse.run(), name="pulse"),
+                tasks.create_task(delivery.run(), name="delivery"),
             ]
             for each, _ in listeners:
                 await each.ready.wait()
@@ -118,6 +145,8 @@ async def serving(
                 authority=authority,
                 store=store,
                 executor=executor,
+                alerting=alerting,
+                published=published,
             )
             await pulse.close()
             for task in working:

@@ -1,0 +1,268 @@
+"""Looks for causes: who isn't heard and where, what devices show, how rollouts and keys are. Pure.
+
+A device that isn't heard contributes to nothing else: its last words are old. What it showed is
+not over either, and nobody knows (`unseen`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from fleet.alerts.cause import Cause, Key, Scope
+from fleet.alerts.notes import Noted, Sign
+from fleet.alerts.world import World
+from fleet.clock import written
+from fleet.health.states import HealthReason
+from fleet.rollouts.progress import Rollout
+from fleet.rollouts.states import UNDER_WAY, RolloutState, TargetState, WaveState
+
+LONG_S = 7 * 86400.0
+"""Who is away for longer is no news: it counts in no site's share."""
+
+CUT_SHARE = 0.8
+CUT_LEAST = 2
+"""A site is cut off where so many of its devices, and at least so many, aren't heard."""
+
+SOON = timedelta(days=30)
+STALLED_S = 3600.0
+NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A world, and what was counted in it once for all rules."""
+
+    world: World
+    away: "Away"
+    shown: Mapping[str, list[Cause]]
+    unseen: frozenset[Key]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Devices that show one cause, while they are counted."""
+
+    devices: int = 0
+    since: str = ""
+    names: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    parameters: dict[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def add(self, name: str, since: str, reason: str, parameters: Mapping[str, str]) -> None:
+        self.devices += 1
+        self.since = min(self.since or since, since)
+        self.reasons[reason] += 1
+        self.parameters.setdefault(reason, parameters)
+        if len(self.names) < NAMED:
+            self.names.append(name)
+
+    def cause(self, key: Key, of: int) -> Cause:
+        reason = self.reasons.most_common(1)[0][0]
+        return Cause(
+            key=key,
+            since=self.since,
+            devices=self.devices,
+            of=of,
+            names=tuple(self.names),
+            reason=reason,
+            parameters=self.parameters[reason] if self.devices == 1 else {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """Who isn't heard, by site; how many each site has; and who has been away for long."""
+
+    sites: Mapping[str, _Group]
+    sizes: Mapping[str, int]
+    long: _Group
+    heard: tuple[Noted, ...]
+    unheard: tuple[Noted, ...]
+
+
+def look(world: World) -> Seen:
+    """Count who is away, and what those who are heard show."""
+    away = _away(world)
+    unseen = frozenset(key for each in away.unheard for key, _ in _once(each.signs))
+    return Seen(world=world, away=away, shown=_shown(away), unseen=unseen)
+
+
+def _away(world: World) -> Away:
+    sites: dict[str, _Group] = {}
+    sizes: Counter[str] = Counter()
+    long, heard, unheard = _Group(), [], []
+    listens = written(world.hearing_since or world.now)
+    long_ago = written(world.now - timedelta(seconds=LONG_S))
+    cutoffs: dict[float, str] = {}
+    for each in world.notes:
+        if not each.reported:
+            continue
+        cutoff = cutoffs.get(each.quiet_after_s)
+        if cutoff is None:
+            cutoff = written(world.now - timedelta(seconds=each.quiet_after_s))
+            cutoffs[each.quiet_after_s] = cutoff
+        # While the centre itself heard nothing, nobody fell silent.
+        quiet = each.online and each.at < cutoff and listens < cutoff
+        if each.online and not quiet:
+            heard.append(each)
+            sizes[each.site] += 1
+            continue
+        reason = HealthReason.SILENT if quiet else HealthReason.DISCONNECTED
+        since = each.at if quiet else each.since
+        if since < long_ago:
+            long.add(each.name, since, reason, {})
+            continue
+        unheard.append(each)
+        sizes[each.site] += 1
+        sites.setdefault(each.site, _Group()).add(each.name, since, reason, {})
+    return Away(sites=sites, sizes=sizes, long=long, heard=tuple(heard), unheard=tuple(unheard))
+
+
+def _is_cut(away: Away, site: str) -> bool:
+    group = away.sites[site]
+    return (
+        bool(site) and group.devices >= CUT_LEAST and group.devices >= CUT_SHARE * away.sizes[site]
+    )
+
+
+def cut(seen: Seen) -> Iterator[Cause]:
+    """Return the sites of which hardly any device is heard."""
+    for site, group in seen.away.sites.items():
+        if _is_cut(seen.away, site):
+            key = Key("SkerrySiteCut", Scope.SITE, site)
+            yield group.cause(key, seen.away.sizes[site])
+
+
+def some_away(seen: Seen) -> Iterator[Cause]:
+    """Return the sites of which some devices aren't heard, and most are."""
+    for site, group in seen.away.sites.items():
+        if not _is_cut(seen.away, site):
+            key = Key("SkerryDevicesAway", Scope.SITE, site)
+            yield group.cause(key, seen.away.sizes[site])
+
+
+def long_away(seen: Seen) -> Iterator[Cause]:
+    """Return who has been away for so long that nobody waits any more."""
+    if seen.away.long.devices:
+        yield seen.away.long.cause(Key("SkerryDevicesLongSilent", Scope.FLEET), 0)
+
+
+def _shown(away: Away) -> Mapping[str, list[Cause]]:
+    """Return by rule what devices that are heard show, a cause for each place."""
+    groups: dict[Key, _Group] = {}
+    for each in away.heard:
+        for key, sign in _once(each.signs):
+            groups.setdefault(key, _Group()).add(
+                each.name, sign.since, sign.reason, sign.parameters
+            )
+    found: dict[str, list[Cause]] = {}
+    for key, group in groups.items():
+        of = away.sizes[key.subject] if key.scope is Scope.SITE else 0
+        found.setdefault(key.rule, []).append(group.cause(key, of))
+    return found
+
+
+def _once(signs: Iterable[Sign]) -> Iterator[tuple[Key, Sign]]:
+    """Return signs by what they are of: a device that shows one twice is one device."""
+    keyed: dict[Key, Sign] = {}
+    for sign in signs:
+        keyed.setdefault(Key(sign.rule, sign.scope, sign.subject), sign)
+    yield from keyed.items()
+
+
+def broker(seen: Seen) -> Iterator[Cause]:
+    """Return that the centre hears nobody."""
+    if seen.world.hearing_since is None:
+        key = Key("SkerryBrokerDisconnected", Scope.CENTRE, "broker")
+        yield Cause(key=key, since=written(seen.world.now))
+
+
+def devices_certificates(seen: Seen) -> Iterator[Cause]:
+    """Return whose certificate has ended or ends soon."""
+    now, group = seen.world.now, _Group()
+    soon = written(now + SOON)
+    for each in seen.world.notes:
+        if each.certificate_ends < soon:
+            group.add(each.name, each.certificate_ends, "", {})
+    if group.devices:
+        key = Key("SkerryDeviceCertificatesExpiring", Scope.FLEET)
+        cause = group.cause(key, len(seen.world.notes))
+        yield replace(cause, since=written(now), parameters={"ends": group.since})
+
+
+def centres_certificates(seen: Seen) -> Iterator[Cause]:
+    """Return which of the centre's own certificates have ended or end soon."""
+    now = seen.world.now
+    for name, ends in seen.world.certificates.items():
+        if ends < now + SOON:
+            key = Key("SkerryCentreCertificateExpiring", Scope.CENTRE, name)
+            yield Cause(key=key, since=written(now), parameters={"ends": written(ends)})
+
+
+def stalled(seen: Seen) -> Iterator[Cause]:
+    """Return the rollouts that wait for devices which are here, and in which nothing moves."""
+    for rollout in seen.world.rollouts:
+        moved = _moved(rollout)
+        if moved is not None and (seen.world.now - moved).total_seconds() > STALLED_S:
+            yield _of_rollout("SkerryRolloutStalled", rollout, since=written(moved))
+
+
+def _moved(rollout: Rollout) -> datetime | None:
+    """Return when a rollout moved last; None: it waits for what may take so long."""
+    if rollout.state not in {RolloutState.RUNNING, RolloutState.ROLLING_BACK}:
+        return None
+    if any(wave.state is WaveState.SOAKING for wave in rollout.waves):
+        return None
+    awaited = [each for each in rollout.targets if _is_waited_for(each.state)]
+    if not any(each.reachable for each in awaited):
+        return None  # all who are waited for are away, or held
+    return _last(rollout)
+
+
+def _is_waited_for(state: TargetState) -> bool:
+    return state in UNDER_WAY or state in {TargetState.PLANNED, TargetState.RETURNING}
+
+
+def undecided(seen: Seen) -> Iterator[Cause]:
+    """Return the rollouts that a gate has paused."""
+    for rollout in seen.world.rollouts:
+        if rollout.state is RolloutState.PAUSED and rollout.cause and not rollout.cause.by:
+            yield _of_rollout("SkerryRolloutInconclusive", rollout)
+
+
+_GONE_BACK = frozenset({RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, RolloutState.FAILED})
+
+
+def gone_back(seen: Seen) -> Iterator[Cause]:
+    """Return the last rollout of each deployment where a gate has sent it back."""
+    known = set()
+    for rollout in seen.world.rollouts:  # the newest first: one that was followed is no news
+        if rollout.deployment in known:
+            continue
+        known.add(rollout.deployment)
+        if rollout.state in _GONE_BACK and rollout.cause and not rollout.cause.by:
+            yield _of_rollout("SkerryRolloutRolledBack", rollout)
+
+
+def _of_rollout(rule: str, rollout: Rollout, since: str | None = None) -> Cause:
+    last = _last(rollout)
+    bundle = rollout.bundle
+    return Cause(
+        key=Key(rule, Scope.ROLLOUT, rollout.id),
+        since=since or ("" if last is None else written(last)),
+        devices=sum(_is_waited_for(each.state) for each in rollout.targets),
+        of=len(rollout.targets),
+        reason="" if rollout.cause is None else rollout.cause.code,
+        parameters={
+            **({} if rollout.cause is None else rollout.cause.parameters),
+            "to": rollout.deployment if bundle is None else f"{bundle.name} {bundle.version}",
+            "state": rollout.state,
+        },
+    )
+
+
+def _last(rollout: Rollout) -> datetime | None:
+    """Return when one of its waves or targets changed last."""
+    times = [wave.since for wave in rollout.waves] + [each.since for each in rollout.targets]
+    return max((each for each in times if each is not None), default=None)

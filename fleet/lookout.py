@@ -1,0 +1,221 @@
+"""Looks out for what is wrong: looks, decides, keeps, wakes who tells; and keeps people's words.
+
+Level-triggered: a look reads what there is and needs no memory of the last one but to be cheap.
+What decides is pure (`fleet.alerts`). A look runs off the loop, and rests for several times its
+length: a large fleet that moves all the time leaves time for others. Blocking, with an async rim.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from fleet.alerts.alert import OPEN, Ack, Alert, Silence, acknowledged
+from fleet.alerts.fold import fold
+from fleet.alerts.rules import causes
+from fleet.alerts.world import World
+from fleet.clock import written
+from fleet.identity.join import new_id
+from fleet.kept import parsed
+from fleet.roll import Roll
+from fleet.rollouts.progress import Rollout
+from fleet.store import alerts, audit, rollouts
+from fleet.store.engine import Store
+from fleet.store.errors import ConflictError
+
+PERIOD_S = 5.0
+REST = 4
+"""After a look, at least so many times its length without one."""
+
+_ROLLOUTS_READ = 20
+"""The newest; older ones are read only while they are open."""
+
+log = structlog.get_logger("fleet.lookout")
+
+
+class Lookout:
+    """`run()` until cancelled; `changed` is called (in any thread) when there is something to tell.
+
+    `connected` says whether the centre hears its broker; `certificates` are its own, with their
+    ends.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Callable[[], datetime],
+        connected: Callable[[], bool],
+        certificates: Mapping[str, datetime],
+        changed: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._connected = connected
+        self._certificates = certificates
+        self._changed = changed
+        self._roll = Roll()
+        self._rollouts: dict[str, tuple[int, Rollout]] = {}
+        self._hearing_since: datetime | None = None
+        self._looked_at: datetime | None = None
+        self._woken = asyncio.Event()
+
+    @property
+    def looked_at(self) -> datetime | None:
+        """When the rules were last evaluated; None: not yet."""
+        return self._looked_at
+
+    def wake(self) -> None:
+        """Look again now. Call it on the loop's thread."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._woken.clear()
+            began = loop.time()
+            try:
+                await asyncio.to_thread(self.look)
+            except OperationalError as error:
+                # Locked, or the disk is full: nothing was written, and the next look is the retry.
+                log.warning("the store can't be written now", why=str(error.orig))
+            rest_s = max(PERIOD_S, REST * (loop.time() - began))
+            try:
+                async with asyncio.timeout(rest_s):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    def look(self) -> None:
+        """Look once, and keep what has changed by that."""
+        now = self._clock()
+        if not self._connected():
+            self._hearing_since = None
+        elif self._hearing_since is None:
+            self._hearing_since = now
+        with self._store.read() as connection:
+            world = World(
+                now=now,
+                hearing_since=self._hearing_since,
+                notes=self._roll.read(connection, now),
+                rollouts=self._under_way(connection),
+                certificates=self._certificates,
+            )
+            before = alerts.live(connection, now)
+        found = causes(world)
+        self._looked_at = now
+        if fold(before, found, now).alerts == tuple(before):
+            return
+        with self._store.write() as connection:
+            # Read again: a person may have said something meanwhile.
+            before = alerts.live(connection, now)
+            after = fold(before, found, now, position=alerts.head(connection))
+            alerts.keep(connection, before, after.alerts)
+        for event in after.events:
+            log.info("alert", alert=event.alert, news=event.news, devices=event.devices)
+        if after.events:
+            self._changed()
+
+    def ack(self, name: str, *, actor: str, reason: str) -> Alert:
+        """Note that somebody is on an alert: that it grows is no news from now on.
+
+        Raises:
+            NotFoundError: there is none with this id.
+            ConflictError: it is over.
+        """
+        now = written(self._clock())
+        with self._store.write() as connection:
+            alert = alerts.named(connection, name)
+            if alert.state not in OPEN:
+                raise ConflictError(f"{name} is over")
+            alert = acknowledged(alert, Ack(by=actor, reason=reason, at=now))
+            alerts.put(connection, alert)
+            entry = audit.Entry(
+                at=now,
+                actor=actor,
+                action="alert.ack",
+                subject=name,
+                reason=reason,
+                after={"rule": alert.key.rule, "subject": alert.key.subject},
+            )
+            audit.add(connection, entry)
+        return alert
+
+    def silence(
+        self,
+        *,
+        rule: str | None,
+        site: str | None,
+        bundle: str | None,
+        for_s: int,
+        actor: str,
+        reason: str,
+    ) -> Silence:
+        """Tell nobody of alerts that match all that is given, for a time.
+
+        Raises:
+            ConflictError: too many silences hold.
+        """
+        now = self._clock()
+        wanted = Silence(
+            id=new_id("q-"),
+            rule=rule,
+            site=site,
+            bundle=bundle,
+            until=written(now + timedelta(seconds=for_s)),
+            by=actor,
+            reason=reason,
+            created_at=written(now),
+        )
+        with self._store.write() as connection:
+            holding = alerts.silences_after(connection, written(now))
+            if len(holding) >= alerts.SILENCES_LIMIT:
+                raise ConflictError(f"{len(holding)} silences hold already")
+            alerts.silence(connection, wanted)
+            entry = audit.Entry(
+                at=written(now),
+                actor=actor,
+                action="alert.silence",
+                subject=wanted.id,
+                reason=reason,
+                after={"rule": rule, "site": site, "bundle": bundle, "until": wanted.until},
+            )
+            audit.add(connection, entry)
+        self._changed()
+        return wanted
+
+    def end_silence(self, name: str, *, actor: str, reason: str) -> Silence:
+        """Let a silence end: what it kept back is told now.
+
+        Raises:
+            NotFoundError: none with this id holds.
+        """
+        now = written(self._clock())
+        with self._store.write() as connection:
+            ended = alerts.end_silence(connection, name, now=now)
+            entry = audit.Entry(
+                at=now,
+                actor=actor,
+                action="alert.silence.end",
+                subject=name,
+                reason=reason,
+                before={"until": ended.until},
+                after={"until": now},
+            )
+            audit.add(connection, entry)
+        self._changed()
+        return ended
+
+    def _under_way(self, connection: Connection) -> tuple[Rollout, ...]:
+        """Return the newest rollouts and all that are open; each is read when it has moved."""
+        known: dict[str, tuple[int, Rollout]] = {}
+        for name, progress in rollouts.recent(connection, _ROLLOUTS_READ):
+            mark = hash(progress)
+            kept = self._rollouts.get(name)
+            known[name] = kept if kept and kept[0] == mark else (mark, parsed(progress))
+        self._rollouts = known
+        return tuple(rollout for _, rollout in known.values())

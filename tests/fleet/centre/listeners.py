@@ -1,0 +1,166 @@
+"""Who is told of alerts, for tests: a web server and a mail server on real sockets."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+SECRET = b"only the two of us know"
+
+
+@dataclass
+class Hook:
+    """A web server. `always` is what it answers; None: 204; 0: it hangs."""
+
+    port: int = 0
+    always: int | None = None
+    location: str = ""
+    took: list[dict[str, Any]] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    asked: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/alerts?from=skerry"
+
+    @property
+    def news(self) -> list[str]:
+        return [told["news"] for told in self.took]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = {
+                name.lower(): value.strip()
+                for name, _, value in (line.partition(":") for line in head[1:] if line)
+            }
+            body = await reader.readexactly(int(headers["content-length"]))
+            self.asked += 1
+            status = self.always
+            if status == 0:
+                await reader.read()  # until the other side has had enough
+                return
+            if status is None:
+                self._take(headers, body)
+            where = f"Location: {self.location}\r\n" if self.location else ""
+            writer.write(f"HTTP/1.1 {status or 204} X\r\n{where}Content-Length: 0\r\n\r\n".encode())
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    def _take(self, headers: dict[str, str], body: bytes) -> None:
+        """Take a message as the documentation says a webhook should."""
+        stamp, delivery = headers["skerry-timestamp"], headers["skerry-delivery"]
+        signed = f"{stamp}.{delivery}.".encode() + body
+        wanted = "v1=" + hmac.new(SECRET, signed, hashlib.sha256).hexdigest()
+        assert hmac.compare_digest(wanted, headers["skerry-signature"])
+        told = json.loads(body)
+        assert delivery == told["id"]
+        self.ids.append(delivery)
+        self.took.append(told)
+
+
+@asynccontextmanager
+async def hook(*, always: int | None = None, location: str = "") -> AsyncIterator[Hook]:
+    """Let a web server listen until the block ends."""
+    made = Hook(always=always, location=location)
+    served: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.add(task)
+        task.add_done_callback(served.discard)
+        await made.serve(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        await _ended(served)
+        await server.wait_closed()
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> None:
+    """End those who are still being served: a server that hangs never does."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+@dataclass
+class Post:
+    """A mail server. It refuses `unknown` recipients; where it `hangs`, it never greets."""
+
+    port: int = 0
+    unknown: set[str] = field(default_factory=set)
+    hangs: bool = False
+    letters: list[tuple[str, list[str], str]] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.hangs:
+            await reader.read()
+            writer.close()
+            return
+        sender = ""
+        to: list[str] = []
+        writer.write(b"220 post.example\r\n")
+        try:
+            while line := (await reader.readline()).decode().strip():
+                verb, rest = line[:4].upper(), line.partition(":")[2]
+                answer = "250 ok"
+                match verb:
+                    case "MAIL":
+                        sender, to = rest.split()[0].strip("<>"), []
+                    case "RCPT":
+                        address = rest.split()[0].strip("<>")
+                        if address in self.unknown:
+                            answer = "550 nobody here"
+                        else:
+                            to.append(address)
+                    case "DATA":
+                        writer.write(b"354 go on\r\n")
+                        text = (await reader.readuntil(b"\r\n.\r\n")).decode()
+                        self.letters.append((sender, to, text))
+                    case "QUIT":
+                        answer = "221 bye"
+                    case _:
+                        pass
+                writer.write(f"{answer}\r\n".encode())
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def post(*, unknown: Iterable[str] = (), hangs: bool = False) -> AsyncIterator[Post]:
+    """Let a mail server listen until the block ends."""
+    made = Post(unknown=set(unknown), hangs=hangs)
+    served: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.add(task)
+        task.add_done_callback(served.discard)
+        await made.serve(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        await _ended(served)
+        await server.wait_closed()

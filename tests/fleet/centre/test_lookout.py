@@ -1,0 +1,230 @@
+"""What devices say becomes alerts in the store: one a cause, and the same after a restart."""
+
+import random
+from typing import Any
+
+import pytest
+
+from agent.wire.reasons import Reason
+from fleet.clock import written
+from fleet.roll import Roll
+from fleet.store import alerts, audit
+from fleet.store.engine import Store
+from fleet.store.errors import ConflictError, NotFoundError
+from tests.fleet.centre.outlook import Outlook
+
+LERWICK = [f"d-{n}" for n in range(1, 9)]
+ODD: dict[str, Any] = {"throttled": True}
+FULL: dict[str, Any] = {"disk_free_bytes": 1 << 20, "disk_total_bytes": 1 << 35}
+FEELINGS: list[dict[str, Any]] = [ODD, FULL, {"period_s": 600.0}, {}]
+
+
+@pytest.fixture
+def outlook(store: Store) -> Outlook:
+    made = Outlook(store)
+    made.settle(lerwick=8, porto=6)
+    made.feel(*made.sessions)
+    made.look()
+    return made
+
+
+def test_a_cut_site_is_one_alert_and_ends_when_it_is_back(outlook: Outlook) -> None:
+    """Eight devices leave: one alert after a minute; they come back: it is over."""
+    outlook.go(*LERWICK)
+    assert [] == outlook.look()
+    assert [] == outlook.look(59)
+    assert [("SkerrySiteCut", "lerwick", "opened")] == outlook.look(1)
+    (cut,) = outlook.kept()
+    assert (8, 8) == (cut.cause.devices, cut.cause.of)
+    outlook.come(*LERWICK)
+    outlook.look(5)
+    assert [("SkerrySiteCut", "lerwick", "opened")] == outlook.look(119)
+    assert [("SkerrySiteCut", "lerwick", "cleared")] == outlook.look(1)
+    assert 2 == outlook.told
+
+
+def test_devices_that_fall_silent_are_seen_by_time_alone(outlook: Outlook) -> None:
+    """Nothing is committed: the notes that are kept say when somebody should have spoken."""
+    for _ in range(10):
+        outlook.wait(60)
+        outlook.feel(*(each for each in outlook.sessions if each not in LERWICK))
+        outlook.look()
+
+    assert [("SkerrySiteCut", "lerwick", "opened")] == outlook.told_of()
+
+
+def test_a_crash_loop_on_all_sites_is_one_alert(outlook: Outlook) -> None:
+    """Workers that are started again and again, on devices of two sites: one bundle, one alert."""
+    outlook.feel(*outlook.sessions, restarts=4)
+    assert [("SkerryCrashLoop", "digits 1.4.0", "opened")] == outlook.look()
+    (crash,) = outlook.kept()
+    assert 14 == crash.cause.devices
+    outlook.all_speak(60)
+    outlook.look()
+    for _ in range(10):
+        outlook.all_speak(60)
+        outlook.look()
+    assert [("SkerryCrashLoop", "digits 1.4.0", "cleared")] == outlook.told_of()
+
+
+def test_a_full_disk_and_a_hot_room_are_alerts_of_their_sites(outlook: Outlook) -> None:
+    """Each cause has its own, with who it is, why, and since when."""
+    for _ in range(4):
+        outlook.all_speak(60)
+        outlook.feel("d-9", **FULL)
+        outlook.feel("d-1", "d-2", **ODD)
+        outlook.look()
+    found = {each.key.rule: each.cause for each in outlook.kept()}
+
+    assert {"SkerryDiskFilling", "SkerryThrottling"} == set(found)
+    assert ("porto-1",) == found["SkerryDiskFilling"].names
+    assert (2, 8) == (found["SkerryThrottling"].devices, found["SkerryThrottling"].of)
+
+
+def test_a_restart_tells_nothing_twice(outlook: Outlook) -> None:
+    """A centre that comes back goes on with the alerts there are; a gap alone ends none."""
+    outlook.refuse("d-1", "d-2")
+    golden = [("SkerryGoldenFailing", "digits 1.4.0", "opened")]
+    assert golden == outlook.look()
+    outlook.lookout = outlook.another()
+    assert golden == outlook.look(5)
+    outlook.hears = False
+    assert golden == outlook.look(30)
+    outlook.hears = True
+    outlook.refuse("d-1", "d-2", reason=None)
+    outlook.look(30)
+    outlook.all_speak(300)
+    assert [(*golden[0][:2], "cleared")] == outlook.look()
+    assert 2 == outlook.told
+
+
+def test_a_centre_that_was_away_takes_nobody_for_silent(outlook: Outlook) -> None:
+    """After a night without a centre, it waits as long as a device may be silent."""
+    outlook.lookout = outlook.another()
+    outlook.look(86400)
+    outlook.look(240)
+    outlook.all_speak()
+
+    assert [] == outlook.look(120)
+
+
+def test_a_lost_broker_is_the_only_alert(outlook: Outlook) -> None:
+    """Of devices nothing can be said meanwhile, and nothing is."""
+    outlook.hears = False
+    outlook.look()
+
+    assert [("SkerryBrokerDisconnected", "broker", "opened")] == outlook.look(3600)
+
+
+def test_a_look_that_finds_nothing_new_writes_nothing(outlook: Outlook) -> None:
+    """The page looks again when something was committed: a look alone is no reason."""
+    outlook.refuse("d-1")
+    outlook.look()
+    before = outlook.store.changes()
+    for _ in range(5):
+        outlook.look()
+
+    assert before == outlook.store.changes()
+
+
+def test_what_is_kept_between_looks_is_what_reading_anew_gives(outlook: Outlook) -> None:
+    """Whatever devices said in between, also twice in a second, nothing is missed or made up."""
+    chance = random.Random(7)  # noqa: S311  # not a secret
+    kept = Roll()
+    for _ in range(60):
+        device = chance.choice(list(outlook.sessions))
+        for _ in range(chance.randrange(3)):
+            match chance.randrange(6):
+                case 0:
+                    outlook.go(device)
+                case 1:
+                    outlook.come(device)
+                case 2:
+                    outlook.feel(device, **chance.choice(FEELINGS))
+                case 3:
+                    outlook.feel(device, restarts=chance.choice([0, 5]))
+                case 4:
+                    outlook.refuse(device, reason=chance.choice([None, Reason.GOLDEN_MISMATCH]))
+                case _:
+                    outlook.feel(*outlook.sessions)
+        with outlook.store.read() as connection:
+            assert Roll().read(connection, outlook.now) == kept.read(connection, outlook.now)
+        outlook.wait(chance.choice([0, 0, 1, 60]))
+
+
+def test_a_second_word_within_a_second_is_heard(outlook: Outlook) -> None:
+    """Times have whole seconds: what came in the second of a look is looked at again."""
+    outlook.wait(60)
+    outlook.refuse("d-1", reason=None)
+    outlook.feel("d-2")
+    assert [] == outlook.look()
+    outlook.refuse("d-1")
+    outlook.feel("d-2", restarts=9)
+
+    assert {"SkerryGoldenFailing", "SkerryCrashLoop"} == {rule for rule, _, _ in outlook.look()}
+
+
+def test_an_acknowledged_alert_has_a_name_on_it_and_the_audit_knows(outlook: Outlook) -> None:
+    """Who, why and when; one that is over can't be acknowledged, nor one that is not there."""
+    outlook.refuse("d-1")
+    outlook.look()
+    (alert,) = outlook.kept()
+    outlook.lookout.ack(alert.id, actor="anna", reason="a new variant is on its way")
+    (acked,) = outlook.kept()
+
+    assert acked.ack is not None
+    assert ("anna", "a new variant is on its way") == (acked.ack.by, acked.ack.reason)
+    with outlook.store.read() as connection:
+        (entry,) = audit.latest(connection, limit=1, about=alert.id)
+    assert ("alert.ack", "anna") == (entry.action, entry.actor)
+    with pytest.raises(NotFoundError):
+        outlook.lookout.ack("a-nothing", actor="anna", reason="")
+    outlook.refuse("d-1", reason=None)
+    outlook.look()
+    outlook.look(300)
+    with pytest.raises(ConflictError):
+        outlook.lookout.ack(alert.id, actor="anna", reason="")
+
+
+def test_a_silence_ends_by_itself_or_by_word_and_is_audited(outlook: Outlook) -> None:
+    """It has an end from the start; ended twice is an error."""
+    hour = {"rule": None, "site": "porto", "bundle": None, "for_s": 3600, "actor": "anna"}
+    quiet = outlook.lookout.silence(**hour, reason="digging")  # type: ignore[arg-type]
+    later = outlook.lookout.silence(**hour, reason="digging on")  # type: ignore[arg-type]
+    outlook.lookout.end_silence(later.id, actor="anna", reason="done early")
+
+    with outlook.store.read() as connection:
+        assert [quiet] == list(alerts.silences_after(connection, written(outlook.now)))
+        actions = [each.action for each in audit.latest(connection, limit=3)]
+    assert ["alert.silence.end", "alert.silence", "alert.silence"] == actions
+    with pytest.raises(NotFoundError):
+        outlook.lookout.end_silence(later.id, actor="anna", reason="")
+    outlook.look(3600)
+    with outlook.store.read() as connection:
+        assert [] == list(alerts.silences_after(connection, written(outlook.now)))
+
+
+def test_what_is_over_is_kept_within_a_bound(
+    outlook: Outlook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest stay; what is open is never forgotten; and silences are few."""
+    monkeypatch.setattr(alerts, "KEPT", 2)
+    monkeypatch.setattr(alerts, "RETURNS_S", 1.0)
+    monkeypatch.setattr(alerts, "SILENCES_LIMIT", 3)
+    outlook.refuse("d-14")
+    for _ in range(5):
+        outlook.feel("d-1", restarts=9)
+        outlook.look(60)
+        outlook.feel("d-1")
+        outlook.look(60)
+        outlook.look(600)
+        outlook.look(4 * 3600)
+
+    told = outlook.told_of()
+    assert ("SkerryGoldenFailing", "digits 1.4.0", "opened") in told
+    assert 2 == sum(news == "cleared" for _, _, news in told)
+    wanted = {"rule": "SkerryCrashLoop", "site": None, "bundle": None, "for_s": 60}
+    for _ in range(3):
+        outlook.lookout.silence(**wanted, actor="a", reason="b")  # type: ignore[arg-type]
+    with pytest.raises(ConflictError):
+        outlook.lookout.silence(**wanted, actor="a", reason="b")  # type: ignore[arg-type]
