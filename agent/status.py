@@ -11,6 +11,8 @@ from agent.errors import PersonError
 from agent.home import Home
 from agent.identity import load
 from agent.ledger import read_record
+from agent.policy import Policy
+from agent.policy import read as read_policy
 from agent.standing import standing
 from agent.technician import Hold, read_hold
 from agent.wire.reasons import Reason
@@ -36,6 +38,7 @@ class Status:
     fleet: str
     running: bool
     hold: Hold | None
+    policy: Policy
     remembered: Remembered
 
 
@@ -52,6 +55,7 @@ def look(home: Home) -> Status:
             fleet=answer.fleet,
             running=running(home.lock),
             hold=read_hold(home.hold),
+            policy=read_policy(home.policy),
             remembered=_remembered(home.ledger),
         )
     except OSError as error:
@@ -72,6 +76,7 @@ def as_json(status: Status) -> str:
         "fleet": status.fleet,
         "running": status.running,
         "hold": status.hold and {"reason": status.hold.reason, "since": status.hold.since},
+        "policy": dict(status.policy.allowed),
         "generation": status.remembered.generation,
         "outbox": status.remembered.outbox,
         "deployments": status.remembered.deployments,
@@ -87,6 +92,7 @@ def as_text(status: Status) -> str:
     lines = [f"{status.device} of {status.fleet}: {state}, {outbox} events to tell"]
     if status.hold:
         lines.append(f"  held since {status.hold.since}: {status.hold.reason}")
+    lines.append(f"  the centre may ask for {status.policy.words()}")
     for each in status.remembered.deployments:
         serves = f"serves {each['serves']}" if each["serves"] else "serves nothing"
         many = f" by {each['workers']} workers" if each["workers"] not in (None, 1) else ""

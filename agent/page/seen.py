@@ -21,8 +21,9 @@ class Seen:
     """The device at one moment.
 
     `reported` is what it says of itself to the centre, `health` its last period. `answering` are
-    the deployments whose process lives now, `given_up` those that died too often. `vitals` and
-    `past` (the newest first) have to be read: None where that did not succeed in time.
+    the deployments whose process lives now, `given_up` those that died too often. `vitals`,
+    `past` (the newest first) and what the centre `may_ask` have to be read: None where that did not
+    succeed in time.
     """
 
     at: str
@@ -39,3 +40,4 @@ class Seen:
     machine: Machine
     outbox: int
     outbox_bytes: int
+    may_ask: str | None
