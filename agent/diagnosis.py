@@ -152,6 +152,7 @@ class Diagnosis:
         try:
             async with asyncio.timeout_at(ends) as self._limit:
                 self.wake()  # an update may have begun while another one was tried
+                await asyncio.sleep(0)  # what is over already ends here
                 return _seen(await self._examine(way, measures))
         except TimeoutError:
             if name := self._updated():
