@@ -21,7 +21,7 @@ from fleet.api.access import peer_of
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse
-from fleet.api.shown import known_after
+from fleet.api.shown import known_among, target_of
 from fleet.clock import written
 from fleet.commands import TOGETHER
 from fleet.health.states import verdict
@@ -222,9 +222,10 @@ def answering(parts: Parts) -> APIRouter:
 
 
 def _matching(parts: Parts, wish: CommandsWish) -> list[str]:
-    """Return the devices that are meant, by id: as many as may be asked, and one more.
+    """Return the devices that are meant, by id: all, or more than may be asked.
 
-    They are looked through by name, some hundreds at a time, and no further than needed.
+    They are looked through by name, some hundreds at a time and no further than needed; what a
+    device says is read only of those whose labels, facts and site are right.
     """
     if not (wish.selector.strip() or wish.field.strip()):
         raise PlanError(
@@ -234,13 +235,13 @@ def _matching(parts: Parts, wish: CommandsWish) -> list[str]:
     now, found, last = parts.clock(), list[str](), ("", "")
     while len(found) <= TOGETHER:
         with parts.store.read() as connection:
-            page = known_after(connection, *last, limit=_PAGE)
-        found += [
-            each.device.id for each in page if wanted.matches(each.heard, verdict(each.heard, now))
-        ]
+            page = stored.after(connection, *last, limit=_PAGE)
+            likely = [each for each in page if wanted.may_match(target_of(each))]
+            heard = [each.heard for each in known_among(connection, likely)] if likely else []
+        found += [each.target.device for each in heard if wanted.matches(each, verdict(each, now))]
         if len(page) < _PAGE:
             break
-        last = page[-1].device.name, page[-1].device.id
+        last = page[-1].name, page[-1].id
     return found
 
 

@@ -9,7 +9,7 @@ from fleet.cli.marks import Column, Screen
 from fleet.marks import Mark
 from fleet.sentences import explain
 
-_CHECK_COLUMNS = 21
+_CHECK_COLUMNS = 23
 
 _FOUND = {"ok": Mark.OK, "wrong": Mark.FAILING, "not tried": Mark.UNKNOWN}
 _ENDED = {
@@ -70,7 +70,7 @@ def _check(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
     verdict = str(found["verdict"])
     mark = screen.state(_FOUND.get(verdict, Mark.UNKNOWN), verdict)
     # The mark's colour takes no columns.
-    label = f"{mark}{' ' * (11 - len(verdict) - 2)}{found['check']!s:8}"
+    label = f"{mark}{' ' * (11 - len(verdict))}{found['check']!s:8}"
     yield from screen.told(label, str(found["what"]), indent=_CHECK_COLUMNS)
     for each in (found["why"], f"next: {found['hint']}" if found["hint"] else ""):
         if each:
