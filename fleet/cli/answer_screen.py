@@ -85,7 +85,7 @@ def _model(screen: Screen, each: Mapping[str, Any]) -> Iterator[str]:
         [
             screen.state(Mark.OK if good else Mark.FAILING, str(each["name"])),
             f"{bundle}, revision {each['revision']}",
-            f"{each['format']} on {each['accelerator']}, {each['threads']} threads",
+            f"{each['format']} on {each['accelerator']}, threads: {each['threads']}",
         ],
         indent=0,
     )

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import signal
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,8 @@ def test_the_owner_has_the_last_word(island: Centre, make_device: Make) -> None:
     assert "COMMAND_NOT_ALLOWED: its owner does not allow benchmark: skerry-agent policy" == why
     assert WIRE["COMMAND_NOT_ALLOWED"].next_step == next_step
     assert "the centre may ask for logs, doctor, self-test" in at_hand(device, "status")[1]
+    with urllib.request.urlopen(f"http://127.0.0.1:{device.port}/") as page:
+        assert b"logs, doctor, self-test" in page.read()
     assert 0 == said(island, "self-test", device.name)[0]
 
     at_hand(device, "policy", "--allow", "benchmark")
