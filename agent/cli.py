@@ -99,6 +99,9 @@ def parser() -> argparse.ArgumentParser:
     release = word("release", "Release a device that is held.")
     release.set_defaults(command=_release)
 
+    policy = word("policy", "Say what the centre may ask of this device, or change it.")
+    _allowing(policy)
+
     apply = word("apply", "Take in what a stick brings: a signed document and its bundles.")
     apply.add_argument("stick", type=Path, help="the folder that `skerry device export` wrote")
     apply.set_defaults(command=_apply)
@@ -119,6 +122,17 @@ def _listen(word: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where to serve (default: %(default)s)",
     )
+
+
+def _allowing(word: argparse.ArgumentParser) -> None:
+    for name, what in (("--allow", "carry it out when asked"), ("--refuse", "refuse it")):
+        word.add_argument(
+            name, action="append", default=[], metavar="COMMAND", help=f"{what}; may be given again"
+        )
+    word.add_argument(
+        "-o", dest="output", choices=("table", "json"), default="table", help="how data is printed"
+    )
+    word.set_defaults(command=_policy)
 
 
 def _driven(word: argparse.ArgumentParser) -> None:
@@ -302,6 +316,40 @@ def _release(arguments: argparse.Namespace) -> int:
     sys.stdout.write("released\n")
     sys.stderr.write("" if known else _LATER)
     return 0
+
+
+def _policy(arguments: argparse.Namespace) -> int:
+    import json
+
+    from agent import policy, technician
+    from agent.home import Home
+    from agent.wire.v1.command import Verb
+
+    home = Home(arguments.home.absolute())
+    wanted = dict.fromkeys(arguments.allow, True) | dict.fromkeys(arguments.refuse, False)
+    unclear = set(arguments.allow) & set(arguments.refuse)
+    if unknown := sorted(unclear | wanted.keys() - set(Verb)):
+        raise PersonError(
+            "nothing is changed",
+            Reason.MALFORMED,
+            f"{unknown[0][:80]!r} is " + ("both" if unclear else "no command of the centre's"),
+            f"there are {', '.join(Verb)}; each is allowed or refused",
+            code=2,
+        )
+    with technician.in_words(home, "the policy is not changed"):
+        now = (
+            policy.change(home.policy, {Verb(name): how for name, how in wanted.items()})
+            if wanted
+            else policy.read(home.policy)
+        )
+    if arguments.output == "json":
+        said = {"schema": "skerry.agent-policy/1", "allowed": dict(now.allowed)}
+        sys.stdout.write(json.dumps({**said, "problem": now.problem or None}, indent=2) + "\n")
+    else:
+        for verb, allowed in now.allowed.items():
+            sys.stdout.write(f"{verb:10} {'allowed' if allowed else 'refused'}\n")
+        sys.stderr.write(f"it can't be read: {now.problem}\n" if now.problem else "")
+    return 1 if now.problem else 0
 
 
 def _apply(arguments: argparse.Namespace) -> int:

@@ -1,5 +1,8 @@
 """Looks for what is wrong with this device and says what to do. Changes nothing; blocking.
 
+A command for who stands before the device; the running agent, asked from afar, does the
+same in a child: `python -P -m agent.doctor`.
+
 Each check answers with what it found, and where that is wrong, why and what
 next. A check that needs what is missing is not tried, and says so: one cause
 is one finding. Nothing here takes the place of the running agent: the broker
@@ -15,16 +18,20 @@ import shutil
 import socket
 import sqlite3
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from agent import facts
+from agent import policy as policies
 from agent.alone import running
+from agent.children.leash import die_with_the_agent
+from agent.children.leash import said as say
 from agent.errors import PersonError
 from agent.fetch.tls import client_context
 from agent.home import Home
@@ -36,6 +43,7 @@ DISK_FREE_BYTES = 64 * 1024 * 1024
 """Below this no model can be fetched beside the one that serves, nor the ledger grow."""
 _WAIT_S = 5.0
 _ALERT_S = 0.5  # TLS 1.3 refuses a certificate only after the handshake
+_JOB_LIMIT_BYTES = 64 * 1024
 _AS_THE_AGENT = "do it as the user that runs the agent"
 
 
@@ -70,12 +78,32 @@ class Finding:
 
 def as_json(findings: list[Finding]) -> str:
     """Return them for programs."""
-    said = {
+    return json.dumps(document(findings), indent=2) + "\n"
+
+
+def document(findings: list[Finding]) -> dict[str, Any]:
+    """Return them as they are said to programs."""
+    return {
         "schema": "skerry.agent-doctor/1",
         "ok": all(each.verdict != "wrong" for each in findings),
         "checks": [asdict(each) for each in findings],
     }
-    return json.dumps(said, indent=2) + "\n"
+
+
+def main() -> int:
+    """Look at the device that is on the standard input, for the agent that runs it; return 0."""
+    die_with_the_agent(int(sys.argv[1]))
+    job = json.loads(sys.stdin.buffer.read(_JOB_LIMIT_BYTES))
+    patient = Patient(
+        home=Home(Path(job["home"])),
+        host=job["host"],
+        port=job["port"],
+        library=job["library"],
+        delegates=tuple(map(Delegate.from_json, job["delegates"])),
+        now=job["now"],
+    )
+    say("done", document(list(examine(patient))))
+    return 0
 
 
 def examine(patient: Patient) -> Iterator[Finding]:
@@ -84,6 +112,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
     yield ledger(patient.home.ledger)
     yield from runtime(patient.library, patient.delegates)
     yield port(patient)
+    yield policy(patient.home.policy)
     who, identity = _identity(patient.home)
     yield who
     if identity is None:
@@ -200,6 +229,19 @@ def port(patient: Patient) -> Finding:
     return Finding(check="port", verdict="ok", what=f"{where} is free")
 
 
+def policy(path: Path) -> Finding:
+    """Say what the centre may ask of this device."""
+    found = policies.read(path)
+    if found.problem:
+        return _wrong(
+            "policy",
+            "the centre may ask nothing of this device",
+            found.problem,
+            "say what it may, like: skerry-agent policy --allow logs --allow doctor",
+        )
+    return Finding(check="policy", verdict="ok", what=f"the centre may ask for {found.words()}")
+
+
 def _identity(home: Home) -> tuple[Finding, Identity | None]:
     try:
         identity = load(home)
@@ -313,3 +355,7 @@ def _unreachable(check: str, where: str, error: Exception) -> Finding:
 
 def _wrong(check: str, what: str, why: str, hint: str) -> Finding:
     return Finding(check=check, verdict="wrong", what=what, why=why, hint=hint)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

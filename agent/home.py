@@ -64,3 +64,13 @@ class Home:
     def log(self) -> Path:
         """The ring of log files."""
         return self.path / "log"
+
+    @property
+    def policy(self) -> Path:
+        """What the centre may ask of this device, where its owner said something of it."""
+        return self.path / "policy.json"
+
+    @property
+    def asked(self) -> Path:
+        """Commands that were taken lately, and whether they were answered."""
+        return self.path / "asked.json"

@@ -52,7 +52,7 @@ class Inbox:
         device: str,
         clock: Callable[[], str],
         changed: Callable[[], None],
-        asked: Callable[[v1.Command], None],
+        asked: Callable[[v1.Command], Awaitable[None]],
     ) -> None:
         self._ledger, self._verify = ledger, verify
         self._fleet, self._device = fleet, device
@@ -133,7 +133,7 @@ class Inbox:
     async def _ask(self, envelope: bytes) -> None:
         command = codec.decode(await self._open(COMMAND_PAYLOAD_TYPE, envelope), v1.Command)
         check_address(command, self._fleet, self._device)
-        self._asked(command)
+        await self._asked(command)
 
     async def _open(self, payload_type: str, envelope: bytes) -> bytes:
         if len(envelope) > DOCUMENT_LIMIT_BYTES:

@@ -8,7 +8,7 @@ runtime and no cryptography: those live in children.
 import asyncio
 import base64
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,13 @@ from pathlib import Path
 import structlog
 
 from agent import facts as facts_module
+from agent import policy as policies
 from agent import scrub
 from agent.alone import alone
 from agent.answers import Answers
 from agent.children.converse import converse
 from agent.clock import clock
+from agent.diagnosis import Diagnosis, Subject
 from agent.errors import PersonError
 from agent.glimpse import Glimpse, Glimpses
 from agent.health import Pulse
@@ -47,7 +49,6 @@ from agent.serving.server import ListenError, serve
 from agent.serving.values import Happening, WorkerEvent
 from agent.state import Machine, Note, text
 from agent.upkeep import Upkeep
-from agent.upload import send_log
 from agent.wire import codec, v1
 from agent.wire.reasons import Reason
 from models import durable
@@ -153,7 +154,25 @@ class _Device:
         self._meter = Meter(self._floor)
         self._told: asyncio.Queue[Note] = asyncio.Queue()
         self._wakes: list[Callable[[], None]] = []
-        self._answers = Answers({v1.Verb.LOGS: self._send_log}, clock=clock)
+        self._diagnosis = Diagnosis(
+            Subject(
+                home=home,
+                credentials=identity.credentials,
+                host=settings.host,
+                port=settings.port,
+                library=settings.library,
+                delegates=settings.delegates,
+            ),
+            records=lambda: dict(ledger.records),
+            examine=lambda way, measures: self._floor.examine(way, measures=measures),
+            clock=clock,
+        )
+        self._answers = Answers(
+            self._diagnosis.works(),
+            path=home.asked,
+            policy=lambda: policies.read(home.policy),
+            clock=clock,
+        )
         self._inbox = Inbox(
             ledger,
             self._verify,
@@ -211,6 +230,7 @@ class _Device:
         self._wakes = [
             *(self._reconciler.wake, outbox.wake, reporter.wake, pulse.wake, glimpses.wake)
         ]
+        self._wakes.append(self._diagnosis.wake)
         self._note_boot()
         heed = Heed(
             self._ledger,
@@ -331,9 +351,6 @@ class _Device:
     async def _scrub(self) -> scrub.Found:
         job = {"store": str(self._home.store), "rate_bytes_per_s": scrub.RATE_BYTES_PER_S}
         return scrub.Found.from_json(await converse("agent.scrub", job, deadline_s=_SCRUB_LIMIT_S))
-
-    async def _send_log(self, parameters: Mapping[str, str]) -> str:
-        return await send_log(self._home.log, self._identity.credentials, parameters)
 
     def _forgetful(self) -> v1.Problem | None:
         why = self._ledger.forgetful

@@ -45,6 +45,22 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """A way to serve, started once more apart: its golden vectors, and what that cost.
+
+    `measured` is None where only the golden vectors were asked for; `cpu_s` where the process
+    was gone before it could be asked.
+    """
+
+    vectors: int
+    agreed: int
+    largest: tuple[float, ...]
+    took_s: float
+    cpu_s: float | None = None
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """How a candidate's answers to live requests compared with the incumbent's.
 

@@ -13,6 +13,8 @@ from agent.glimpse import Glimpse, read
 from agent.home import Home
 from agent.identity import load
 from agent.ledger import read_record
+from agent.policy import Policy
+from agent.policy import read as read_policy
 from agent.standing import Standing, standing
 from agent.technician import Hold, read_hold
 from agent.wire.reasons import Reason
@@ -38,6 +40,7 @@ class Status:
     fleet: str
     running: bool
     hold: Hold | None
+    policy: Policy
     remembered: Remembered
 
 
@@ -56,6 +59,7 @@ def look(home: Home) -> Status:
             fleet=answer.fleet,
             running=here,
             hold=read_hold(home.hold),
+            policy=read_policy(home.policy),
             remembered=_remembered(home.ledger, known),
         )
     except OSError as error:
@@ -76,6 +80,7 @@ def as_json(status: Status) -> str:
         "fleet": status.fleet,
         "running": status.running,
         "hold": status.hold and {"reason": status.hold.reason, "since": status.hold.since},
+        "policy": dict(status.policy.allowed),
         "generation": status.remembered.generation,
         "outbox": status.remembered.outbox,
         "deployments": [asdict(each) for each in status.remembered.deployments],
@@ -91,6 +96,7 @@ def as_text(status: Status) -> str:
     lines = [f"{status.device} of {status.fleet}: {state}, {outbox} events to tell"]
     if status.hold:
         lines.append(f"  held since {status.hold.since}: {status.hold.reason}")
+    lines.append(f"  the centre may ask for {status.policy.words()}")
     for each in status.remembered.deployments:
         lines += _deployment_lines(each)
     lines += [

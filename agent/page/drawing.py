@@ -392,6 +392,7 @@ def _centre(seen: Seen) -> Markup:
                 ("Waits to be told", waiting),
                 ("Acts on document", order),
                 ("Connections so far", f"{seen.reported.session:,}"),
+                ("May ask for", seen.may_ask or "can't be read just now: the disk is slow"),
             ]
         ),
         cls="card",

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from agent import policy
+from agent.home import Home
 from agent.ledger import Ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.page.seen import Line, Seen
@@ -69,6 +71,7 @@ class Onlooker:
         self._line = Line(connected=False, since=self._started)
         self._vitals = Reading(self._measure)
         self._past = Reading(self._remember)
+        self._policy = Reading(lambda: policy.read(Home(home).policy).words())
 
     def connected(self) -> None:
         """A connection to the centre stands."""
@@ -82,6 +85,7 @@ class Onlooker:
         """Return how the device is now."""
         deadline = asyncio.get_running_loop().time() + READ_LIMIT_S
         self._past.begin()
+        self._policy.begin()
         now = await self._vitals.by(deadline)
         past = await self._past.by(deadline)
         records = dict(self._ledger.records)
@@ -103,6 +107,7 @@ class Onlooker:
             machine=self._machine,
             outbox=self._ledger.depth,
             outbox_bytes=self._ledger.outbox_bytes,
+            may_ask=await self._policy.by(deadline),
         )
 
     def _measure(self) -> Vitals | None:

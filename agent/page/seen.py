@@ -22,8 +22,9 @@ class Seen:
 
     `reported` is what it says of itself to the centre, `health` its last period. `answering` are
     the deployments whose process lives now, `given_up` those that died too often; `serving` is
-    with how many, and `compared` how candidates in their shadows compare so far. `vitals` and
-    `past` (the newest first) have to be read: None where that did not succeed in time.
+    with how many, and `compared` how candidates in their shadows compare so far. `vitals`,
+    `past` (the newest first) and what the centre `may_ask` have to be read: None where that did
+    not succeed in time.
     """
 
     at: str
@@ -42,3 +43,4 @@ class Seen:
     machine: Machine
     outbox: int
     outbox_bytes: int
+    may_ask: str | None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from agent.serving.switchboard import Switchboard
 from agent.serving.values import Happening, WorkerEvent
 from agent.state import (
     Compared,
+    Examined,
     GivenUp,
     Installed,
     Machine,
@@ -119,17 +120,35 @@ class WorkerFloor:
         """Start the candidate apart, measure and close it; see the port."""
         worker = await self._start(candidate, examines=True)
         await worker.close(0)
-        found = worker.report.examination
-        if found is None:
-            raise StepError(Reason.WORKER_CRASHED, "the worker did not measure itself")
-        return Measured(
-            variant=candidate.variant,
-            format=candidate.format,
-            accelerator=candidate.accelerator,
-            threads=candidate.threads,
-            latency_p50_s=found.latency_p50_s,
-            memory_bytes=found.memory_bytes,
-            reference=found.reference,
+        return _measured(candidate, worker)
+
+    async def examine(self, way: Installed, *, measures: bool) -> Examined:
+        """Start what serves once more apart, behind everybody else, and close it.
+
+        Its golden vectors are run in any case. Nothing else changes.
+
+        Raises:
+            StepError: with the reason; OUT_OF_MEMORY where there is none to spare for it.
+        """
+        begun = asyncio.get_running_loop().time()
+        serves = self.board.launched(way.deployment.name)
+        if serves is not None and not pooling.affordable(
+            1, each_bytes=_takes(serves), available_bytes=self._available()
+        ):
+            raise StepError(Reason.OUT_OF_MEMORY, "there is none for another worker beside it")
+        worker = await self._start(way, examines=measures, steps_back=True)
+        try:
+            cpu_s = _computed_s(worker)
+        finally:
+            await worker.close(0)
+        verdict = worker.report.verdict
+        return Examined(
+            vectors=verdict.vectors,
+            agreed=verdict.agreed,
+            largest=verdict.largest,
+            took_s=asyncio.get_running_loop().time() - begun,
+            cpu_s=cpu_s,
+            measured=_measured(way, worker) if measures else None,
         )
 
     async def shadow(self, candidate: Installed, wanted: v1.ShadowSettings) -> Compared:
@@ -242,11 +261,12 @@ class WorkerFloor:
         *,
         examines: bool = False,
         shadow_tolerance: float | None = None,
+        steps_back: bool = False,
     ) -> Worker:
         launch = await asyncio.to_thread(self._launch, installed)
         launch = replace(launch, examines=examines, shadow_tolerance=shadow_tolerance)
         try:
-            return await start_worker(launch, deadline_s=START_LIMIT_S)
+            return await start_worker(launch, deadline_s=START_LIMIT_S, steps_back=steps_back)
         except WorkerError as error:
             raise StepError(error.reason, error.message[:250]) from error
 
@@ -328,6 +348,30 @@ class WorkerFloor:
             if each.accelerator == accelerator:
                 return each
         raise StepError(Reason.ACCELERATOR_MISSING, f"{accelerator} is not here any more")
+
+
+def _measured(way: Installed, worker: Worker) -> Measured:
+    """Return what a worker measured of itself."""
+    found = worker.report.examination
+    if found is None:
+        raise StepError(Reason.WORKER_CRASHED, "the worker did not measure itself")
+    return Measured(
+        variant=way.variant,
+        format=way.format,
+        accelerator=way.accelerator,
+        threads=way.threads,
+        latency_p50_s=found.latency_p50_s,
+        memory_bytes=found.memory_bytes,
+        reference=found.reference,
+    )
+
+
+def _computed_s(worker: Worker) -> float | None:
+    """Return the processor's time that a worker took; None: it is gone."""
+    with suppress(psutil.NoSuchProcess):
+        taken = psutil.Process(worker.pid).cpu_times()
+        return float(taken.user + taken.system)
+    return None
 
 
 def _takes(worker: Worker) -> int:

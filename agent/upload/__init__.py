@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.children.converse import converse
 from agent.errors import StepError
 from agent.fetch.job import Credentials
-from agent.upload.job import LINES_LIMIT, LogJob
+from agent.upload.job import LINES_LIMIT, AnswerJob
 from agent.wire.reasons import Reason
 
 _LIMIT_S = 120.0
@@ -24,11 +24,36 @@ async def send_log(folder: Path, credentials: Credentials, parameters: Mapping[s
         StepError: `MALFORMED`, `NOT_FOUND` (no log), `CENTRE_UNREACHABLE`, `CENTRE_REFUSED`, ….
         OSError: no process can be made.
     """
-    lines, url = parameters.get("lines", ""), parameters.get("answer_to", "")
+    url, lines = answer_to(parameters), parameters.get("lines", "")
     if not _NUMBER.match(lines) or int(lines) > LINES_LIMIT:
         raise StepError(Reason.MALFORMED, f"lines is {lines[:80]!r}; 1 to {LINES_LIMIT}")
+    return await _sent(
+        AnswerJob(url=url, credentials=credentials, folder=str(folder), lines=int(lines))
+    )
+
+
+async def send_text(text: str, credentials: Credentials, parameters: Mapping[str, str]) -> str:
+    """Send a text where a command says; return the answer's digest.
+
+    Raises:
+        StepError: `MALFORMED`, `CENTRE_UNREACHABLE`, `CENTRE_REFUSED`, ….
+        OSError: no process can be made.
+    """
+    return await _sent(AnswerJob(url=answer_to(parameters), credentials=credentials, text=text))
+
+
+def answer_to(parameters: Mapping[str, str]) -> str:
+    """Return where the answer to a command goes.
+
+    Raises:
+        StepError: `MALFORMED`: it says no such place.
+    """
+    url = parameters.get("answer_to", "")
     if not url.startswith("https://"):
         raise StepError(Reason.MALFORMED, f"answer_to is {url[:80]!r}; an https URL is expected")
-    job = LogJob(url=url, folder=str(folder), lines=int(lines), credentials=credentials)
+    return url
+
+
+async def _sent(job: AnswerJob) -> str:
     done = await converse("agent.upload", job.to_json(), deadline_s=_LIMIT_S)
     return str(done["digest"])

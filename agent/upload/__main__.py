@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 from agent import log
 from agent.children.leash import die_with_the_agent, said
 from agent.fetch.tls import client_context
-from agent.upload.job import LogJob
+from agent.upload.job import AnswerJob
 from agent.wire.limits import ANSWER_LIMIT_BYTES
 from agent.wire.reasons import Reason
 from models.errors import ModelError, TransientError
@@ -27,9 +27,9 @@ _STALL_LIMIT_S = 30.0
 def main() -> int:
     """Do the job that is on the standard input; return 0 whenever there is a verdict."""
     die_with_the_agent(int(sys.argv[1]))
-    job = LogJob.from_json(sys.stdin.buffer.read(_JOB_LIMIT_BYTES))
+    job = AnswerJob.from_json(sys.stdin.buffer.read(_JOB_LIMIT_BYTES))
     try:
-        packed = pack(_last_lines(Path(job.folder), job.lines))
+        packed = pack(_lines(job))
         _put(job, packed)
     except ModelError as error:
         said("failed", {"reason": error.reason, "message": str(error)[:250]})
@@ -55,6 +55,12 @@ def _packed(kept: list[str], of: int) -> bytes:
     return gzip.compress(text.encode(errors="replace"), mtime=0)
 
 
+def _lines(job: AnswerJob) -> Sequence[str]:
+    if job.folder is None:
+        return job.text.splitlines(keepends=True)
+    return _last_lines(Path(job.folder), job.lines)
+
+
 def _last_lines(folder: Path, count: int) -> Sequence[str]:
     try:
         return deque(log.read(folder), maxlen=count)
@@ -64,7 +70,7 @@ def _last_lines(folder: Path, count: int) -> Sequence[str]:
         raise TransientError(Reason.INTERNAL, f"the log can't be read: {error}"[:250]) from error
 
 
-def _put(job: LogJob, packed: bytes) -> None:
+def _put(job: AnswerJob, packed: bytes) -> None:
     try:
         context = client_context(job.credentials)
     except OSError as error:

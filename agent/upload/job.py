@@ -11,20 +11,21 @@ LINES_LIMIT = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogJob:
-    """The last lines of the log in a folder, to be sent to an https URL."""
+class AnswerJob:
+    """A long answer, to be sent to an https URL: a text, or the last lines of a folder's log."""
 
     url: str
-    folder: str
-    lines: int
     credentials: Credentials
+    text: str = ""
+    folder: str | None = None
+    lines: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return what goes through the pipe."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, raw: bytes) -> "LogJob":
+    def from_json(cls, raw: bytes) -> "AnswerJob":
         """Return the job that came through the pipe."""
         fields = json.loads(raw)
         return cls(**{**fields, "credentials": Credentials(**fields["credentials"])})

@@ -106,7 +106,16 @@ WIRE: Mapping[str, Sentence] = {
     ),
     Reason.COMMAND_NOT_ALLOWED: Sentence(
         "The device refuses this command.",
-        "Ask its owner to allow it, or give it an agent that knows this command.",
+        "Ask its owner to allow it (skerry-agent policy --allow), or give it an agent that knows "
+        "this command.",
+    ),
+    Reason.COMMAND_INTERRUPTED: Sentence(
+        "The agent ended while it had this command, and does not begin it again.",
+        "Ask again; if it ends again, look who or what ends it: memory, or somebody.",
+    ),
+    Reason.UPDATE_UNDER_WAY: Sentence(
+        "The device is changing what serves, and that would be disturbed.",
+        "Ask again when it is over: skerry device show says how far it is.",
     ),
     # A bundle and its parts
     Reason.MODEL_MALFORMED: Sentence(

@@ -9,10 +9,7 @@ hung runtime. What happens to the deployment then is not decided here.
 import asyncio
 import json
 import mmap
-import os
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 from agent.wire.reasons import Reason
 from agent.workers import frames
@@ -25,9 +22,6 @@ QUEUE_LIMIT = 32
 
 START_LIMIT_S = 60.0
 """From spawn to ready. A cold start takes 0.3 s; a large model on a slow device the rest."""
-
-_NICE = 10
-"""What is done in the shadow is for nobody: a busy core gives it a tenth of what others get."""
 
 _LEAVE_S = 1.0  # in which an idle worker ends by itself once its socket is closed
 
@@ -185,16 +179,8 @@ class Worker:
         return False  # it failed where the other did not
 
     def step_back(self) -> None:
-        """Let every other process go first, from now on.
-
-        Each thread has a niceness of its own; and where the kernel shares a core among
-        sessions (autogroups), that of a thread says nothing beyond its session's.
-        """
-        process = Path(f"/proc/{self.pid}")
-        with suppress(OSError):  # it died; or there are no such groups here
-            for thread in (process / "task").iterdir():
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), _NICE)
-            (process / "autogroup").write_text(str(_NICE))
+        """Let every other process go first, from now on."""
+        self._process.step_back()
 
     async def close(self, drain_s: float = 10.0) -> None:
         """Take no more requests, answer those in line for at most `drain_s`, end. Idempotent."""
@@ -265,8 +251,15 @@ class Worker:
         self._process.kill()
 
 
-async def start_worker(launch: Launch, *, deadline_s: float = START_LIMIT_S) -> Worker:
+async def start_worker(
+    launch: Launch, *, deadline_s: float = START_LIMIT_S, steps_back: bool = False
+) -> Worker:
     """Start a worker and return it once its golden vectors have agreed inside it.
+
+    Args:
+        launch: what it is.
+        deadline_s: for it to become ready.
+        steps_back: every other process goes first, from its first moment on.
 
     Raises:
         WorkerError: it did not become ready; nothing of it is left.
@@ -277,6 +270,8 @@ async def start_worker(launch: Launch, *, deadline_s: float = START_LIMIT_S) -> 
     except OSError as error:
         reason = Reason.OUT_OF_MEMORY if no_memory(error) else Reason.INTERNAL
         raise WorkerError(reason, f"no worker process can be started: {error.strerror}") from error
+    if steps_back:
+        process.step_back()
     try:
         async with asyncio.timeout(deadline_s):
             region, report = await _await_ready(launch, process, begun)

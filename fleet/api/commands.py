@@ -1,4 +1,4 @@
-"""`/api/v1/devices/{device}/commands`: what is asked of a device, and what it answers.
+"""`/api/v1/commands`, `/api/v1/devices/{device}/commands`: what devices are asked, and answer.
 
 The answer itself is put at `/answers/{command}` by the device, over TLS with its
 certificate; all else is for operators.
@@ -6,11 +6,11 @@ certificate; all else is for operators.
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,11 +20,21 @@ from agent.wire import v1
 from fleet.api.access import peer_of
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
+from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse
+from fleet.api.shown import known_among, target_of
 from fleet.api.wish import Wish
 from fleet.clock import written
-from fleet.store import commands, devices
+from fleet.commands import TOGETHER
+from fleet.health.states import verdict
+from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.selector import EVERYTHING, TEXT_LIMIT
+from fleet.store import commands as asked_store
+from fleet.store import devices as stored
+from fleet.store.errors import NotFoundError
 
 _LINES = 200
+_PAGE = 500
+_IDS_LIMIT = 4096
 _LINES_LIMIT = 100_000
 _UNPACKED_LIMIT_BYTES = 64 * 1024 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
@@ -35,7 +45,7 @@ Status = Literal["waiting", "done", "failed", "refused", "expired"]
 class CommandWish(Wish):
     """What a device should do."""
 
-    verb: v1.Verb = Field(description="Agents of this version do `logs`, and refuse the others.")
+    verb: v1.Verb = Field(description="A device's owner may refuse any of them.")
     lines: int = Field(
         _LINES, ge=1, le=_LINES_LIMIT, description="Of `logs`: how many, from the newest back."
     )
@@ -45,11 +55,19 @@ class CommandWish(Wish):
     reason: str = Field("", max_length=1000, description="Why, for the audit.")
 
 
+class CommandsWish(CommandWish):
+    """What several devices should do: those that match all of it, and at least one part is said."""
+
+    selector: str = Field("", max_length=TEXT_LIMIT, description=SELECTOR_WORDS)
+    field: str = Field("", max_length=TEXT_LIMIT, description=FIELD_WORDS)
+
+
 class CommandShown(BaseModel):
     """What was asked of a device, and how that ended."""
 
     id: str
     device: str
+    name: str = Field(description="What people call the device.")
     verb: v1.Verb
     actor: str
     issued_at: str
@@ -57,42 +75,108 @@ class CommandShown(BaseModel):
     status: Status = Field(description="`waiting`: nothing was heard yet; `expired`: nor will be.")
     answered_at: str | None
     problem: v1.Problem | None = Field(description="Why it is not done, by the device's word.")
+    answer: dict[str, str] = Field(
+        description="Its short answer: of `doctor`, `benchmark` and `self-test` the `verdict`, `ok`"
+        " or `wrong`, and a `summary`."
+    )
     answer_bytes: int | None = Field(description="Of its long answer, packed; null: there is none.")
+
+
+class CommandPage(BaseModel):
+    """What was asked, the newest first."""
+
+    as_of: str
+    commands: list[CommandShown]
+    before: int | None = Field(description="Where the next page begins; null: this is the last.")
+
+
+class CommandsAsked(BaseModel):
+    """What each of some devices was asked."""
+
+    commands: list[CommandShown]
 
 
 def routes(parts: Parts, operator: Callable[..., Awaitable[str]]) -> APIRouter:
     """Return the routes for operators."""
-    router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
+    router = APIRouter(prefix="/api/v1", tags=["devices"])
+
+    @router.get("/commands", operation_id="listCommands", responses=answers(401, 404, 409))
+    def every(
+        *,
+        device: Annotated[str, Query(description="Only of this one.", max_length=256)] = "",
+        commands: Annotated[
+            str, Query(description="Only these, with commas between.", max_length=_IDS_LIMIT)
+        ] = "",
+        before: Annotated[
+            int | None, Query(description="Where the page before ended.", ge=0, lt=1 << 63)
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=TOGETHER)] = TOGETHER,
+    ) -> CommandPage:
+        """List what was asked of devices, the newest first. The newest 256 that ended are kept."""
+        with parts.store.read() as connection:
+            found = asked_store.latest(
+                connection,
+                limit=limit + 1,
+                before=before,
+                device=stored.named(connection, device).id if device else None,
+                ids=[each for each in commands.split(",") if each],
+            )
+        now, shown = parts.clock(), found[:limit]
+        return CommandPage(
+            as_of=written(now),
+            commands=[_shown(each, now) for each in shown],
+            before=shown[-1].position if len(found) > limit else None,
+        )
 
     @router.post(
-        "/{device}/commands",
+        "/commands",
+        operation_id="askDevices",
+        status_code=202,
+        responses=answers(401, 404, 409, body=True),
+    )
+    def ask_some(wish: CommandsWish, actor: Annotated[str, Depends(operator)]) -> CommandsAsked:
+        """Ask the same of all devices that match, 100 at most: each that is away, when it is back.
+
+        Where more match, nobody is asked.
+        """
+        found = _matching(parts, wish)
+        if not found:
+            raise NotFoundError("device", wish.selector or wish.field)
+        return CommandsAsked(commands=ask(found, wish, actor))
+
+    def ask(names: Sequence[str], wish: CommandWish, actor: str) -> list[CommandShown]:
+        parameters = {"lines": str(wish.lines)} if wish.verb is v1.Verb.LOGS else {}
+        asked = parts.commands.ask(
+            names, wish.verb, parameters, valid_s=wish.valid_s, actor=actor, reason=wish.reason
+        )
+        return [_shown(each, parts.clock()) for each in asked]
+
+    @router.post(
+        "/devices/{device}/commands",
         operation_id="askDevice",
         status_code=202,
         responses=answers(401, 404, 409, body=True),
     )
-    def ask(
+    def ask_one(
         device: str, wish: CommandWish, actor: Annotated[str, Depends(operator)]
     ) -> CommandShown:
         """Ask something of a device. It is asked when it is connected, as long as that is valid."""
-        parameters = {"lines": str(wish.lines)} if wish.verb is v1.Verb.LOGS else {}
-        asked = parts.commands.ask(
-            device, wish.verb, parameters, valid_s=wish.valid_s, actor=actor, reason=wish.reason
-        )
-        return _shown(asked, parts.clock())
+        [asked] = ask([device], wish, actor)
+        return asked
 
     @router.get(
-        "/{device}/commands/{command}",
+        "/devices/{device}/commands/{command}",
         operation_id="getCommand",
         responses=answers(401, 404, 409),
     )
     def one(device: str, command: str) -> CommandShown:
         """Show what was asked, and how that ended. The newest 256 that ended are kept."""
         with parts.store.read() as connection:
-            found = devices.named(connection, device)
-            return _shown(commands.held(connection, found.id, command), parts.clock())
+            found = stored.named(connection, device)
+            return _shown(asked_store.held(connection, found.id, command), parts.clock())
 
     @router.get(
-        "/{device}/commands/{command}/answer",
+        "/devices/{device}/commands/{command}/answer",
         operation_id="getCommandAnswer",
         response_class=Response,
         responses={
@@ -101,10 +185,10 @@ def routes(parts: Parts, operator: Callable[..., Awaitable[str]]) -> APIRouter:
         },
     )
     def answer(device: str, command: str) -> Response:
-        """Return the long answer to a command: of `logs`, the lines, oldest first."""
+        """Return the long answer to a command: of `logs` the lines, the oldest first."""
         with parts.store.read() as connection:
-            found = devices.named(connection, device)
-            packed = commands.answer(connection, found.id, command)
+            found = stored.named(connection, device)
+            packed = asked_store.answer(connection, found.id, command)
         return Response(
             packed, media_type="application/x-ndjson", headers={"Content-Encoding": "gzip"}
         )
@@ -138,10 +222,34 @@ def answering(parts: Parts) -> APIRouter:
     return router
 
 
+def _matching(parts: Parts, wish: CommandsWish) -> list[str]:
+    """Return the devices that are meant, by id: all, or more than may be asked.
+
+    They are looked through by name, some hundreds at a time and no further than needed; what a
+    device says is read only of those whose labels, facts and site are right.
+    """
+    if not (wish.selector.strip() or wish.field.strip()):
+        raise PlanError(
+            PlanReason.SELECTOR_MALFORMED, f"nobody is named; to reach everybody, say: {EVERYTHING}"
+        )
+    wanted = parse(wish.selector, wish.field)
+    now, found, last = parts.clock(), list[str](), ("", "")
+    while len(found) <= TOGETHER:
+        with parts.store.read() as connection:
+            page = stored.after(connection, *last, limit=_PAGE)
+            likely = [each for each in page if wanted.may_match(target_of(each))]
+            heard = [each.heard for each in known_among(connection, likely)] if likely else []
+        found += [each.target.device for each in heard if wanted.matches(each, verdict(each, now))]
+        if len(page) < _PAGE:
+            break
+        last = page[-1].name, page[-1].id
+    return found
+
+
 def _keep(parts: Parts, device: str, command: str, packed: bytes) -> bool:
     now = written(parts.clock())
     with parts.store.write() as connection:
-        return commands.keep_answer(connection, device, command, packed, now=now)
+        return asked_store.keep_answer(connection, device, command, packed, now=now)
 
 
 def _is_packed(packed: bytes) -> bool:
@@ -160,13 +268,14 @@ def _is_packed(packed: bytes) -> bool:
     return reader.eof and not reader.unused_data
 
 
-def _shown(asked: commands.Asked, now: datetime) -> CommandShown:
+def _shown(asked: asked_store.Asked, now: datetime) -> CommandShown:
     status: Status = "waiting" if written(now) < asked.expires_at else "expired"
     if asked.result is not None:
         status = asked.result.status.value
     return CommandShown(
         id=asked.id,
         device=asked.device,
+        name=asked.name,
         verb=asked.verb,
         actor=asked.actor,
         issued_at=asked.issued_at,
@@ -174,5 +283,6 @@ def _shown(asked: commands.Asked, now: datetime) -> CommandShown:
         status=status,
         answered_at=asked.answered_at,
         problem=None if asked.result is None else asked.result.problem,
+        answer={} if asked.result is None else dict(asked.result.answer),
         answer_bytes=None if asked.result is None else asked.answer_bytes,
     )

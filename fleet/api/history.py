@@ -1,7 +1,7 @@
-"""`/api/v1/devices/{device}/events`: what a device told, a page at a time."""
+"""`/api/v1/devices/{device}/events`, `…/changes`: what it told, and what people did about it."""
 
-from dataclasses import dataclass, fields
-from typing import Annotated, Self
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from agent.wire import v1
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
-from fleet.store import devices, events, presence
+from fleet.store import audit, devices, events, presence
 
 _PAGE = 100
 _PAGE_LIMIT = 500  # of 8 KB at most
@@ -41,6 +41,26 @@ class EventPage(BaseModel):
     acked: dict[str, int] = Field(
         description="By ledger: the number up to which all are committed and acknowledged."
     )
+
+
+class ChangeShown(BaseModel):
+    """What somebody changed about a device, or asked of it."""
+
+    number: int
+    at: str = Field(description="By the centre's clock.")
+    actor: str
+    action: str
+    reason: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class ChangePage(BaseModel):
+    """Some entries of the audit about one device, the newest first."""
+
+    device: str
+    changes: list[ChangeShown]
+    before: int | None = Field(description="Where the next page begins; null: this is the last.")
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -85,6 +105,28 @@ def routes(parts: Parts) -> APIRouter:
             events=[EventShown.of(each) for each in shown],
             more=len(page) > limit,
             acked=dict(marks),
+        )
+
+    @router.get(
+        "/{device}/changes", operation_id="listDeviceChanges", responses=answers(401, 404, 409)
+    )
+    def changed(
+        device: str,
+        *,
+        before: Annotated[
+            int | None, Query(description="Where the page before ended.", ge=0, lt=1 << 63)
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=_PAGE_LIMIT)] = _PAGE,
+    ) -> ChangePage:
+        """List what people changed about a device and asked of it, the newest first."""
+        with parts.store.read() as connection:
+            found = devices.named(connection, device)
+            entries = audit.latest(connection, limit=limit + 1, about=found.id, before=before)
+        shown = [ChangeShown.model_validate(asdict(each)) for each in entries[:limit]]
+        return ChangePage(
+            device=found.id,
+            changes=shown,
+            before=shown[-1].number if len(entries) > limit else None,
         )
 
     return router

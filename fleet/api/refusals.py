@@ -124,7 +124,7 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
         case AmbiguousError():
             return 409, (str(error), "AMBIGUOUS", "name one of them by its id")
         case ConflictError():
-            return 409, (str(error), "CONFLICT", "use another name, or leave it as it is")
+            return 409, (str(error), error.code, error.next_step)
         case OperationalError():
             next_step = "try again; if it stays so, look at the centre's disk"
             return 503, ("the store can't do it now", "STORE_BUSY", next_step)
@@ -134,7 +134,7 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
 
 def _sought(kind: str) -> str:
     if kind in {"command", "answer"}:
-        return "ask the device again: skerry device logs DEVICE"
+        return "ask the device again, like: skerry device logs DEVICE"
     if kind in {"silence", "receiver"}:
         return f"list what there is: skerry alert {'test' if kind == 'receiver' else kind}"
     return f"list what there is: skerry {kind} ls"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from fleet.health.heard import Heard
 from fleet.health.states import State, Verdict
+from fleet.inventory import Target
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.selector import EVERYTHING, Selector, SelectorError
 from fleet.selector import parse as parse_selector
@@ -58,6 +59,12 @@ class Search:
         """Say whether a device is looked for."""
         return self.selector.matches(heard.target.attributes) and all(
             value in FIELDS[name](heard, judged) for name, value in self.fields
+        )
+
+    def may_match(self, target: Target) -> bool:
+        """Say whether a device may be looked for, by what never changes with what it says."""
+        return self.selector.matches(target.attributes) and all(
+            value == (target.site or "") for name, value in self.fields if name == "site"
         )
 
 

@@ -15,6 +15,7 @@ from fleet.health.drift import Drift
 from fleet.health.heard import Heard, words
 from fleet.health.states import State, Verdict
 from fleet.health.sums import Numbers, Served
+from fleet.inventory import Target
 from fleet.roll import heard_of
 from fleet.sentences import explain
 from fleet.store import desired, devices, drift, health, presence, reported
@@ -112,6 +113,18 @@ class Known:
         )
 
 
+def target_of(device: devices.Device) -> Target:
+    """Return a device as selectors read it: nothing that it said lately is in it."""
+    return Target(
+        device=device.id,
+        name=device.name,
+        site=device.site_name,
+        labels=device.labels,
+        facts=device.facts,
+        online=False,
+    )
+
+
 def known(connection: Connection, name: str) -> Known:
     """Return what the store holds of the device with this id or name.
 
@@ -146,7 +159,13 @@ def known_after(
     connection: Connection, name: str, device: str, *, limit: int, prefix: str = ""
 ) -> Sequence[Known]:
     """Return what the store holds of the next devices by name, then id: so many at the most."""
-    found = devices.after(connection, name, device, limit=limit, prefix=prefix)
+    return known_among(
+        connection, devices.after(connection, name, device, limit=limit, prefix=prefix)
+    )
+
+
+def known_among(connection: Connection, found: Sequence[devices.Device]) -> Sequence[Known]:
+    """Return what the store holds of these devices, some hundreds of them."""
     ids = [each.id for each in found]
     return _together(
         found,

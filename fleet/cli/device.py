@@ -1,4 +1,4 @@
-"""`skerry device ls | show | export | history | logs | set`: how they are, what they say."""
+"""`skerry device …`: how they are, what they say and are asked, how they run."""
 
 import os
 import sys
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from agent.wire.v1 import Verb
 from fleet.cli import device_screen
+from fleet.cli.device_ask import asking
 from fleet.cli.device_export import export
 from fleet.cli.device_history import history
 from fleet.cli.device_logs import logs
@@ -72,3 +74,12 @@ app.command()(export)
 app.command()(history)
 app.command()(logs)
 app.command("set")(set_device)
+app.command("doctor")(
+    asking(Verb.DOCTOR, "Let a device look for what is wrong with it, and say it.")
+)
+app.command("benchmark")(
+    asking(Verb.BENCHMARK, "Let a device measure what serves there once more, behind all else.")
+)
+app.command("self-test")(
+    asking(Verb.SELF_TEST, "Let what serves on a device answer its golden vectors once more.")
+)

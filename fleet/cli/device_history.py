@@ -1,4 +1,4 @@
-"""`skerry device history`: what a device told, in words, the newest last."""
+"""`skerry device history`: what a device told, in words, and what people asked of it."""
 
 import os
 import sys
@@ -29,14 +29,21 @@ def history(
     output: OutputOption = Output.TABLE,
     color: ColorOption = Color.AUTO,
 ) -> None:
-    """Show what happened on a device, the newest last. Late: it waited for a connection."""
+    """Show what happened on a device, the newest last; then who asked it for what, and why.
+
+    Late: it waited for a connection.
+    """
     query = {"newest": "true", "transitions": "true", "limit": str(limit)}
     with centre.connect() as api:
         found = api.get("api", "v1", "devices", device, "events", query=query)
+        changes = api.get("api", "v1", "devices", device, "changes", query={"limit": str(limit)})
+    asked = [each for each in changes["changes"] if each["action"] == "command.ask"]
     if output is Output.JSON:
-        print_json("skerry.device.history/1", found)
+        print_json("skerry.device.history/1", {**found, "asked": asked[::-1]})
         return
-    show(told(Screen.of(sys.stdout, os.environ, color), found["events"]))
+    screen = Screen.of(sys.stdout, os.environ, color)
+    show(told(screen, found["events"]))
+    show(questions(screen, asked[::-1]))
     if found["more"]:
         note(f"there are older ones: --limit N, at most {_LIMIT}")
 
@@ -47,6 +54,15 @@ def told(screen: Screen, events: list[Mapping[str, Any]]) -> Iterator[str]:
         late = f"{screen.state(Mark.WAITING, 'late')}  " if event["late"] else ""
         at = event["at"].replace("T", " ").rstrip("Z")
         yield from screen.told(at, late + sentence(event), indent=_TIME_COLUMNS)
+
+
+def questions(screen: Screen, asked: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Return what people asked of it, by whom and why. The time is the centre's."""
+    for each in asked:
+        what = each["after"]
+        why = f": {each['reason']}" if each["reason"] else ""
+        said = f"{each['actor']} asked it for {what['verb']} ({what['id']}){why}"
+        yield from screen.told(each["at"].replace("T", " ").rstrip("Z"), said, indent=_TIME_COLUMNS)
 
 
 def sentence(event: Mapping[str, Any]) -> str:

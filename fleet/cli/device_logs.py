@@ -1,20 +1,13 @@
 """`skerry device logs`: ask a device for its log, and print it when it comes."""
 
-import time
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from fleet.cli.asking import again, answered, no_answer, not_done
 from fleet.cli.marks import show
 from fleet.cli.options import CentreOptions, at_centre, seconds
-from fleet.cli.screen import CommandError, ExitCode, note
-from fleet.client import Centre
-from fleet.sentences import explain
-
-_LOOK_S = 0.5
-
-_EXITS = {"failed": ExitCode.BAD, "refused": ExitCode.REFUSED, "expired": ExitCode.UNREACHABLE}
+from fleet.cli.screen import note
 
 
 @at_centre
@@ -29,6 +22,7 @@ def logs(
     valid: Annotated[
         str, typer.Option("--valid", help="How long the device may take: it may be away.")
     ] = "1h",
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")] = "",
     command: Annotated[
         str | None,
         typer.Option("--command", help="Print the answer to an earlier one, and ask nothing."),
@@ -41,64 +35,18 @@ def logs(
     """
     wait_s, valid_s = seconds(wait), seconds(valid)
     with centre.connect() as api:
-        if command is None:
-            wish = {"verb": "logs", "lines": lines, "valid_s": max(wait_s, valid_s)}
-            command = str(api.post("api", "v1", "devices", device, "commands", body=wish)["id"])
-        again = f"skerry device logs {device} --command {command}"
+        path = ("api", "v1", "devices", device, "commands")
+        wish = {"verb": "logs", "lines": lines, "valid_s": max(wait_s, valid_s), "reason": reason}
+        first = api.get(*path, command) if command else api.post(*path, body=wish)
+        if command is None and wait_s:
+            note(f"asked {device}; it answers as {first['id']}")
         try:
-            asked = _waited(api, device, command, wait_s, pause=time.sleep)  # noqa: TID251  # a command of its own: there is no loop to block
+            [asked] = answered(api, [first], wait_s)
         except KeyboardInterrupt:
-            note(f"\nthe answer, when it is there: {again}")
+            note(f"\nthe answer, when it is there: {again(device, first)}")
             raise
         if asked["status"] == "waiting":
-            raise _no_answer(api, device, asked, again)
+            raise no_answer(api, device, asked)
         if asked["status"] != "done":
-            raise _not_done(device, asked)
-        show(
-            api.get_text("api", "v1", "devices", device, "commands", command, "answer").splitlines()
-        )
-
-
-def _waited(
-    api: Centre, device: str, command: str, wait_s: float, *, pause: Callable[[float], None]
-) -> Any:  # noqa: ANN401  # JSON, as the API's reference describes it
-    """Look until the device has answered, or for as long as is to be waited."""
-    left_s = wait_s
-    while True:
-        asked = api.get("api", "v1", "devices", device, "commands", command)
-        if asked["status"] != "waiting" or left_s <= 0:
-            return asked
-        if left_s == wait_s:
-            note(f"asked {device}; it answers as {command}")
-        pause(_LOOK_S)
-        left_s -= _LOOK_S
-
-
-def _no_answer(api: Centre, device: str, asked: Any, again: str) -> CommandError:  # noqa: ANN401  # as above
-    found = api.get("api", "v1", "devices", device)
-    offline = f"OFFLINE: since {found['since']}" if found["online"] is False else None
-    never = "UNKNOWN: it was never heard of" if found["online"] is None else None
-    return CommandError(
-        f"{device} has not answered yet",
-        offline or never or "TIMED_OUT: it is connected; it may be busy",
-        f"it may answer until {asked['expires_at']}; then: {again}",
-        ExitCode.UNREACHABLE,
-    )
-
-
-def _not_done(device: str, asked: Any) -> CommandError:  # noqa: ANN401  # as above
-    problem = asked["problem"]
-    if problem is None:
-        return CommandError(
-            f"{device} did not answer until {asked['expires_at']}",
-            "COMMAND_EXPIRED",
-            f"see how it is: skerry device show {device}",
-            ExitCode.UNREACHABLE,
-        )
-    said = explain(problem["reason"], problem["parameters"])
-    return CommandError(
-        f"{device} did not send its log. {said.meaning}",
-        f"{problem['reason']}: {problem['message']}",
-        said.next_step,
-        _EXITS[asked["status"]],
-    )
+            raise not_done(device, asked, "send its log")
+        show(api.get_text(*path, asked["id"], "answer").splitlines())

@@ -10,7 +10,7 @@ from fleet.store.tables import audit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One change."""
+    """One change. The store numbers them in their order."""
 
     at: str
     actor: str
@@ -19,6 +19,7 @@ class Entry:
     reason: str = ""
     before: Mapping[str, object] | None = None
     after: Mapping[str, object] | None = None
+    number: int | None = None
 
 
 def add(connection: Connection, entry: Entry) -> None:
@@ -36,11 +37,15 @@ def add(connection: Connection, entry: Entry) -> None:
     )
 
 
-def latest(connection: Connection, *, limit: int, about: str | None = None) -> Sequence[Entry]:
-    """Return the newest changes first, all or those of one subject."""
+def latest(
+    connection: Connection, *, limit: int, about: str | None = None, before: int | None = None
+) -> Sequence[Entry]:
+    """Return the newest changes first, all or those of one subject, before a number."""
     query = select(audit).order_by(audit.c.number.desc()).limit(limit)
     if about is not None:
         query = query.where(audit.c.subject == about)
+    if before is not None:
+        query = query.where(audit.c.number < before)
     return [
         Entry(
             at=row.at,
@@ -50,6 +55,7 @@ def latest(connection: Connection, *, limit: int, about: str | None = None) -> S
             reason=row.reason,
             before=row.before,
             after=row.after,
+            number=row.number,
         )
         for row in connection.execute(query)
     ]

@@ -8,25 +8,33 @@ A long answer comes by HTTP before its result comes over MQTT, and waits here.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 
 from agent.wire import codec, v1
 from agent.wire.reasons import Reason
 from fleet.store import changes
-from fleet.store.errors import NotFoundError
-from fleet.store.tables import commands
+from fleet.store.errors import NotFoundError, TooManyError
+from fleet.store.tables import commands, devices
 from models.values import digest_of
 
 KEPT = 256
 """Ended commands, the newest: an answer has at most a megabyte, so they fill no disk."""
 
+OPEN = 1000
+"""Commands that are neither answered nor over: who asks for more waits for none of them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A command. `result` is None until its device has said how it ended."""
+    """A command. `result` is None until its device has said how it ended.
+
+    `name` is what people call the device; `position` orders all that was ever asked.
+    """
 
     id: str
+    position: int
     device: str
+    name: str
     verb: v1.Verb
     parameters: Mapping[str, str]
     actor: str
@@ -48,7 +56,18 @@ class Outstanding:
 
 
 def ask(connection: Connection, command: v1.Command, envelope: bytes, *, actor: str) -> None:
-    """Keep a command that its device shall get; forget the oldest of those that ended."""
+    """Keep a command that its device shall get; forget the oldest of those that ended.
+
+    Raises:
+        TooManyError: too many are open.
+    """
+    still = commands.c.result.is_(None) & (commands.c.expires_at > command.issued_at)
+    count = select(func.count()).select_from(commands).where(still)
+    if connection.execute(count).scalar_one() >= OPEN:
+        raise TooManyError(
+            f"{OPEN} commands are open, and their devices have not answered",
+            "wait until they are over; a shorter --valid would have helped",
+        )
     connection.execute(
         insert(commands).values(
             id=command.id,
@@ -74,6 +93,33 @@ def held(connection: Connection, device: str, command: str) -> Asked:
         NotFoundError: nothing, or it is forgotten.
     """
     return _asked(_row(connection, device, command))
+
+
+def latest(
+    connection: Connection,
+    *,
+    limit: int,
+    before: int | None = None,
+    device: str | None = None,
+    ids: Sequence[str] = (),
+) -> Sequence[Asked]:
+    """Return what was asked, the newest first.
+
+    Args:
+        connection: to read with.
+        limit: how many at most.
+        before: only what was asked before this position.
+        device: only of this one, by its id.
+        ids: only these; empty: all.
+    """
+    query = _commands().order_by(commands.c.position.desc()).limit(limit)
+    if before is not None:
+        query = query.where(commands.c.position < before)
+    if device is not None:
+        query = query.where(commands.c.device == device)
+    if ids:
+        query = query.where(commands.c.id.in_(ids))
+    return [_asked(row) for row in connection.execute(query)]
 
 
 def outstanding(
@@ -153,8 +199,12 @@ def end(connection: Connection, result: v1.Result, *, now: str) -> None:
     )
 
 
+def _commands() -> Select[*tuple[object, ...]]:
+    return select(commands, devices.c.name).join(devices, commands.c.device == devices.c.id)
+
+
 def _row(connection: Connection, device: str, command: str) -> Row[*tuple[object, ...]]:
-    query = select(commands).where(commands.c.id == command, commands.c.device == device)
+    query = _commands().where(commands.c.id == command, commands.c.device == device)
     row = connection.execute(query).one_or_none()
     if row is None:
         raise NotFoundError("command", command)
@@ -164,7 +214,9 @@ def _row(connection: Connection, device: str, command: str) -> Row[*tuple[object
 def _asked(row: Row[*tuple[object, ...]]) -> Asked:
     return Asked(
         id=row.id,
+        position=row.position,
         device=row.device,
+        name=row.name,
         verb=v1.Verb(row.verb),
         parameters=row.parameters,
         actor=row.actor,

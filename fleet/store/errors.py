@@ -35,6 +35,19 @@ class AmbiguousError(StoreError):
 class ConflictError(StoreError):
     """It is there already, and is something else."""
 
+    code = "CONFLICT"
+    next_step = "use another name, or leave it as it is"
+
+
+class TooManyError(ConflictError):
+    """More than is kept or done at once; `next_step` says how to ask for less."""
+
+    code = "TOO_MANY"
+
+    def __init__(self, what: str, next_step: str) -> None:
+        super().__init__(what)
+        self.next_step = next_step
+
 
 class OrderConflictError(ConflictError):
     """A desired document whose (epoch, generation) is not newer than the one held."""

@@ -207,6 +207,7 @@ def seen(
         "machine": MACHINE,
         "outbox": 0,
         "outbox_bytes": 0,
+        "may_ask": "logs, doctor, benchmark, self-test",
         **changes,
     }
     return Seen(**fields)  # type: ignore[arg-type]

@@ -5,17 +5,19 @@ import gzip
 import json
 import random
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from agent.answers import Answers
+from agent import asked, policy
+from agent.answers import Answers, Done
 from agent.errors import StepError
 from agent.fetch.job import Credentials
 from agent.link.memory import MemoryBroker, MemoryLink
 from agent.ports import Greeting
 from agent.upload import send_log
 from agent.upload.__main__ import pack
-from agent.upload.job import LogJob
+from agent.upload.job import AnswerJob
 from agent.wire import codec, v1
 from agent.wire.topics import Kind, Topic
 
@@ -39,19 +41,33 @@ def command(number: int = 1, verb: v1.Verb = v1.Verb.LOGS) -> v1.Command:
 class World:
     """A device that answers over a link, at a time that the test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.now = AT
+        self.policy = folder / "policy.json"
+        self.path = folder / "asked.json"
         self.broker = MemoryBroker()
         self.link = MemoryLink(self.broker, fleet="f", device="d-1")
         self.did: list[Mapping[str, str]] = []
-        self.error: Exception | None = None
-        self.answers = Answers({v1.Verb.LOGS: self.work}, clock=lambda: self.now)
+        self.error: BaseException | None = None
+        self.done = Done(blob=BLOB)
+        self.start()
 
-    async def work(self, parameters: Mapping[str, str]) -> str:
+    def start(self) -> None:
+        """Let an agent begin, with what the one before it left."""
+        self.answers = Answers(
+            {v1.Verb.LOGS: self.work, v1.Verb.DOCTOR: self.work},
+            path=self.path,
+            policy=lambda: policy.read(self.policy),
+            clock=lambda: self.now,
+        )
+
+    async def work(self, parameters: Mapping[str, str]) -> Done:
         self.did.append(parameters)
+        if isinstance(self.error, asyncio.CancelledError):
+            await asyncio.Event().wait()
         if self.error is not None:
             raise self.error
-        return BLOB
+        return self.done
 
     async def lives(self, seconds: float) -> list[v1.Result]:
         """Let it be for a while; return all results that the broker has taken."""
@@ -71,11 +87,11 @@ class World:
 
 
 @pytest.mark.looptime
-async def test_what_is_asked_is_done_once_and_answered() -> None:
+async def test_what_is_asked_is_done_once_and_answered(tmp_path: Path) -> None:
     """However often it comes: a broker may say a thing twice."""
-    world = World()
+    world = World(tmp_path)
     for number in (1, 2, 1):
-        world.answers.take(command(number))
+        await world.answers.take(command(number))
     results = await world.lives(10)
 
     assert [{"lines": "5"}] * 2 == world.did
@@ -84,11 +100,11 @@ async def test_what_is_asked_is_done_once_and_answered() -> None:
 
 
 @pytest.mark.looptime
-async def test_what_comes_too_late_is_not_done() -> None:
+async def test_what_comes_too_late_is_not_done(tmp_path: Path) -> None:
     """The device says which time it has: its clock may be the reason."""
-    world = World()
+    world = World(tmp_path)
     world.now = UNTIL
-    world.answers.take(command())
+    await world.answers.take(command())
     [result] = await world.lives(10)
 
     assert [] == world.did
@@ -99,11 +115,11 @@ async def test_what_comes_too_late_is_not_done() -> None:
 
 
 @pytest.mark.looptime
-async def test_what_this_agent_does_not_know_is_refused() -> None:
+async def test_what_this_agent_does_not_know_is_refused(tmp_path: Path) -> None:
     """And the next command is carried out."""
-    world = World()
-    world.answers.take(command(1, v1.Verb.BENCHMARK))
-    world.answers.take(command(2))
+    world = World(tmp_path)
+    await world.answers.take(command(1, v1.Verb.BENCHMARK))
+    await world.answers.take(command(2))
     refused, done = await world.lives(10)
 
     assert 1 == len(world.did)
@@ -118,47 +134,175 @@ async def test_what_this_agent_does_not_know_is_refused() -> None:
     [
         (StepError("CENTRE_UNREACHABLE", "no route"), "CENTRE_UNREACHABLE"),
         (OSError(12, "no memory for a process"), "INTERNAL"),
+        (StepError("UPDATE_UNDER_WAY", "digits is testing"), "UPDATE_UNDER_WAY"),
     ],
 )
-async def test_what_fails_is_said_with_its_reason(error: Exception, reason: str) -> None:
+async def test_what_fails_is_said_with_its_reason(
+    tmp_path: Path, error: Exception, reason: str
+) -> None:
     """The agent goes on: the next command is carried out."""
-    world = World()
+    world = World(tmp_path)
     world.error = error
-    world.answers.take(command(1))
+    await world.answers.take(command(1))
     [failed] = await world.lives(10)
     world.error = None
-    world.answers.take(command(2))
+    await world.answers.take(command(2))
     _, done = await world.lives(10)
 
-    assert v1.ResultStatus.FAILED is failed.status
+    refused = reason == "UPDATE_UNDER_WAY"
+    assert (v1.ResultStatus.REFUSED if refused else v1.ResultStatus.FAILED) is failed.status
     assert failed.problem is not None
     assert reason == failed.problem.reason
     assert v1.ResultStatus.DONE is done.status
 
 
 @pytest.mark.looptime
-async def test_an_answer_waits_for_the_connection_while_it_is_of_use() -> None:
+async def test_an_answer_waits_for_the_connection_while_it_is_of_use(tmp_path: Path) -> None:
     """What nobody can wait for any more is given up, and holds nothing up."""
     random.seed(7)
-    world = World()
+    world = World(tmp_path)
     world.broker.stop()
-    world.answers.take(command(1))
+    await world.answers.take(command(1))
     assert [] == await world.lives(30)
     world.now = AFTER
     assert [] == await world.lives(30)
 
     world.now = AT
     world.broker.start()
-    world.answers.take(command(2))
+    await world.answers.take(command(2))
     assert ["c-2"] == [each.id for each in await world.lives(30)]
 
 
 @pytest.mark.looptime
-async def test_too_many_at_once_fill_no_memory() -> None:
+async def test_what_the_owner_does_not_allow_is_refused(tmp_path: Path) -> None:
+    """By the word as it stands when it is asked; nobody has to tell a running agent."""
+    world = World(tmp_path)
+    policy.change(world.policy, {v1.Verb.LOGS: False})
+    await world.answers.take(command(1))
+    await world.answers.take(command(2, v1.Verb.DOCTOR))
+    refused, done = await world.lives(10)
+    assert 1 == len(world.did)
+    assert (v1.ResultStatus.REFUSED, v1.ResultStatus.DONE) == (refused.status, done.status)
+    assert refused.problem is not None
+    assert "COMMAND_NOT_ALLOWED" == refused.problem.reason
+    assert "its owner does not allow logs: skerry-agent policy" == refused.problem.message
+
+    policy.change(world.policy, {v1.Verb.LOGS: True})
+    await world.answers.take(command(3))
+    assert v1.ResultStatus.DONE is (await world.lives(10))[-1].status
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"logs": "no"}', b'{"logs": 0}', bytes(5000)]
+)
+def test_a_policy_that_can_not_be_read_allows_nothing(tmp_path: Path, content: bytes) -> None:
+    """Whoever wrote it meant to keep something; and what is said next is heard."""
+    path = tmp_path / "policy.json"
+    path.write_bytes(content)
+    found = policy.read(path)
+    assert not any(map(found.allows, v1.Verb))
+    assert str(path) in found.problem
+
+    assert {v1.Verb.DOCTOR} == {
+        verb for verb in v1.Verb if policy.change(path, {v1.Verb.DOCTOR: True}).allows(verb)
+    }
+
+
+def test_what_the_owner_says_of_unknown_commands_is_kept(tmp_path: Path) -> None:
+    """A newer agent's word outlives an older agent; what nobody spoke of is as by default."""
+    path = tmp_path / "policy.json"
+    path.write_text('{"frames": true, "logs": false}')
+    found = policy.change(path, {v1.Verb.BENCHMARK: False})
+
+    assert {"frames": True, "logs": False, "benchmark": False} == json.loads(path.read_text())
+    assert {v1.Verb.DOCTOR, v1.Verb.SELF_TEST} == {each for each in v1.Verb if found.allows(each)}
+    assert set(v1.Verb) == policy.ALLOWED.keys()
+
+
+@pytest.mark.looptime
+async def test_an_answer_that_can_not_be_sent_leaves_the_short_one(tmp_path: Path) -> None:
+    """The doctor of a device whose way to the centre is cut says so by the other way."""
+    world = World(tmp_path)
+    problem = v1.Problem(reason="CENTRE_UNREACHABLE", message="no route")
+    world.done = Done(answer={"verdict": "wrong", "summary": "registry"}, problem=problem)
+    await world.answers.take(command())
+    [result] = await world.lives(10)
+
+    assert (v1.ResultStatus.FAILED, problem) == (result.status, result.problem)
+    assert {"verdict": "wrong", "summary": "registry"} == dict(result.answer)
+
+
+@pytest.mark.looptime
+async def test_a_command_that_an_agent_ended_over_is_answered_by_the_next(tmp_path: Path) -> None:
+    """Not begun again, whoever says it again; nor is one that waited, or that was answered."""
+    world = World(tmp_path)
+    await world.answers.take(command(1))
+    await world.lives(10)
+    world.error = asyncio.CancelledError()
+    await world.answers.take(command(2))
+    await world.answers.take(command(3))
+    assert ["c-1"] == [each.id for each in await world.lives(10)]
+    world.error = None
+    world.start()
+    for number in (1, 2, 3, 4):
+        await world.answers.take(command(number))
+    _, *results = await world.lives(10)
+
+    assert 3 == len(world.did)
+    reasons = [(each.id, each.problem and each.problem.reason) for each in results]
+    assert [
+        ("c-2", "COMMAND_INTERRUPTED"),
+        ("c-3", "COMMAND_INTERRUPTED"),
+        ("c-4", None),
+    ] == reasons
+    world.start()
+    assert 4 == len(await world.lives(10)), "and it is said once"
+
+
+@pytest.mark.looptime
+async def test_what_nobody_waits_for_is_not_answered_later(tmp_path: Path) -> None:
+    """By this device's clock: its time was over when the next agent came."""
+    world = World(tmp_path)
+    world.error = asyncio.CancelledError()
+    await world.answers.take(command(1))
+    await world.lives(10)
+    world.now = UNTIL
+    world.start()
+
+    assert [] == await world.lives(10)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"id": "c-1"}]'])
+async def test_a_disk_that_keeps_nothing_stops_no_command(tmp_path: Path, content: bytes) -> None:
+    """What was kept is damaged, and nothing can be kept: it may be asked about just that."""
+    (tmp_path / "asked.json").write_bytes(content)
+    world = World(tmp_path)
+    world.path = tmp_path / "none" / "asked.json"
+    world.start()
+    await world.answers.take(command(1))
+
+    assert v1.ResultStatus.DONE is (await world.lives(10))[0].status
+
+
+@pytest.mark.looptime
+async def test_what_was_taken_is_kept_within_a_bound(tmp_path: Path) -> None:
+    """However much is asked in a year."""
+    world = World(tmp_path)
+    for number in range(3 * asked.REMEMBERED):
+        await world.answers.take(command(number))
+        await world.lives(1)
+
+    assert asked.REMEMBERED == len(asked.read(world.path))
+    assert 16 * 1024 > world.path.stat().st_size
+
+
+@pytest.mark.looptime
+async def test_too_many_at_once_fill_no_memory(tmp_path: Path) -> None:
     """The newest are answered; the others expire."""
-    world = World()
+    world = World(tmp_path)
     for number in range(100):
-        world.answers.take(command(number))
+        await world.answers.take(command(number))
     results = await world.lives(10)
 
     assert [f"c-{number}" for number in range(84, 100)] == [each.id for each in results]
@@ -212,6 +356,6 @@ async def test_a_wish_that_makes_no_sense_starts_nothing(
 
 def test_a_job_is_the_same_on_both_sides_of_the_pipe() -> None:
     """Through JSON and back."""
-    job = LogJob(url="https://c/answers/c-1", folder="/l", lines=5, credentials=FILES)
+    job = AnswerJob(url="https://c/answers/c-1", folder="/l", lines=5, credentials=FILES)
 
-    assert job == LogJob.from_json(json.dumps(job.to_json()).encode())
+    assert job == AnswerJob.from_json(json.dumps(job.to_json()).encode())

@@ -144,7 +144,8 @@ def test_a_sound_device_is_told_so(home: Home, authority: TestAuthority, capsys:
 
     assert all(line.startswith("ok ") for line in said[0].splitlines())
     assert found["ok"]
-    checks = ["disk", "ledger", "runtime", "sandbox", "port", "identity", "clock", "registry"]
+    checks = ["disk", "ledger", "runtime", "sandbox", "port"]
+    checks += ["policy", "identity", "clock", "registry"]
     assert [*checks, "broker"] == [each["check"] for each in found["checks"]]
     assert before == home.ledger.read_bytes()
     # SQLite puts two files beside a ledger that it reads.
@@ -288,3 +289,16 @@ def test_a_broker_that_refuses_this_device(
         check_wrong(doctor.broker(told(home, broker_url=url)), "refuses this device", "was removed")
     with greeting(authority, takes=authority, hangs_up=True) as url:
         check_wrong(doctor.broker(told(home, broker_url=url)), "hung up", "cable")
+
+
+def test_what_the_centre_may_ask_is_said(tmp_path: Path) -> None:
+    """As by default, as its owner says, and as nothing where that can't be read."""
+    path = tmp_path / "policy.json"
+    assert "the centre may ask for logs, doctor, benchmark, self-test" == doctor.policy(path).what
+    path.write_text('{"logs": false, "benchmark": false}')
+    assert "the centre may ask for doctor, self-test" == doctor.policy(path).what
+    path.write_text("{")
+    found = doctor.policy(path)
+
+    assert ("wrong", "the centre may ask nothing of this device") == (found.verdict, found.what)
+    assert "skerry-agent policy" in found.hint

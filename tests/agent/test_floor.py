@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent.errors import StepError
 from agent.perform.floor import WorkerFloor
 from agent.pooling import MARGIN_BYTES
 from agent.report import Self, reported
@@ -20,7 +21,7 @@ from agent.wire.phases import Phase
 from agent.workers.pool import Worker
 from models import bundle, tflite
 from models.layout import Layout
-from models.values import ModelRef
+from models.values import Digest, ModelRef
 from tests.agent.device.world import deployment
 from tests.agent.packages import Array, Package
 from tests.agent.served import until
@@ -276,3 +277,61 @@ async def test_a_worker_that_cannot_be_replaced_costs_the_others_nothing(
 
         os.kill(second.pid, signal.SIGKILL)
         await until(lambda: "digits" in floor.given_up(), within_s=20)
+
+
+async def test_what_serves_is_examined_beside_itself(dense: Package, tmp_path: Path) -> None:
+    """Behind every other process, confined as it is; it serves on, and nothing is left."""
+    installed = staged(dense, tmp_path / "store")
+    (array,) = dense.inputs(1, seed=1)
+    async with opened(tmp_path / "store") as floor:
+        await floor.activate(installed)
+        serves = {each.pid for each in psutil.Process().children()}
+        nice: set[int] = set()
+
+        async def watch() -> None:
+            while True:
+                for each in psutil.Process().children():
+                    if each.pid not in serves:
+                        nice.update({each.nice()})
+                await asyncio.sleep(0.005)
+
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(watch(), name="watch")
+            tested = await floor.examine(installed, measures=False)
+            measured = await floor.examine(installed, measures=True)
+            watching.cancel()
+
+        assert 10 in nice
+        assert (8, 8, None) == (tested.vectors, tested.agreed, tested.measured)
+        assert measured.measured is not None
+        assert measured.measured.latency_p50_s
+        assert measured.cpu_s
+        assert measured.took_s > 0
+        await answers(floor, array, dense.raw()(array).tobytes())
+        assert serves == {each.pid for each in psutil.Process().children()}
+
+
+async def test_an_examination_finds_what_rotted_and_takes_no_memory_that_is_needed(
+    dense: Package, tmp_path: Path
+) -> None:
+    """What serves was loaded before; a worker that would be started now is not the same."""
+    installed = staged(dense, tmp_path / "store")
+    (array,) = dense.inputs(1, seed=1)
+    room = 9  # in gigabytes: more than a worker takes, and what is left to all else
+    async with opened(tmp_path / "store", lambda: EACH_BYTES * room) as floor:
+        await floor.activate(installed)
+        room = 0
+        with pytest.raises(StepError) as short:
+            await floor.examine(installed, measures=False)
+        room = 9
+        blob = Layout(tmp_path / "store").blob_path(Digest(installed.variant))
+        content = bytearray(blob.read_bytes())
+        content[len(content) // 2] ^= 1
+        blob.unlink()  # what serves may have it mapped
+        blob.write_bytes(content)
+        with pytest.raises(StepError) as rotten:
+            await floor.examine(installed, measures=True)
+
+        assert ("OUT_OF_MEMORY", "DIGEST_MISMATCH") == (short.value.reason, rotten.value.reason)
+        await answers(floor, array, dense.raw()(array).tobytes())
+        assert 1 == children()

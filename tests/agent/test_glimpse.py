@@ -9,6 +9,7 @@ import pytest
 
 from agent.glimpse import EACH_S, Glimpse, Glimpses, read, render
 from agent.page.drawing import draw
+from agent.policy import Policy
 from agent.standing import standing
 from agent.state import Compared, Record, Serving
 from agent.status import Remembered, Status, as_json, as_text
@@ -42,6 +43,7 @@ def status(record: Record, serving: Serving | None, compared: Compared | None) -
         fleet="f",
         running=True,
         hold=None,
+        policy=Policy(),
         remembered=Remembered(deployments=(standing(record, serving, compared),)),
     )
 

@@ -53,8 +53,11 @@ class Box:
             device="d-1",
             clock=lambda: AT,
             changed=lambda: None,
-            asked=self.commands.append,
+            asked=self.asked,
         )
+
+    async def asked(self, command: v1.Command) -> None:
+        self.commands.append(command)
 
     async def verify(self, payload_type: str, envelope: bytes) -> bytes:
         self.verified += 1

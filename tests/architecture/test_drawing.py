@@ -16,7 +16,7 @@ WRITES_ALLOWED = {
     "agent/fetch/registry.py": "appends to a partial download, which `durable.adopt` then takes in",
     "agent/join.py": "a whole identity is put in its place; its files were written durably before",
     "agent/log.py": "the log: synced it would wear out flash, so a power cut may take its end",
-    "agent/workers/pool.py": "a session's niceness: the kernel's, and no file",
+    "agent/workers/process.py": "a session's niceness: the kernel's, and no file",
     "fleet/cli/__init__.py": "the null device, when a reader of the output went away",
     "fleet/demo/crew.py": "logs of the demo's processes",
     "fleet/registry/publish.py": "a partial upload, which `durable.adopt` then takes in",

@@ -62,7 +62,8 @@ def test_a_doctor_comes_while_the_agent_runs(
     checks = json.loads(capsys.readouterr().out)["checks"]
     found = {each["check"]: each["what"] for each in checks if each["verdict"] == "ok"}
 
-    assert {"disk", "ledger", "runtime", "sandbox", "port", "identity", "broker"} == set(found)
+    machine = {"disk", "ledger", "runtime", "sandbox", "port"}
+    assert machine | {"policy", "identity", "broker"} == set(found)
     assert "an agent runs with this home" == found["port"]
     assert agent.serves() == "1.0.0"
     assert before == agent.log.read_text()

@@ -384,6 +384,9 @@ async def test_a_command_that_nobody_answered_is_over(
     nobody = await skerry(served, tmp_path, capsys, "d-nobody")
 
     assert (5, "COMMAND_EXPIRED") == (over[0], over[2][1])
-    assert (3, "ask the device again: skerry device logs DEVICE") == (unknown[0], unknown[2][2])
+    assert (3, "ask the device again, like: skerry device logs DEVICE") == (
+        unknown[0],
+        unknown[2][2],
+    )
     assert (2, "write it like 30s, 5m, 1h or 7d") == (nonsense[0], nonsense[2][2])
     assert 3 == nobody[0]
