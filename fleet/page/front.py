@@ -34,9 +34,9 @@ _OF_API = ("/api/", "/v2/")
 _YEAR_S = 365 * 86400
 
 
-def with_page(api: FastAPI, parts: Parts, pulse: Pulse) -> FastAPI:
-    """Return the API with the pages beside it."""
-    pages = Door(parts, pulse)
+def with_page(api: FastAPI, parts: Parts, pulse: Pulse, glance: Glance | None = None) -> FastAPI:
+    """Return the API with the pages beside it; they share a glance with who else has it."""
+    pages = Door(parts, pulse, glance or Glance(parts))
     missing = api.router.default
 
     async def otherwise(scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,13 +50,13 @@ def with_page(api: FastAPI, parts: Parts, pulse: Pulse) -> FastAPI:
 class Door:
     """The pages as one application."""
 
-    def __init__(self, parts: Parts, pulse: Pulse) -> None:
+    def __init__(self, parts: Parts, pulse: Pulse, glance: Glance) -> None:
         fleet = parts.authority.fleet
         self._parts = parts
         self._pulse = pulse
         self._render = Renderer(fleet, importlib.metadata.version("skerry"))
         self._sessions = Sessions(parts.access, fleet)
-        reading = Reading(parts, self._render, Glance(parts))
+        reading = Reading(parts, self._render, glance)
         acting = Acting(parts, self._render, reading)
         self._app = Starlette(
             routes=[

@@ -19,7 +19,11 @@ from fleet.execute import Executor
 from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
+from fleet.link.link import Counts
+from fleet.metrics.scrape import Line, Sources, with_metrics
+from fleet.metrics.tally import Tally
 from fleet.page.front import with_page
+from fleet.page.glance import Glance
 from fleet.page.pulse import Pulse
 from fleet.store.engine import Store
 from fleet.tuning import Tuner
@@ -28,6 +32,7 @@ from models.layout import Layout
 
 TOKEN = "t" * 43
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+NOTHING = Counts(connections=0, received=0, committed=0, published=0, dropped=0, refused={})
 OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -41,6 +46,7 @@ class Served:
     authority: Authority
     store: Store
     executor: Executor
+    tally: Tally
 
     def client(self, certificate: tuple[Path, Path] | None = None) -> httpx.AsyncClient:
         context = ssl.create_default_context(cafile=str(self.home.ca))
@@ -95,12 +101,20 @@ async def serving(
         clock=clock,
         connected=connected,
     )
-    pulse = Pulse(store)
-    app = with_page(create(parts), parts, pulse) if pages else create(parts)
+    pulse, glance, tally = Pulse(store), Glance(parts), Tally()
+    line = Line(
+        connected=connected,
+        counts=lambda: NOTHING,
+        lag_s=lambda: 0.0,
+        listeners=lambda: pulse.listeners,
+    )
+    sources = Sources.of(parts, home, glance, tally, line)
+    api = with_metrics(create(parts), parts.access, sources)
+    app = sources.traffic.around(bounded(with_page(api, parts, pulse, glance) if pages else api))
     with bind("127.0.0.1", 0) as tls, bind("127.0.0.1", 0) as plain:
         listeners = [
-            (Listener(bounded(app), server_context(home)), tls),
-            (Listener(bounded(app)), plain),
+            (Listener(app, server_context(home)), tls),
+            (Listener(app), plain),
         ]
         async with asyncio.TaskGroup() as tasks:
             for number, (each, bound) in enumerate(listeners):
@@ -108,6 +122,7 @@ async def serving(
             working = [
                 tasks.create_task(executor.run(), name="executor"),
                 tasks.create_task(pulse.run(), name="pulse"),
+                tasks.create_task(sources.watch.run(), name="watch"),
             ]
             for each, _ in listeners:
                 await each.ready.wait()
@@ -118,6 +133,7 @@ async def serving(
                 authority=authority,
                 store=store,
                 executor=executor,
+                tally=tally,
             )
             await pulse.close()
             for task in working:
