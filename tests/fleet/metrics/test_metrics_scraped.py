@@ -3,9 +3,8 @@
 import asyncio
 import random
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx2 as httpx
 import pytest
@@ -15,7 +14,6 @@ from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.api.access import Access
-from fleet.identity import authority as identity
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
 from fleet.metrics.families import FAMILIES, FORBIDDEN_LABELS
@@ -27,24 +25,6 @@ from tests.fleet.screens.village import FLEET, NEW, OLD, VILLAGE, Villager, keep
 
 SCRAPER = {"Authorization": f"Bearer {scrape_token(Access(TOKEN))}"}
 NASTY = 'a "quoted" \\ back\nslash \t\x00\r 日本 é ￿ \U0001f41f {x="y"} # HELP \ud800'
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    identity.init(tmp_path / "home", fleet=FLEET, hosts=["centre.example"], now=NOW)
-    return Home(tmp_path / "home")
-
-
-@pytest.fixture
-def authority(home: Home) -> Authority:
-    return Authority.load(home.path)
-
-
-@pytest.fixture
-def store(home: Home) -> Iterator[Store]:
-    opened = Store.open(home.store)
-    yield opened
-    opened.close()
 
 
 @asynccontextmanager
