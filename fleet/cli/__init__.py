@@ -42,6 +42,7 @@ WORDS = {
     "model": Word("fleet.cli.model", "build", "models: from a file to a signed bundle"),
     "bundle": Word("fleet.cli.bundle", "fleet", "bundles in the registry: list, show"),
     "rollout": Word("fleet.cli.rollout", "fleet", "bring a bundle to devices: plan, start, watch"),
+    "monitoring": Word("fleet.cli.monitoring", "fleet", "Prometheus and Grafana: what they need"),
     "site": Word("fleet.cli.site", "fleet", "sites: what a K3s cluster gets"),
 }
 
