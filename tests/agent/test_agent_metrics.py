@@ -42,6 +42,7 @@ def read(raw: bytes) -> Mapping[str, Mapping[tuple[str, ...], float]]:
 @pytest.mark.real("promtool")
 @pytest.mark.parametrize("look", LOOKS)
 def test_every_look_at_a_device_is_metrics_that_promtool_takes(look: str) -> None:
+    """A device in any trouble, or with nothing on it, is still scraped; names follow the rules."""
     seen = LOOKS[look]
     names = [each.name for each in seen.reported.deployments]
     raw = exposition(seen, dict.fromkeys(names, BUSY))
@@ -88,6 +89,7 @@ def test_whatever_a_name_is_its_line_ends_where_it_ends(name: str) -> None:
 
 
 def test_escaping_is_prometheus_s_own() -> None:
+    """Backslash, quote and newline, as the text format has it; nothing else."""
     assert r"a \"b\" \\n\n" == escaped('a "b" \\n\n')
 
 
@@ -133,4 +135,5 @@ def test_a_counter_goes_on_over_revisions_and_readers() -> None:
 
 
 def test_no_name_is_given_twice() -> None:
+    """A metric that was there twice would end every scrape."""
     assert len({each.name for each in FAMILIES}) == len(FAMILIES)

@@ -245,6 +245,7 @@ def run(folder: Path, *scenes: dict[str, Any]) -> subprocess.CompletedProcess[st
 
 @pytest.mark.real("promtool")
 def test_the_rules_are_rules() -> None:
+    """Prometheus's own checker reads them all, and there is none that is not tested here."""
     checked = promtool("check", "rules", *sorted(RULES.glob("*.yml")))
 
     assert 0 == checked.returncode, checked.stdout + checked.stderr
@@ -259,6 +260,7 @@ def test_every_alert_has_its_case() -> None:
 @pytest.mark.real("promtool")
 @pytest.mark.parametrize("alert", CASES)
 def test_it_fires_stays_quiet_on_the_near_miss_and_clears(alert: str, tmp_path: Path) -> None:
+    """Once for its cause, never for what only looks like it, and not for longer than that."""
     case = CASES[alert]
     told = run(
         tmp_path,
@@ -326,6 +328,7 @@ def known() -> set[str]:
 
 
 def test_rules_ask_only_for_what_there_is() -> None:
+    """An alert on a metric that nobody sends would be quiet for ever."""
     asked = {name for rule in rules() for name in names_in(rule["expr"])}
 
     assert asked

@@ -38,6 +38,7 @@ def test_the_five_keep_their_names() -> None:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_panel_says_what_it_shows_and_of_which_prometheus(name: str) -> None:
+    """A title, a unit, a place of its own, and the data source that the viewer chose."""
     board = read(name)
     variables = {each["name"]: each["type"] for each in board["templating"]["list"]}
 
@@ -61,6 +62,7 @@ def device_names() -> set[str]:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_panels_ask_only_for_what_there_is_and_for_no_individual(name: str) -> None:
+    """No panel is empty for a typing mistake, and none has a line a device."""
     found = known() | (device_names() if name == "site" else set())
     for query in queries(read(name)):
         assert names_in(query) <= found, query

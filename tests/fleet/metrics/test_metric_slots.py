@@ -9,6 +9,7 @@ from fleet.metrics.slots import OTHER, Slots
 
 
 def test_who_comes_first_keeps_the_name_and_the_rest_is_counted_as_other() -> None:
+    """A name is given once, and a flood of names makes one series."""
     slots = Slots(2)
 
     assert [("a",), ("b",), (OTHER,), ("a",)] == [slots.label((each,)) for each in "abca"]

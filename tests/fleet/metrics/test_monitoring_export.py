@@ -70,6 +70,7 @@ def test_somebody_s_own_configuration_stays(home: Home, tmp_path: Path) -> None:
 
 
 def test_a_place_that_is_no_folder_is_said_to_be_none(home: Home, tmp_path: Path) -> None:
+    """A file that has the name stays as it was."""
     (tmp_path / "taken").write_text("mine")
 
     refused = export(home, tmp_path / "taken")
