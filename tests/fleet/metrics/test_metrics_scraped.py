@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 import httpx2 as httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from agent.wire import v1
 from agent.wire.phases import Phase
@@ -16,8 +18,10 @@ from agent.wire.reasons import Reason
 from fleet.api.access import Access
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
+from fleet.metrics import watch
 from fleet.metrics.families import FAMILIES, FORBIDDEN_LABELS
 from fleet.metrics.scrape import scrape_token
+from fleet.metrics.tally import Tally
 from fleet.store.engine import Store
 from tests.fleet.centre.parties import NOW, add_bundles
 from tests.fleet.centre.served import OPERATOR, TOKEN, Served, serving
@@ -38,11 +42,11 @@ async def centre(
         yield served, client
 
 
-def numbers(text: str) -> Mapping[str, Mapping[tuple[str, ...], float]]:
+def numbers(written: str) -> Mapping[str, Mapping[tuple[str, ...], float]]:
     """Return every sample by its name and its label values, as Prometheus's own parser reads it."""
     order = {each.name: (*each.labels, "le") for each in FAMILIES}
     found: dict[str, dict[tuple[str, ...], float]] = {}
-    for family in text_string_to_metric_families(text):
+    for family in text_string_to_metric_families(written):
         for sample in family.samples:
             labels = order.get(family.name, order.get(f"{family.name}_total", ()))
             key = tuple(sample.labels[each] for each in labels if each in sample.labels)
@@ -51,10 +55,10 @@ def numbers(text: str) -> Mapping[str, Mapping[tuple[str, ...], float]]:
     return found
 
 
-def linter(text: str) -> subprocess.CompletedProcess[str]:
+def linter(written: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["promtool", "check", "metrics"],  # noqa: S607  # wherever it is installed
-        input=text,
+        input=written,
         text=True,
         capture_output=True,
         check=False,
@@ -152,6 +156,55 @@ async def test_only_who_has_a_token_scrapes_and_the_scrape_token_opens_nothing_e
         ("operator", "/api/v1/fleet"): 200,
         ("operator", "/v2/"): 200,
     } == statuses
+
+
+async def test_a_store_that_cannot_be_read_leaves_what_was_found_before(
+    home: Home, authority: Authority, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scrape has the old numbers, and the centre goes on until the store is mended."""
+    monkeypatch.setattr(watch, "PERIOD_S", 0.05)
+    settle(store)
+
+    def rename(old: str, new: str) -> None:
+        with store.write() as connection:
+            connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    async with centre(home, authority, store) as (served, client):
+        before = await scrape(client)
+        with capture_logs() as said:
+            await asyncio.to_thread(rename, "audit", "gone")
+            while not said:
+                await scrape(client)
+        served.tally.commits([health()], 0.01)
+        meanwhile = await scrape(client)
+        await asyncio.to_thread(rename, "gone", "audit")
+        settle(store, (Villager(name="new", site="new"),), first=90)
+        after = meanwhile
+        while ("ok", "new") not in after["skerry_fleet_devices"]:
+            after = await scrape(client)
+
+    assert "the store can't be read for metrics now" == said[0]["event"]
+    assert before["skerry_fleet_devices"] == meanwhile["skerry_fleet_devices"]
+    assert 1 == meanwhile["skerry_mqtt_messages_total"]["health",]
+    assert 10 == sum(after["skerry_fleet_devices"].values())
+
+
+def test_a_bundle_that_lost_its_name_begins_again_at_zero() -> None:
+    """What was counted under it is forgotten with it, and does not become a part of other."""
+    tally = Tally()
+    told = event(1, phase=Phase.REFUSED, reason=Reason.GOLDEN_MISMATCH, digest=None)
+    tally.commits([told, health()], 0.01)
+    key = ("digits", "unknown")
+    assert 1 == tally.sheet()["skerry_model_golden_failures_total"][key]
+
+    lost = tally.named.bundles.settle([(f"new-{number}", "1") for number in range(30)])
+    tally.know({}, lost)
+
+    sheet = tally.sheet()
+    assert [key] == list(lost)
+    assert key not in sheet["skerry_model_golden_failures_total"]
+    assert {} == sheet["skerry_inference_requests_total"]
+    assert {} == sheet["skerry_inference_latency_seconds"]
 
 
 @pytest.mark.real("promtool")
