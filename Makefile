@@ -74,17 +74,17 @@ lock: $(MAIN)  ## lock the newest dependencies that pyproject.toml allows (LOCK_
 	.venv/bin/python -c 'import pathlib, tomllib; print(*tomllib.loads(pathlib.Path("pyproject.toml").read_text())["build-system"]["requires"], sep="\n")' \
 	| $(COMPILE) $(LOCK_FLAGS) - --output-file requirements/wheel.txt
 
-system-deps:  ## install what pip can't: mosquitto, skopeo, chromium, gcc, strace, alertmanager (Debian and its kin, as root)
+system-deps:  ## install what pip can't: mosquitto, skopeo, chromium, gcc, strace, prometheus, alertmanager (Debian and its kin, as root)
 	@export PATH=$$PATH:/usr/sbin:/usr/local/sbin; \
 	if command -v mosquitto >/dev/null && command -v skopeo >/dev/null \
 	&& command -v chromium >/dev/null && command -v gcc >/dev/null \
-	&& command -v strace >/dev/null && command -v prometheus-alertmanager >/dev/null; then exit 0; fi; \
+	&& command -v strace >/dev/null && command -v promtool >/dev/null && command -v prometheus-alertmanager >/dev/null; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
-	echo "install mosquitto, skopeo, chromium, gcc, strace and prometheus-alertmanager with this system's own package tool" >&2; exit 1; fi; \
+	echo "install mosquitto, skopeo, chromium, gcc, strace, prometheus and prometheus-alertmanager with this system's own package tool" >&2; exit 1; fi; \
 	if [ "$$(id -u)" != 0 ]; then echo "this needs root: sudo make system-deps" >&2; exit 1; fi; \
 	apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
 	apt-get -qq install --yes --no-install-recommends mosquitto skopeo chromium gcc libc6-dev strace \
-	prometheus-alertmanager
+	prometheus prometheus-alertmanager
 
 arm64-deps:  ## install what `make arm64` needs (Debian and its kin, as root)
 	apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
@@ -93,7 +93,7 @@ arm64-deps:  ## install what `make arm64` needs (Debian and its kin, as root)
 
 # What is missing on a person's machine is said in one line; its tests skip, or fail where CI=true.
 parts:
-	@for part in mosquitto skopeo chromium gcc strace prometheus-alertmanager; do PATH=$$PATH:/usr/sbin:/usr/local/sbin command -v $$part >/dev/null \
+	@for part in mosquitto skopeo chromium gcc strace promtool prometheus-alertmanager; do PATH=$$PATH:/usr/sbin:/usr/local/sbin command -v $$part >/dev/null \
 	|| echo "missing: $$part (what needs it is skipped). Remedy: sudo make system-deps"; done
 	@test -x .venv-tflite/bin/python \
 	|| echo "missing: tflite-runtime (what needs it is skipped). Remedy: put python3.11 on PATH, make setup"

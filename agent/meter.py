@@ -1,12 +1,35 @@
-"""Counts of requests for two readers: a period's health document, and a probation under way."""
+"""Counts of requests for three readers: a period's health, a probation, and a site's metrics."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from operator import add
 
 from agent.drift import added
 from agent.ports import Counter, Tally
 from agent.state import Compared, Trial
-from agent.wire.sketch import merged
+from agent.wire import v1
+from agent.wire.sketch import binned, merged, seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """All of one deployment since the agent began; `bins` are those of `agent.wire.sketch`."""
+
+    requests: int = 0
+    errors: int = 0
+    restarts: int = 0
+    bins: tuple[int, ...] = binned(v1.LatencySketch())
+    seconds: float = 0.0
+
+    def and_(self, new: Tally) -> "Total":
+        """Return it with what came since."""
+        return Total(
+            requests=self.requests + new.requests,
+            errors=self.errors + new.errors,
+            restarts=self.restarts + new.restarts,
+            bins=tuple(map(add, self.bins, binned(new.latency))),
+            seconds=self.seconds + seconds(new.latency),
+        )
 
 
 class Meter:
@@ -16,6 +39,7 @@ class Meter:
         self._counter = counter
         self._period: dict[tuple[str, int], Tally] = {}
         self._trials: dict[str, Trial] = {}
+        self._totals: dict[str, Total] = {}
 
     def begin_trial(self, name: str, revision: int, now_s: float) -> None:
         """Watch a revision from now on."""
@@ -43,6 +67,12 @@ class Meter:
             self._look()
         return dict(self._trials)
 
+    def totals(self, names: Collection[str]) -> Mapping[str, Total]:
+        """Return all since the agent began, of these deployments; others are forgotten."""
+        self._look()
+        self._totals = {name: self._totals.get(name, Total()) for name in names}
+        return dict(self._totals)
+
     def take_period(self) -> tuple[Tally, ...]:
         """Return the counts since the last call."""
         self._look()
@@ -55,6 +85,7 @@ class Meter:
 
     def _look(self) -> None:
         for new in self._counter.take():
+            self._totals[new.deployment] = self._totals.get(new.deployment, Total()).and_(new)
             key = new.deployment, new.revision
             old = self._period.get(key)
             self._period[key] = new if old is None else _sum(old, new)

@@ -8,7 +8,7 @@ runtime and no cryptography: those live in children.
 import asyncio
 import base64
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,8 @@ from agent.meter import Meter
 from agent.notify import Notice
 from agent.outbox import Outbox
 from agent.page.front import Front
-from agent.page.look import Onlooker
+from agent.page.look import Onlooker, working
+from agent.page.seen import Work
 from agent.perform.floor import WorkerFloor
 from agent.perform.supply import Origin, StoreSupply
 from agent.plan import CONDEMNING
@@ -285,7 +286,7 @@ class _Device:
             _log.info("serving", addresses=list(addresses), device=self._who.device)
 
         await serve(
-            Front(onlooker.look, oip),
+            Front(onlooker.look, oip, self._work),
             host=self._settings.host,
             port=self._settings.port,
             unix_path=self._settings.socket,
@@ -294,6 +295,9 @@ class _Device:
 
     def _glimpse(self) -> Glimpse:
         return Glimpse(serving=self._floor.serving(), compared=self._floor.compared())
+
+    def _work(self) -> Mapping[str, Work]:
+        return working(self._meter, self._floor.board, list(self._ledger.records))
 
     async def _listen(
         self, link: Link, outbox: Outbox, reporter: Reporter, onlooker: Onlooker

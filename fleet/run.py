@@ -34,6 +34,8 @@ from fleet.identity.join import Reachable
 from fleet.identity.places import Home
 from fleet.link.link import Link
 from fleet.lookout import Lookout
+from fleet.metrics.scrape import Line, Sources, with_metrics
+from fleet.metrics.tally import Tally
 from fleet.page.front import with_page
 from fleet.page.pulse import Pulse
 from fleet.ports import Broker, BrokerError
@@ -185,12 +187,13 @@ class _Centre:
             changed=changed,
             connected=lambda: link.connected,
         )
+        tally = Tally()
         tuner = Tuner(fleet=fleet, store=store, key=key, clock=clock.now, changed=changed)
         link = Link(
             fleet=fleet,
             url=self._broker.centre_url,
             tls=_client_context(self._home, self._broker.centre_url),
-            inbox=StoreInbox(self._store, clock.now, executor.wake),
+            inbox=StoreInbox(self._store, clock.now, executor.wake, tally.commits),
             outgoing=StoreOutgoing(self._store, fleet, clock.now),
             shared=self._broker.shares,
         )
@@ -227,9 +230,18 @@ class _Centre:
             connected=lambda: link.connected,
         )
         pulse = Pulse(store)
-        app = with_page(create(parts), parts, pulse)
-        listeners = [Listener(bounded(app), server_context(self._home))]
-        listeners += [Listener(bounded(app)) for _ in sockets[1:]]
+        api = create(parts)
+        line = Line(
+            connected=lambda: link.connected,
+            counts=link.counts,
+            lag_s=link.lag_s,
+            listeners=lambda: pulse.listeners,
+        )
+        sources = Sources.of(parts, self._home, api.state.glance, tally, line)
+        api = with_metrics(api, parts.access, sources)
+        app = sources.traffic.around(bounded(with_page(api, parts, pulse)))
+        listeners = [Listener(app, server_context(self._home))]
+        listeners += [Listener(app) for _ in sockets[1:]]
         async with asyncio.TaskGroup() as tasks:
             serving = [
                 tasks.create_task(listener.serve(sockets=[bound]), name=f"listener {number}")
@@ -242,6 +254,7 @@ class _Centre:
                 tasks.create_task(pulse.run(), name="pulse"),
                 tasks.create_task(lookout.run(), name="lookout"),
                 tasks.create_task(delivery.run(), name="delivery"),
+                tasks.create_task(sources.watch.run(), name="watch"),
             ]
             for listener in listeners:
                 await listener.ready.wait()

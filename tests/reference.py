@@ -7,11 +7,12 @@ of the wire: their difference is a breaking change and belongs into a review.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from agent.page import exposition
 from agent.wire.codec import SCHEMAS, encode, json_schema
 from agent.wire.phases import PHASES, SERVING, SETTLED, Happening, Phase
 from agent.wire.reasons import Reason
@@ -21,6 +22,7 @@ from fleet.alerts.alert import ALERT
 from fleet.alerts.rules import RULES as ALERT_RULES
 from fleet.api.reference import render as openapi
 from fleet.health.states import RULES, HealthReason
+from fleet.metrics import families
 from fleet.rollouts.states import ROLLOUT, TARGET, WAVE
 from tests import reference_commands
 from tests.contract.samples import SAMPLES
@@ -54,6 +56,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "states.md": states(),
         REFERENCE / "rollouts.md": rollouts(),
         REFERENCE / "alerts.md": alerts(),
+        REFERENCE / "metrics.md": metrics(),
         REFERENCE / "openapi.json": openapi(),
         REFERENCE / "skerry.md": f"{GENERATED}\n{reference_commands.operators()}",
         REFERENCE / "skerry-agent.md": f"{GENERATED}\n{reference_commands.devices()}",
@@ -179,6 +182,40 @@ def alerts() -> str:
 
 def _span(seconds: float) -> str:
     return span(seconds) if seconds else "at once"
+
+
+def metrics() -> str:
+    """Return the page of all metrics, of the centre and of a device."""
+    return "\n".join(
+        [
+            GENERATED,
+            "# Metrics",
+            "",
+            "What `/metrics` says: see [monitoring](../monitoring.md).",
+            "Histograms have `_bucket`, `_sum` and `_count`; all durations are in seconds.",
+            "",
+            "## Of the centre",
+            "",
+            "The table is `FAMILIES` in `fleet/metrics/families.py`; `process_*` comes with them.",
+            "",
+            *_metrics((each.name, each.kind, each.labels, each.says) for each in families.FAMILIES),
+            "## Of a device",
+            "",
+            "The table is `FAMILIES` in `agent/page/exposition.py`.",
+            "",
+            *_metrics(
+                (each.name, each.kind, each.labels, each.says) for each in exposition.FAMILIES
+            ),
+        ]
+    )
+
+
+def _metrics(known: Iterable[tuple[str, str, tuple[str, ...], str]]) -> list[str]:
+    rows = [
+        f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {says} |"
+        for name, kind, labels, says in known
+    ]
+    return ["| metric | is a | labels | it says |", "|---|---|---|---|", *rows, ""]
 
 
 def rollouts() -> str:

@@ -1,22 +1,24 @@
-"""The page in front of what serves: `/` is answered here, everything else behind.
+"""The page in front of what serves: `/` and `/metrics` are answered here, everything else behind.
 
 Rules:
-- It only shows: GET and HEAD; nothing that is sent is read.
-- It needs nothing of a model's process, so it answers while one loads, hangs or dies; and of the
+- They only show: GET and HEAD; nothing that is sent is read.
+- They need nothing of a model's process, so they answer while one loads, hangs or dies; and of the
   disk only what comes in time (`agent.page.look`).
 - However many look, the device is looked at, and drawn, once a second at most.
 - Under a name that anybody in the world could have pointed here, it is not shown: see `is_ours`.
+- `/metrics` has the same numbers for a Prometheus of the site, with every request up to now.
 """
 
 import asyncio
 import base64
 import hashlib
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from agent.page import exposition
 from agent.page.drawing import AGAIN, AGAIN_S, draw
-from agent.page.seen import Seen
+from agent.page.seen import Seen, Work
 from agent.serving.oip import Application, Receive, Scope, Send
 from agent.workers.pool import refusal
 
@@ -27,17 +29,24 @@ _NAMES_OF_OURS = ("localhost", "local", "internal", "home.arpa", "lan")
 class Front:
     """The ASGI application that shows the page, before the one that serves."""
 
-    def __init__(self, see: Callable[[], Awaitable[Seen]], behind: Application) -> None:
-        self._see, self._behind = see, behind
+    def __init__(
+        self,
+        see: Callable[[], Awaitable[Seen]],
+        behind: Application,
+        work: Callable[[], Mapping[str, Work]] = dict,
+    ) -> None:
+        self._see, self._behind, self._work = see, behind, work
         self._style = Path(__file__).with_name("page.css").read_text()
         self._headers = _headers(self._style)
         self._looking = asyncio.Lock()
+        self._seen: Seen | None = None
         self._pages: dict[bool, bytes] = {}
         self._until = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["raw_path"] != b"/":
+        path = scope["raw_path"]
+        if path not in {b"/", b"/metrics"}:
             await self._behind(scope, receive, send)
         elif scope["method"] not in {"GET", "HEAD"}:
             refused = refusal(405, "the page only shows: it takes GET and HEAD")
@@ -49,6 +58,9 @@ class Front:
                 " open it by the device's address",
             )
             await _send(send, 421, refused.body, [_JSON])
+        elif path == b"/metrics":
+            headers = [(b"content-type", exposition.CONTENT_TYPE), _NO_STORE]
+            await _send(send, 200, await self._metrics(), headers, scope["method"])
         else:
             again = scope["query_string"] == AGAIN.encode()
             page = await self._page(again=again)
@@ -56,14 +68,25 @@ class Front:
             await _send(send, 200, page, headers, scope["method"])
 
     async def _page(self, *, again: bool) -> bytes:
-        loop = asyncio.get_running_loop()
         async with self._looking:
-            if not self._pages or loop.time() >= self._until:
-                seen = await self._see()
-                for each in (False, True):
-                    self._pages[each] = draw(seen, self._style, again=each).encode(errors="replace")
-                self._until = loop.time() + _KEPT_S
+            seen = await self._look()
+            if again not in self._pages:
+                page = draw(seen, self._style, again=again)
+                self._pages[again] = page.encode(errors="replace")
             return self._pages[again]
+
+    async def _metrics(self) -> bytes:
+        async with self._looking:
+            return exposition.exposition(await self._look(), self._work())
+
+    async def _look(self) -> Seen:
+        """Return how the device is, as it was at most a second ago."""
+        loop = asyncio.get_running_loop()
+        if self._seen is None or loop.time() >= self._until:
+            self._seen = await self._see()
+            self._pages.clear()
+            self._until = loop.time() + _KEPT_S
+        return self._seen
 
 
 def is_ours(host: str) -> bool:
@@ -89,6 +112,7 @@ def _host(scope: Scope) -> str:
 
 
 _JSON = (b"content-type", b"application/json")
+_NO_STORE = (b"cache-control", b"no-store")
 _CLOSE = (b"connection", b"close")  # a body may follow that nobody reads
 
 
@@ -104,7 +128,7 @@ def _headers(style: str) -> list[tuple[bytes, bytes]]:
         (b"x-content-type-options", b"nosniff"),
         (b"referrer-policy", b"no-referrer"),
         (b"cross-origin-resource-policy", b"same-origin"),
-        (b"cache-control", b"no-store"),
+        _NO_STORE,
     ]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -11,8 +11,10 @@ from agent import policy
 from agent.home import Home
 from agent.ledger import Ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
-from agent.page.seen import Line, Seen
+from agent.meter import Meter
+from agent.page.seen import Line, Seen, Work
 from agent.perform.floor import WorkerFloor
+from agent.serving.switchboard import Switchboard
 from agent.state import Machine, Vitals
 from agent.vitals import vitals
 from agent.wire import v1
@@ -45,6 +47,22 @@ class Reading(Generic[Read]):
             return None
         read, self._under_way = self._under_way, None
         return read.result()
+
+
+def working(meter: Meter, board: Switchboard, names: Collection[str]) -> Mapping[str, Work]:
+    """Return what each of these deployments did, and what waits there now."""
+    return {
+        name: Work(
+            requests=total.requests,
+            errors=total.errors,
+            restarts=total.restarts,
+            bins=total.bins,
+            seconds=total.seconds,
+            workers=board.strength(name),
+            queue=board.queue(name),
+        )
+        for name, total in sorted(meter.totals(names).items())
+    }
 
 
 class Onlooker:

@@ -17,6 +17,19 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What one deployment did since the agent began, and what waits there now."""
+
+    requests: int
+    errors: int
+    restarts: int
+    bins: tuple[int, ...]
+    seconds: float
+    workers: int
+    queue: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """The device at one moment.
 

@@ -151,6 +151,11 @@ class Switchboard:
         seat = self._seats.get(name)
         return None if seat is None else next(iter(seat.missing.values()), None)
 
+    def queue(self, name: str) -> int:
+        """Return how many requests are with the workers of `name`, or wait for them."""
+        seat = self._seats.get(name)
+        return 0 if seat is None else sum(each.line for each in seat.pool if not each.gone)
+
     def names(self) -> tuple[str, ...]:
         """Return the deployments that are installed or expected."""
         return tuple(self._seats)

@@ -43,6 +43,7 @@ WORDS = {
     "bundle": Word("fleet.cli.bundle", "fleet", "bundles in the registry: list, show"),
     "rollout": Word("fleet.cli.rollout", "fleet", "bring a bundle to devices: plan, start, watch"),
     "alert": Word("fleet.cli.alert", "fleet", "what is wrong, who is on it, who is told"),
+    "monitoring": Word("fleet.cli.monitoring", "fleet", "Prometheus and Grafana: what they need"),
     "site": Word("fleet.cli.site", "fleet", "sites: what a K3s cluster gets"),
 }
 

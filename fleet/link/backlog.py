@@ -36,6 +36,11 @@ class Backlog:
         if len(self._messages) >= self._batch_limit:
             self._full.set()
 
+    @property
+    def oldest(self) -> float | None:
+        """When the first of those that wait arrived, in loop time; None: none waits."""
+        return self._messages[0][0].timestamp if self._messages else None
+
     async def take(self, limit: int, wait_s: float) -> list[MQTTMessage]:
         """Return the next batch: `limit` messages, or what has come `wait_s` after the first."""
         self._batch_limit = limit

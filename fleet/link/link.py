@@ -108,6 +108,7 @@ class Link:
         self._logged: dict[Reason, float] = {}
         self._connections = self._received = self._committed = self._published = 0
         self._dropped = 0
+        self._committing: float | None = None
 
     @property
     def connected(self) -> bool:
@@ -124,6 +125,11 @@ class Link:
             dropped=self._dropped + self._backlog.dropped,
             refused=dict(self._refused),
         )
+
+    def lag_s(self) -> float:
+        """Return for how long the oldest message that came has not been committed."""
+        since = self._backlog.oldest if self._committing is None else self._committing
+        return 0.0 if since is None else max(0.0, asyncio.get_running_loop().time() - since)
 
     def wake(self) -> None:
         """Look at the store now."""
@@ -171,6 +177,7 @@ class Link:
         self._dropped += self._backlog.dropped
         # Message numbers belong to a connection: what is left of the last one comes again.
         self._backlog = self._empty()
+        self._committing = None
         connection = Connection(
             self._address,
             client_id=self._client_id,
@@ -226,11 +233,13 @@ class Link:
         backlog = self._backlog
         while True:
             messages = await backlog.take(self._pace.batch_limit, self._pace.batch_wait_s)
+            self._committing = messages[0].timestamp
             batch = [document for message in messages if (document := self._admit(message))]
             acks = await self._commit(batch) if batch else ()
             self._tell_acked(connection, acks)
             for message in messages:
                 connection.ack(message)
+            self._committing = None
 
     def _admit(self, message: MQTTMessage) -> Received | None:
         outcome = admit(

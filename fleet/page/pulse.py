@@ -45,6 +45,11 @@ class Pulse:
         return self._listeners >= LISTENERS_LIMIT
 
     @property
+    def listeners(self) -> int:
+        """How many listen now."""
+        return self._listeners
+
+    @property
     def position(self) -> str:
         """The number of the last beat."""
         return f"{self._boot}-{self._number}"

@@ -5,6 +5,7 @@ it has committed or it has not; the link asks again and gets the same answer.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from agent.wire import v1
 from agent.wire.topics import Kind, Topic
 from fleet.clock import written
-from fleet.ports import InboxBusyError, Publication, Received, RefTakenError
+from fleet.ports import FromDevice, InboxBusyError, Publication, Received, RefTakenError
 from fleet.store import arrivals, audit, bundles, changes, commands, desired
 from fleet.store.engine import Store
 from fleet.store.errors import ConflictError
@@ -24,12 +25,22 @@ Clock = Callable[[], datetime]
 
 
 class StoreInbox:
-    """Commits what devices say. `committed` is called after each batch: the world has moved."""
+    """Commits what devices say. `committed` is called after each batch: the world has moved.
 
-    def __init__(self, store: Store, clock: Clock, committed: Callable[[], None]) -> None:
+    `count` is told, in a thread, what was committed and how long that took.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        committed: Callable[[], None],
+        count: Callable[[Sequence[FromDevice], float], None] = lambda _documents, _took_s: None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._committed = committed
+        self._count = count
 
     async def commit(self, batch: Sequence[Received]) -> Sequence[v1.Acked]:
         """Commit a batch in one transaction, and say what is acknowledged by it.
@@ -43,11 +54,14 @@ class StoreInbox:
 
     def _commit(self, batch: Sequence[Received]) -> Sequence[v1.Acked]:
         documents = [received.document for received in batch]
+        began = time.perf_counter()  # in a thread there is no loop whose time it could be
         try:
             with self._store.write() as connection:
-                return arrivals.commit(connection, documents, now=written(self._clock()))
+                acked = arrivals.commit(connection, documents, now=written(self._clock()))
         except OperationalError as error:
             raise InboxBusyError("the store can't commit now") from error
+        self._count(documents, time.perf_counter() - began)
+        return acked
 
 
 class StoreOutgoing:

@@ -231,6 +231,27 @@ async def test_a_busy_store_delays_and_loses_nothing(world: World) -> None:
     assert refusals == 0
 
 
+async def test_how_long_the_oldest_message_waits_is_known(world: World) -> None:
+    """It counts from its arrival through every vain commit, and is nothing once it is committed."""
+    memory = Memory()
+    lags: list[float] = []
+    link = world.link(memory)
+
+    def busy() -> None:
+        lags.append(link.lag_s())
+        if lags[-1] < 0.3:
+            raise InboxBusyError("locked")
+
+    memory.before_commit = busy
+    async with running(link):
+        device = await world.device("d-1")
+        await asyncio.to_thread(device.publish, topic("d-1", Kind.EVENT), event("d-1", 1))
+        await happened(lambda: memory.numbers() == [1])
+        await happened(lambda: link.lag_s() == 0)
+    assert sorted(lags) == lags
+    assert len(lags) > 1
+
+
 async def test_a_centre_that_dies_before_it_committed_gets_it_again(world: World) -> None:
     """Killed before committing: the next centre finds everything, also what came meanwhile."""
     memory = Memory()

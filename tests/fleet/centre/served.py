@@ -19,7 +19,10 @@ from fleet.execute import Executor
 from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
 from fleet.identity.places import Home
+from fleet.link.link import Counts
 from fleet.lookout import Lookout
+from fleet.metrics.scrape import Line, Sources, with_metrics
+from fleet.metrics.tally import Tally
 from fleet.page.front import with_page
 from fleet.page.pulse import Pulse
 from fleet.receivers.delivery import Delivery
@@ -30,6 +33,7 @@ from models.layout import Layout
 
 TOKEN = "t" * 43
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+NOTHING = Counts(connections=0, received=0, committed=0, published=0, dropped=0, refused={})
 OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -46,6 +50,7 @@ class Served:
     alerting: Alerting
     published: list[tuple[str, bytes]]
     """What was put on the broker, of the centre's own."""
+    tally: Tally
 
     def client(self, certificate: tuple[Path, Path] | None = None) -> httpx.AsyncClient:
         context = ssl.create_default_context(cafile=str(self.home.ca))
@@ -121,12 +126,20 @@ async def serving(
         clock=clock,
         connected=connected,
     )
-    pulse = Pulse(store)
-    app = with_page(create(parts), parts, pulse) if pages else create(parts)
+    pulse, tally, api = Pulse(store), Tally(), create(parts)
+    line = Line(
+        connected=connected,
+        counts=lambda: NOTHING,
+        lag_s=lambda: 0.0,
+        listeners=lambda: pulse.listeners,
+    )
+    sources = Sources.of(parts, home, api.state.glance, tally, line)
+    api = with_metrics(api, parts.access, sources)
+    app = sources.traffic.around(bounded(with_page(api, parts, pulse) if pages else api))
     with bind("127.0.0.1", 0) as tls, bind("127.0.0.1", 0) as plain:
         listeners = [
-            (Listener(bounded(app), server_context(home)), tls),
-            (Listener(bounded(app)), plain),
+            (Listener(app, server_context(home)), tls),
+            (Listener(app), plain),
         ]
         async with asyncio.TaskGroup() as tasks:
             for number, (each, bound) in enumerate(listeners):
@@ -135,6 +148,7 @@ async def serving(
                 tasks.create_task(executor.run(), name="executor"),
                 tasks.create_task(pulse.run(), name="pulse"),
                 tasks.create_task(delivery.run(), name="delivery"),
+                tasks.create_task(sources.watch.run(), name="watch"),
             ]
             for each, _ in listeners:
                 await each.ready.wait()
@@ -147,6 +161,7 @@ async def serving(
                 executor=executor,
                 alerting=alerting,
                 published=published,
+                tally=tally,
             )
             await pulse.close()
             for task in working:

@@ -1,0 +1,121 @@
+"""The fleet counted for a Prometheus: from devices with their verdicts to numbers. Pure.
+
+Devices that are not heard of count by their state and by how long they are silent, and nowhere
+else: what they serve now nobody knows.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from agent.wire.reasons import Reason
+from fleet.health.states import State
+from fleet.health.sums import Judged
+from fleet.metrics.families import Sheet
+from fleet.metrics.slots import UNKNOWN, Key, Slots
+
+SILENT = {"1h": 3600, "1d": 86400, "7d": 7 * 86400}
+"""How long, in words and in seconds."""
+
+_AWAY = frozenset({State.UNKNOWN, State.OFFLINE})
+_SLOWER = frozenset({Reason.ACCELERATOR_FALLBACK, Reason.ACCELERATOR_MISSING})
+
+
+class Named:
+    """The slots that a fleet's own names share."""
+
+    def __init__(self) -> None:
+        self.sites = Slots(50)
+        self.bundles = Slots(20)
+        self.accelerators = Slots(6)
+
+    def every(self) -> Mapping[str, Slots]:
+        """Return them by what they are slots of."""
+        return {
+            "site": self.sites,
+            "bundle": self.bundles,
+            "accelerator": self.accelerators,
+        }
+
+
+def census(
+    judged: Judged, now: datetime, named: Named, published: Sequence[Key] = ()
+) -> tuple[Sheet, Collection[Key]]:
+    """Return the fleet in numbers, and the bundles that lost their name by it.
+
+    Args:
+        judged: every device with its verdict.
+        now: when it was looked at.
+        named: the slots of sites, bundles and accelerators.
+        published: bundles by name and version, the newest first: they are named before they serve.
+    """
+    states: Counter[tuple[State, str | None]] = Counter()
+    serving: Counter[tuple[str, str, str]] = Counter()
+    fallback: Counter[Key] = Counter()
+    silent: Counter[str] = Counter(dict.fromkeys(SILENT, 0))
+    for heard, verdict in judged:
+        states[verdict.state, heard.target.site] += 1
+        if verdict.state in _AWAY:
+            for_s = heard.silent_s(now)
+            silent.update(over for over, limit_s in SILENT.items() if for_s > limit_s)
+            continue
+        served, slow = set(), set()
+        for told in heard.deployments:
+            bundle = heard.serves(told)
+            if bundle is None:
+                continue
+            on = UNKNOWN if told.active is None else told.active.accelerator
+            served.add((bundle.name, bundle.version, on))
+            if any(condition.reason in _SLOWER for condition in told.conditions):
+                slow.add((bundle.name, bundle.version))
+        serving.update(served)
+        fallback.update(slow)
+    at_sites: Counter[Key] = Counter()
+    for (_, site), devices in states.items():
+        at_sites[_site(site)] += devices
+    on_devices: Counter[Key] = Counter()
+    for (name, version, _), devices in serving.items():
+        on_devices[name, version] += devices
+    named.sites.settle(_ranked(at_sites))
+    lost = named.bundles.settle([*_ranked(on_devices), *published])
+    return {
+        "skerry_fleet_look_timestamp_seconds": {(): now.timestamp()},
+        "skerry_fleet_devices": _by_state(states, named.sites),
+        "skerry_fleet_devices_serving": _added(
+            (
+                (*named.bundles.label((name, version)), *named.accelerators.label((on,))),
+                devices,
+            )
+            for (name, version, on), devices in sorted(serving.items())
+        ),
+        "skerry_fleet_devices_fallback": _added(
+            (named.bundles.label(bundle), fallback[bundle]) for bundle in sorted(on_devices)
+        ),
+        "skerry_fleet_devices_silent": {(over,): silent[over] for over in SILENT},
+    }, lost
+
+
+def _by_state(states: Counter[tuple[State, str | None]], sites: Slots) -> dict[Key, float]:
+    """Every state of every site, the empty ones too: a count that was never there is no news."""
+    shown: dict[Key, float] = {}
+    for site in {site for _, site in states} or {None}:
+        (label,) = sites.label(_site(site))
+        for state in State:
+            key = (state.value, label)
+            shown[key] = shown.get(key, 0) + states[state, site]
+    return shown
+
+
+def _site(site: str | None) -> Key:
+    return (site or "none",)
+
+
+def _ranked(counted: Counter[Key]) -> list[Key]:
+    return sorted(counted, key=lambda key: (-counted[key], key))
+
+
+def _added(counted: Iterable[tuple[Key, int]]) -> dict[Key, float]:
+    found: dict[Key, float] = {}
+    for key, number in counted:
+        found[key] = found.get(key, 0) + number
+    return found
