@@ -105,6 +105,15 @@ async def standing(made: Delivery, name: str) -> Shown:
     return next(each for each in found.shown if each.receiver.name == name)
 
 
+async def looked(made: Delivery) -> None:
+    """Let everybody be told what there is to tell now."""
+    made.wake()
+    news = made._news
+    await until(
+        lambda: not made._busy and all(each.news >= news for each in made._standing.values())
+    )
+
+
 async def written_down(made: Delivery, name: str) -> None:
     """Wait until what a receiver has taken is kept: before that, it may be told twice."""
     async with asyncio.timeout(WAIT_S):
@@ -137,12 +146,11 @@ async def test_a_webhook_is_told_each_news_once_and_can_prove_it(
         await until(lambda: ours.news == ["opened"])
         for _ in range(3):
             outlook.look(5)
-            made.wake()
+            await looked(made)
         mend(outlook)
         made.wake()
         await until(lambda: len(ours.news) > 1)
-        made.wake()
-        await until(lambda: made.failing() == [])
+        await looked(made)
 
     assert ["opened", "cleared"] == ours.news
     first = ours.took[0]
@@ -268,7 +276,7 @@ async def test_silenced_and_acknowledged_alerts_are_kept_quiet(
         outlook.look(61)
         (alert,) = [each for each in outlook.kept() if each.id == golden]
         assert "grew" == str(alert.news)
-        made.wake()
+        await looked(made)
         outlook.refuse("d-1", "d-2", "d-4", reason=None)
         outlook.look()
         outlook.all_speak(300)
