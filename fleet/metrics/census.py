@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from agent.wire.reasons import Reason
+from fleet.health.drift import Level
 from fleet.health.states import State
 from fleet.health.sums import Judged
 from fleet.metrics.families import Sheet
@@ -52,6 +53,7 @@ def census(
     states: Counter[tuple[State, str | None]] = Counter()
     serving: Counter[tuple[str, str, str]] = Counter()
     fallback: Counter[Key] = Counter()
+    drifting: Counter[tuple[Key, Level]] = Counter()
     silent: Counter[str] = Counter(dict.fromkeys(SILENT, 0))
     for heard, verdict in judged:
         states[verdict.state, heard.target.site] += 1
@@ -68,6 +70,11 @@ def census(
             served.add((bundle.name, bundle.version, on))
             if any(condition.reason in _SLOWER for condition in told.conditions):
                 slow.add((bundle.name, bundle.version))
+        drifting.update(
+            ((bundle.name, bundle.version), drift.level)
+            for told, drift in heard.drifting()
+            if (bundle := heard.serves(told)) is not None
+        )
         serving.update(served)
         fallback.update(slow)
     at_sites: Counter[Key] = Counter()
@@ -90,6 +97,11 @@ def census(
         ),
         "skerry_fleet_devices_fallback": _added(
             (named.bundles.label(bundle), fallback[bundle]) for bundle in sorted(on_devices)
+        ),
+        "skerry_model_drift_devices": _added(
+            ((*named.bundles.label(bundle), level.value), drifting[bundle, level])
+            for bundle in sorted(on_devices)
+            for level in Level
         ),
         "skerry_fleet_devices_silent": {(over,): silent[over] for over in SILENT},
     }, lost

@@ -66,6 +66,12 @@ FAMILIES: tuple[Family, ...] = (
         "Devices that are heard of where it serves on a slower path than it was built for.",
     ),
     Family(
+        "skerry_model_drift_devices",
+        _G,
+        (*_BUNDLE, "level"),
+        "Devices that are heard of, by how far what it is asked or answers there has drifted.",
+    ),
+    Family(
         "skerry_fleet_devices_silent",
         _G,
         ("over",),

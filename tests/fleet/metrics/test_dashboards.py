@@ -10,7 +10,7 @@ import yaml
 
 from agent.page.exposition import FAMILIES as OF_DEVICES
 from fleet.metrics.families import FORBIDDEN_LABELS
-from tests.fleet.metrics.test_alert_rules import FILES, known, names_in, promtool
+from tests.fleet.metrics.test_prometheus_rules import FILES, known, names_in, promtool
 
 BOARDS = {path.stem: path for path in sorted((FILES / "dashboards").glob("*.json"))}
 UIDS = {

@@ -12,7 +12,7 @@ import yaml
 from fleet.api.access import Access
 from fleet.identity.places import Home
 from fleet.metrics.scrape import scrape_token
-from tests.fleet.metrics.test_alert_rules import FILES, promtool
+from tests.fleet.metrics.test_prometheus_rules import FILES, promtool
 
 SKERRY = Path(sys.executable).with_name("skerry")
 

@@ -60,6 +60,12 @@ def _http(good: str, bad: str) -> Series:
 UP, MQTT = 'up{job="skerry"}', "skerry_mqtt_connected"
 REFUSED = "skerry_device_refusals_total"
 DIGITS = '{bundle="digits", version="1"}'
+
+
+def _drift(level: str) -> str:
+    return f'skerry_model_drift_devices{{bundle="digits", version="1", level="{level}"}}'
+
+
 MOVED = 'skerry_rollout_last_progress_timestamp_seconds{rollout="r-1"}'
 GATE = 'skerry_rollout_gate_verdict{rollout="r-1", gate="wave 1", verdict="%s"}'
 ENDED = 'skerry_rollouts_finished_total{bundle="digits", outcome="%s"}'
@@ -190,6 +196,21 @@ CASES = {
         fires=8,
         clears=40,
         near=({f"skerry_model_golden_failures_total{DIGITS}": "2+0x60"},),
+    ),
+    "SkerryModelDrifting": Case(
+        cause={
+            _drift("alarm"): "6+0x90 0+0x9",
+            _drift("ok"): "94+0x99",
+            _drift("too few"): "500+0x99",
+        },
+        fires=65,
+        clears=95,
+        near=(
+            {
+                _drift("alarm"): "5+0x99",
+                _drift("ok"): "95+0x99",
+            },
+        ),
     ),
     "SkerryAcceleratorFallback": Case(
         cause={f"skerry_fleet_devices_fallback{DIGITS}": "1+0x40 0+0x9"},
