@@ -1,17 +1,23 @@
 """What devices say becomes alerts in the store: one a cause, and the same after a restart."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.clock import written
 from fleet.roll import Roll
-from fleet.store import alerts, audit
+from fleet.store import alerts, audit, bundles
 from fleet.store.engine import Store
 from fleet.store.errors import ConflictError, NotFoundError
+from models import card_codec
+from models.card import Card, DriftReference
 from tests.fleet.centre.outlook import Outlook
+from tests.fleet.deciding.paper import NOW, Paper
+from tests.fleet.screens.village import OLD
 
 LERWICK = [f"d-{n}" for n in range(1, 9)]
 ODD: dict[str, Any] = {"throttled": True}
@@ -228,3 +234,42 @@ def test_what_is_over_is_kept_within_a_bound(
         outlook.lookout.silence(**wanted, actor="a", reason="b")  # type: ignore[arg-type]
     with pytest.raises(ConflictError):
         outlook.lookout.silence(**wanted, actor="a", reason="b")  # type: ignore[arg-type]
+
+
+def test_what_has_drifted_is_one_alert_whenever_it_is_told(outlook: Outlook) -> None:
+    """Drift comes once an hour, with documents that show nothing else; a roll of old sees it."""
+    reference = DriftReference(
+        subject="input-0-mean", edges=(1.0, 2.0, 3.0), shares=(0.25,) * 4, samples=1000
+    )
+    publish(outlook.store, replace(Paper().card(OLD), drift=(reference,)), OLD.digest)
+    for hour, bins in enumerate(((100, 100, 100, 100, 0), (0, 3000, 0, 0, 0), (0, 3000, 0, 0, 0))):
+        outlook.wait(3600)
+        drift = (v1.DriftSketch(subject="input-0-mean", counts=bins),)
+        outlook.commit(*(drifted(outlook, each, drift, told=hour) for each in LERWICK[:3]))
+        outlook.feel(*(each for each in outlook.sessions if each not in LERWICK[:3]))
+        outlook.look()
+
+    assert [("SkerryModelDrifting", "digits 1.4.0", "opened")] == outlook.told_of()
+    (drifting,) = outlook.kept()
+    assert 3 == drifting.cause.devices
+
+
+def drifted(
+    outlook: Outlook, device: str, drift: tuple[v1.DriftSketch, ...], *, told: int
+) -> v1.Health:
+    made = outlook.health(device, told=told)
+    return replace(made, deployments=(replace(made.deployments[0], drift=drift),))
+
+
+def publish(store: Store, card: Card, digest: str) -> None:
+    with store.write() as connection:
+        bundles.add(
+            connection,
+            bundles.PublishedBundle(
+                digest=digest,
+                name=card.ref.name,
+                version=card.ref.version,
+                card=card_codec.render(card),
+                published_at=written(NOW),
+            ),
+        )
