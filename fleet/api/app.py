@@ -17,6 +17,7 @@ from fleet.api import (
     fleet,
     history,
     joining,
+    lifeline,
     refusals,
     rollouts,
     settings,
@@ -100,6 +101,7 @@ def create(parts: Parts) -> FastAPI:
     app.include_router(commands.answering(parts))
     for routes in (fleet.routes, devices.routes, history.routes, tokens.routes, bundles.routes):
         app.include_router(routes(parts), dependencies=for_operators)
+    app.include_router(lifeline.routes(parts), dependencies=for_operators)
     for acting in (rollouts.routes, settings.routes, commands.routes):
         app.include_router(acting(parts, operator), dependencies=for_operators)
     app.include_router(pull_router(parts.content.layout, parts.access.reader))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fleet.cli import device_screen
+from fleet.cli import device_screen, strips
 from fleet.cli.device_export import export
 from fleet.cli.device_history import history
 from fleet.cli.device_logs import logs
@@ -62,10 +62,13 @@ def show_device(
     """Show one device: how it is and why, what it should be, what it says it is, how it feels."""
     with centre.connect() as api:
         found = api.get("api", "v1", "devices", device)
-    if output is Output.JSON:
-        print_json("skerry.device/1", found)
-        return
-    show(device_screen.shown(Screen.of(sys.stdout, os.environ, color), found))
+        if output is Output.JSON:
+            print_json("skerry.device/1", found)
+            return
+        query = {"limit": str(strips.QUARTERS + 1)}
+        past = api.get("api", "v1", "devices", found["id"], "health", "history", query=query)
+    screen = Screen.of(sys.stdout, os.environ, color)
+    show(device_screen.shown(screen, found, strips.day(screen, past)))
 
 
 app.command()(export)

@@ -10,6 +10,7 @@ Rules:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from fleet.health.slots import Slot, merged, pack, unpack
 
@@ -21,7 +22,7 @@ FINE_DAYS, KEPT_DAYS = 2, 30
 
 DAY_S = 86_400
 
-_AHEAD_S = 300
+AHEAD_S = 300
 """A device's clock may be ahead of the centre's by so much: what it says is then taken for now."""
 
 _FORMAT = b"\x01"
@@ -39,9 +40,17 @@ class Day:
     slots: Mapping[int, Slot]
 
 
+def second_of(written: str) -> int | None:
+    """Return a time in seconds since 1970; None: there is no such day or hour."""
+    try:
+        return int(datetime.fromisoformat(written).timestamp())
+    except ValueError:
+        return None
+
+
 def belongs(arrived: int, *, measured: int | None, joined: int) -> int:
     """Return the time to which a document belongs. `measured`: by its clock, where it waited."""
-    if measured is None or not joined <= measured <= arrived + _AHEAD_S:
+    if measured is None or not joined <= measured <= arrived + AHEAD_S:
         return arrived
     return min(measured, arrived)
 

@@ -103,6 +103,14 @@ def of_device(connection: Connection, device: str, *, limit: int) -> Sequence[v1
     return [codec.decode(raw, v1.Event) for raw in connection.execute(query).scalars()]
 
 
+def every_transition(connection: Connection, device: str) -> Sequence[KeptEvent]:
+    """Return all transitions of a device that are kept: `fleet.store.summed.KEPT` at most."""
+    query = select(events).where(
+        events.c.device == device, events.c.kind != v1.EventKind.HEALTH.value
+    )
+    return [_kept(row) for row in connection.execute(query)]
+
+
 def after(
     connection: Connection,
     device: str,

@@ -28,6 +28,7 @@ from fleet.health.days import (
     coarsened,
     is_kept,
     pack_day,
+    second_of,
     step_of,
     unpack_day,
     with_slot,
@@ -99,7 +100,7 @@ def add(
     for device, document in late:
         if device in held and held[device].knows(_mark(document)):
             continue
-        moment = belongs(arrived, measured=_second(document.at), joined=joined[device])
+        moment = belongs(arrived, measured=second_of(document.at), joined=joined[device])
         put(device, moment, slot_of(document, late=True))
     _put_open(connection, {device: held[device] for device in touched})
     _put_days(connection, days, today=arrived // DAY_S)

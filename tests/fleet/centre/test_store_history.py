@@ -184,8 +184,11 @@ def test_a_clock_that_is_wrong_goes_by_arrival(store: Store) -> None:
 
     hear(store, *(waited(n, feels(at)) for n, at in enumerate(moments, start=1)))
 
+    no_such_day = replace(feels(NOW, told=9), at="2026-02-31T25:00:00Z")
+    hear(store, waited(4, no_such_day))
+
     second = int(NOW.timestamp())
-    assert {second - 3600: 1, second: 2} == {each.begin: each.slot.late for each in kept(store)}
+    assert {second - 3600: 1, second: 3} == {each.begin: each.slot.late for each in kept(store)}
 
 
 def test_one_that_speaks_a_hundred_times_too_often_fills_no_more(store: Store) -> None:
