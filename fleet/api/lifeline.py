@@ -146,24 +146,7 @@ def routes(parts: Parts) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=_PAGE_LIMIT)] = _PAGE,
     ) -> Lifeline:
         """Show a device's life: joined, away, started again, and what it told; the newest last."""
-        place = _place(before)
-        with parts.store.read() as connection:
-            found = devices.named(connection, device)
-            moments = of_device(connection, found)
-        wanted = [
-            each
-            for each in moments
-            if (since is None or (each.until or each.at) >= _text(since))
-            and (until is None or each.at < _text(until))
-            and (place is None or each.place < place)
-        ]
-        shown = wanted[-limit:]
-        return Lifeline(
-            device=found.id,
-            as_of=shown_at(parts.clock()),
-            moments=[MomentShown.of(each) for each in shown],
-            before=_cursor(shown[0]) if len(wanted) > len(shown) else None,
-        )
+        return lived(parts, device, since=since, until=until, before=before, limit=limit)
 
     @router.get(
         "/{device}/health/history",
@@ -183,6 +166,43 @@ def routes(parts: Parts) -> APIRouter:
         return history(parts, device, since=since, until=until, limit=limit)
 
     return router
+
+
+def lived(
+    parts: Parts,
+    device: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: str = "",
+    limit: int = _PAGE,
+) -> Lifeline:
+    """Return a device's life, or the last moments of a part of it.
+
+    Raises:
+        NotFoundError: there is none with this id or name.
+        AmbiguousError: several have the name.
+        PlanError: `before` is not what a page said, or there is no such time.
+    """
+    place = _place(before)
+    begin, end = (None if each is None else written(_aware(each)) for each in (since, until))
+    with parts.store.read() as connection:
+        found = devices.named(connection, device)
+        moments = _of_device(connection, found)
+    wanted = [
+        each
+        for each in moments
+        if (begin is None or _ends(each) >= begin)
+        and (end is None or each.at < end)
+        and (place is None or each.place < place)
+    ]
+    shown = wanted[-limit:]
+    return Lifeline(
+        device=found.id,
+        as_of=shown_at(parts.clock()),
+        moments=[MomentShown.of(each) for each in shown],
+        before=_cursor(shown[0]) if len(wanted) > len(shown) else None,
+    )
 
 
 def history(
@@ -218,7 +238,7 @@ def history(
     )
 
 
-def of_device(connection: Connection, found: devices.Device) -> list[Moment]:
+def _of_device(connection: Connection, found: devices.Device) -> list[Moment]:
     """Return the whole life of a device. All of it is bounded in the store."""
     told = [
         Told(event=each.event, late=each.late, received_at=each.received_at)
@@ -246,8 +266,11 @@ def _aware(moment: datetime) -> datetime:
         raise PlanError(Reason.MALFORMED, f"there is no such time: {moment}") from error
 
 
-def _text(moment: datetime) -> str:
-    return written(_aware(moment))
+def _ends(moment: Moment) -> str:
+    """Return when it was over: what is not over yet is of every time since it began."""
+    return (
+        "9999" if moment.kind is Kind.AWAY and moment.until is None else moment.until or moment.at
+    )
 
 
 def _cursor(first: Moment) -> str:

@@ -14,6 +14,7 @@ from fleet.cli.device_set import set_device
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, print_json
+from fleet.health.quarters import QUARTERS
 from fleet.health.states import State
 
 app = typer.Typer(
@@ -65,7 +66,7 @@ def show_device(
         if output is Output.JSON:
             print_json("skerry.device/1", found)
             return
-        query = {"limit": str(strips.QUARTERS + 1)}
+        query = {"limit": str(QUARTERS + 1)}
         past = api.get("api", "v1", "devices", found["id"], "health", "history", query=query)
     screen = Screen.of(sys.stdout, os.environ, color)
     show(device_screen.shown(screen, found, strips.day(screen, past)))

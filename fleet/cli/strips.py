@@ -5,17 +5,13 @@ nothing came. In ASCII a character is as high as the higher of its two quarters.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 from agent.wire.words import latency
 from fleet.cli.marks import Screen
+from fleet.health.quarters import Read, quarters
 from fleet.wording import count
 
-QUARTERS = 96
-"""Of a day."""
-
-_QUARTER = timedelta(minutes=15)
 _LEVELS = 4
 _LEFT, _RIGHT = (0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08)
 _ASCII = " _-=#"
@@ -25,7 +21,7 @@ def day(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
     """Return the strips of a device's last day: those of which anything was measured."""
     if not found["slots"]:
         return
-    rows: list[tuple[str, Callable[[Mapping[str, Any]], float | None], Callable[[float], str]]] = [
+    rows: list[tuple[str, Read, Callable[[float], str]]] = [
         ("requests", lambda slot: slot["requests"], lambda most: f"{count(int(most))} in 15 min"),
         ("errors", lambda slot: slot["errors"], lambda most: f"{count(int(most))} in 15 min"),
         ("p95", lambda slot: slot["p95_s"], latency),
@@ -42,25 +38,6 @@ def day(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
         label = ""
 
 
-def quarters(
-    slots: Sequence[Mapping[str, Any]],
-    now: str,
-    read: Callable[[Mapping[str, Any]], float | None],
-) -> list[float | None]:
-    """Return a number for each quarter of an hour of the day before `now`; the last one is now's.
-
-    Where a slot is longer, each of its quarters has its number.
-    """
-    last = _quarter(now)
-    values: list[float | None] = [None] * QUARTERS
-    for slot in slots:
-        begin = QUARTERS - 1 - (last - _quarter(slot["at"]))
-        for place in range(begin, begin + max(1, slot["length_s"] // 900)):
-            if 0 <= place < QUARTERS:
-                values[place] = read(slot)
-    return values
-
-
 def strip(screen: Screen, values: Sequence[float | None], most: float) -> str:
     """Return numbers as columns, the highest as high as a line."""
     levels = [_level(each, most) for each in values]
@@ -75,7 +52,3 @@ def _level(value: float | None, most: float) -> int:
     if value is None:
         return 0
     return 1 if most <= 0 else 1 + min(int((_LEVELS - 1) * max(value, 0) / most), _LEVELS - 1)
-
-
-def _quarter(moment: str) -> int:
-    return int(datetime.fromisoformat(moment).timestamp() // _QUARTER.total_seconds())

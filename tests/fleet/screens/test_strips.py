@@ -1,4 +1,4 @@
-"""A device's last day in characters: each quarter in its place, gaps seen, as wide as it is said."""
+"""A device's last day in characters: each quarter in its place, and gaps are seen."""
 
 import unicodedata
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from fleet.cli.marks import Screen
-from fleet.cli.strips import QUARTERS, day, quarters, strip
+from fleet.cli.strips import day, strip
+from fleet.health.quarters import QUARTERS, quarters
 
 NOW = "2026-03-01T12:07:00Z"
 
