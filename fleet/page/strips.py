@@ -56,7 +56,7 @@ def strips(found: Mapping[str, Any]) -> Iterator[Strip]:
         if not measured or (most <= 0 and name in ("Errors", "Throttled")):
             continue
         silent = (QUARTERS - len(measured)) * FINE_S
-        gap = f" Of {span(silent)} of it nothing came." if silent else ""
+        gap = f" Nothing came for {span(silent)} of it." if silent else ""
         yield Strip(
             name=name,
             most=told(most),
@@ -84,7 +84,8 @@ def line(moments: Sequence[Mapping[str, Any]], now: str) -> Line:
     said = [
         f"away {_times(len(away))}, {whole} in all" if away else "not away",
         f"its agent started {_times(len(started))}",
-        f"{count(len(told))} events" + (f", {count(late)} of them late" if late else ""),
+        f"{'1 event' if len(told) == 1 else f'{count(len(told))} events'}"
+        + (f", {count(late)} of them late" if late else ""),
     ]
     return Line(
         away="".join(_box(_x(at, begin), _x(end, begin), HEIGHT) for at, end in away),
