@@ -29,8 +29,9 @@ async def served(home: Home, store: Store, authority: Authority) -> AsyncIterato
 
 
 async def ask(served: Served, path: str, **query: object) -> tuple[int, Any]:
+    params = {name: str(value) for name, value in query.items()}
     async with served.client() as client:
-        answer = await client.get(f"/api/v1/devices/{ONE}/{path}", params=query, headers=OPERATOR)
+        answer = await client.get(f"/api/v1/devices/{ONE}/{path}", params=params, headers=OPERATOR)
     return answer.status_code, answer.json()
 
 
@@ -47,7 +48,8 @@ async def test_a_life_is_shown_in_order_and_in_parts(served: Served, store: Stor
     """Page after page backwards gives each moment once."""
     live(store)
     _, whole = await ask(served, "lifeline")
-    pages, before = [], ""
+    pages: list[Any] = []
+    before = ""
     for _ in range(5):
         _, page = await ask(served, "lifeline", limit=1, **({"before": before} if before else {}))
         pages = page["moments"] + pages
