@@ -34,7 +34,8 @@ def day(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
         most = max((each for each in values if each is not None), default=None)
         if most is None or (most == 0 and name != "requests"):
             continue
-        yield from screen.field(label, [strip(screen, values, most), f"{name} to {told(most)}"])
+        drawn = strip(screen, values, 1.0 if name == "cpu" else most)  # a share is one of all
+        yield from screen.field(label, [drawn, f"{name} to {told(most)}"])
         label = ""
 
 

@@ -3,7 +3,7 @@
 Each is a path in a box of `WIDTH` by `HEIGHT`, and a sentence that says the same.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from fleet.wording import count
 WIDTH, HEIGHT = 960, 32
 _STEP = WIDTH // QUARTERS
 _TICK = 5
+_SHARES = frozenset({"CPU", "Memory", "Disk"})
+"""What is drawn against all there is, not against the most there was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class Line:
 
 def strips(found: Mapping[str, Any]) -> Iterator[Strip]:
     """Return the strips of which anything was measured; `found` is what the API says."""
-    rows: list[tuple[str, Read, Any]] = [
+    rows: list[tuple[str, Read, Callable[[float], str]]] = [
         ("Requests", lambda slot: slot["requests"], _counted),
         ("Errors", lambda slot: slot["errors"], _counted),
         ("p95", lambda slot: slot["p95_s"], latency),
@@ -60,7 +62,7 @@ def strips(found: Mapping[str, Any]) -> Iterator[Strip]:
         yield Strip(
             name=name,
             most=told(most),
-            path=_columns(values, most),
+            path=_columns(values, 1.0 if name in _SHARES else most),
             said=f"{name} in the last 24 hours: {told(most)} at most.{gap}",
         )
 
