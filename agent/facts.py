@@ -30,6 +30,17 @@ def agent_version() -> str:
         return "0.0.0"
 
 
+def machine_boot() -> dict[str, str]:
+    """Return what names this start of the machine, so that its restarts are told from the agent's.
+
+    Nothing where the kernel does not say it.
+    """
+    try:
+        return {"machine_boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]}
+    except OSError:
+        return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """A driver that is installed here, or asked for, and does not work."""

@@ -371,7 +371,10 @@ class _Device:
                 kind=v1.EventKind.BOOT,
                 reason=reason,
                 message=message,
-                parameters={"agent_version": self._who.agent_version},
+                parameters={
+                    "agent_version": self._who.agent_version,
+                    **facts_module.machine_boot(),
+                },
             )
         )
 

@@ -48,7 +48,7 @@ def unpack(text: str) -> dict[int, int]:
     """
     if not text:
         return {}
-    numbers = _numbers(_bytes(text))
+    numbers = unleb128(_bytes(text))
     try:
         zigzag = next(numbers)
         index = (zigzag >> 1) ^ -(zigzag & 1)
@@ -74,7 +74,7 @@ def unpack_counts(text: str) -> tuple[int, ...]:
     Raises:
         ValueError: it is not what `pack_counts` writes.
     """
-    counts = tuple(_numbers(_bytes(text)))
+    counts = tuple(unleb128(_bytes(text)))
     if not 0 < len(counts) <= DRIFT_COUNTS_LIMIT:
         raise ValueError(f"a sketch of {len(counts)} bins; 1 to {DRIFT_COUNTS_LIMIT}")
     return counts
@@ -91,7 +91,7 @@ def _text(buckets: list[tuple[int, int]]) -> str:
 
 
 def _base64(numbers: Iterable[int]) -> str:
-    raw = b"".join(map(_leb128, numbers))
+    raw = b"".join(map(leb128, numbers))
     return base64.b64encode(raw).decode().rstrip("=")
 
 
@@ -104,7 +104,8 @@ def _bytes(text: str) -> bytes:
         raise ValueError("a sketch that is not base64") from error
 
 
-def _leb128(number: int) -> bytes:
+def leb128(number: int) -> bytes:
+    """Return a number, none below 0, in as few bytes as it needs."""
     groups = bytearray()
     while number > 0x7F:  # noqa: PLR2004  # seven bits a byte
         groups.append(number & 0x7F | 0x80)
@@ -113,7 +114,12 @@ def _leb128(number: int) -> bytes:
     return bytes(groups)
 
 
-def _numbers(raw: bytes) -> Iterator[int]:
+def unleb128(raw: bytes) -> Iterator[int]:
+    """Yield the numbers that `leb128` wrote.
+
+    Raises:
+        ValueError: they end early, or one is larger than a number of the wire.
+    """
     number = shift = 0
     for byte in raw:
         number |= (byte & 0x7F) << shift

@@ -19,6 +19,7 @@ from fleet.api import (
     health,
     history,
     joining,
+    lifeline,
     refusals,
     rollouts,
     settings,
@@ -106,6 +107,7 @@ def create(parts: Parts) -> FastAPI:
     for routes in (fleet.routes, devices.routes, history.routes, tokens.routes, bundles.routes):
         app.include_router(routes(parts), dependencies=for_operators)
     app.include_router(health.routes(parts, app.state.glance), dependencies=for_operators)
+    app.include_router(lifeline.routes(parts), dependencies=for_operators)
     for acting in (rollouts.routes, settings.routes, commands.routes, alerts.routes):
         app.include_router(acting(parts, operator), dependencies=for_operators)
     app.include_router(pull_router(parts.content.layout, parts.access.reader))

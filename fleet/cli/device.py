@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent.wire.v1 import Verb
-from fleet.cli import device_screen
+from fleet.cli import device_screen, strips
 from fleet.cli.device_ask import asking
 from fleet.cli.device_export import export
 from fleet.cli.device_history import history
@@ -16,6 +16,7 @@ from fleet.cli.device_set import set_device
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, print_json
+from fleet.health.quarters import QUARTERS
 from fleet.health.states import State
 
 app = typer.Typer(
@@ -64,10 +65,13 @@ def show_device(
     """Show one device: how it is and why, what it should be, what it says it is, how it feels."""
     with centre.connect() as api:
         found = api.get("api", "v1", "devices", device)
-    if output is Output.JSON:
-        print_json("skerry.device/1", found)
-        return
-    show(device_screen.shown(Screen.of(sys.stdout, os.environ, color), found))
+        if output is Output.JSON:
+            print_json("skerry.device/1", found)
+            return
+        query = {"limit": str(QUARTERS + 1)}
+        past = api.get("api", "v1", "devices", found["id"], "health", "history", query=query)
+    screen = Screen.of(sys.stdout, os.environ, color)
+    show(device_screen.shown(screen, found, strips.day(screen, past)))
 
 
 app.command()(export)

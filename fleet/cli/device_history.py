@@ -1,4 +1,4 @@
-"""`skerry device history`: what a device told, in words, and what people asked of it."""
+"""`skerry device history`: what happened to a device, in words, and what people asked of it."""
 
 import os
 import sys
@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from agent.wire.phases import Phase
+from agent.wire.words import age, span
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, note, print_json
 from fleet.marks import Mark
 from fleet.sentences import PHASES, explain
+from fleet.wording import count
 
 _LIMIT = 500
 _TIME_COLUMNS = 21
@@ -24,36 +26,72 @@ def history(
     device: Annotated[str, typer.Argument(help="Its id or its name.")],
     *,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, max=_LIMIT, help="How many transitions at most.")
+        int, typer.Option("--limit", min=1, max=_LIMIT, help="How many moments at most.")
     ] = 30,
     output: OutputOption = Output.TABLE,
     color: ColorOption = Color.AUTO,
 ) -> None:
-    """Show what happened on a device, the newest last; then who asked it for what, and why.
+    """Show what happened to a device, the newest last; then who asked it for what, and why.
 
     Late: it waited for a connection.
     """
-    query = {"newest": "true", "transitions": "true", "limit": str(limit)}
+    query = {"limit": str(limit)}
     with centre.connect() as api:
-        found = api.get("api", "v1", "devices", device, "events", query=query)
-        changes = api.get("api", "v1", "devices", device, "changes", query={"limit": str(limit)})
+        found = api.get("api", "v1", "devices", device, "lifeline", query=query)
+        changes = api.get("api", "v1", "devices", device, "changes", query=query)
     asked = [each for each in changes["changes"] if each["action"] == "command.ask"]
     if output is Output.JSON:
-        print_json("skerry.device.history/1", {**found, "asked": asked[::-1]})
+        print_json("skerry.device.history/2", {**found, "asked": asked[::-1]})
         return
     screen = Screen.of(sys.stdout, os.environ, color)
-    show(told(screen, found["events"]))
+    show(lived(screen, found["moments"], found["as_of"]))
     show(questions(screen, asked[::-1]))
-    if found["more"]:
+    if found["before"]:
         note(f"there are older ones: --limit N, at most {_LIMIT}")
 
 
-def told(screen: Screen, events: list[Mapping[str, Any]]) -> Iterator[str]:
-    """Return the transitions, a sentence each. The time is the device's own."""
-    for event in events:
-        late = f"{screen.state(Mark.WAITING, 'late')}  " if event["late"] else ""
-        at = event["at"].replace("T", " ").rstrip("Z")
-        yield from screen.told(at, late + sentence(event), indent=_TIME_COLUMNS)
+def lived(screen: Screen, moments: list[Mapping[str, Any]], now: str) -> Iterator[str]:
+    """Return a device's life, a sentence a moment."""
+    for each in moments:
+        late = f"{screen.state(Mark.WAITING, 'late')}  " if each["late"] else ""
+        before = "at this time or before: " if each["by_arrival"] else ""
+        at = each["at"].replace("T", " ").rstrip("Z")
+        said = moment(each, now)
+        if each["kind"] == "away":
+            said = screen.state(Mark.OFFLINE, said)
+        yield from screen.told(at, late + before + said, indent=_TIME_COLUMNS)
+
+
+def moment(each: Mapping[str, Any], now: str) -> str:
+    """Return what one moment of a device's life was."""
+    event = each["event"]
+    match each["kind"]:
+        case "joined":
+            said = "it joined."
+        case "away" if each["until"] is None:
+            said = f"away since then: {age(each['at'], now)}."
+        case "away":
+            said = f"away for {span(each['away_s'])}, until {_clock(each['until'], each['at'])}."
+        case "summed":
+            said = _no_longer_kept(each)
+        case "rebooted" if event is not None:
+            said = f"the machine was started again. {sentence(event)}"
+        case _:
+            said = sentence(event)
+    return said
+
+
+def _clock(moment: str, beside: str) -> str:
+    """Return a time; of the same day without its date."""
+    told = moment.replace("T", " ").rstrip("Z")
+    return told[11:] if moment[:10] == beside[:10] else told
+
+
+def _no_longer_kept(each: Mapping[str, Any]) -> str:
+    until = each["until"].replace("T", " ").rstrip("Z")
+    if each["subject"] == "away":
+        return f"away {count(each['count'])} times until {until}, {span(each['away_s'])} in all."
+    return f"{count(each['count'])} events of kind {each['subject']} until {until}, only counted."
 
 
 def questions(screen: Screen, asked: list[Mapping[str, Any]]) -> Iterator[str]:

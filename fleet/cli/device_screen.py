@@ -1,6 +1,6 @@
 """What `skerry device ls` and `skerry device show` draw: verdict first, then why, then the rest."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agent.wire import facts, v1
@@ -31,8 +31,8 @@ def listed(screen: Screen, found: Mapping[str, Any]) -> list[str]:
     )
 
 
-def shown(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
-    """Return all that is known of one device."""
+def shown(screen: Screen, found: Mapping[str, Any], strips: Iterable[str] = ()) -> Iterator[str]:
+    """Return all that is known of one device; `strips` are those of its last day."""
     state, now = found["state"], found["as_of"]
     verdict = screen.state(Mark(state["word"]), f"{state['word']} {age(state['since'], now)}")
     yield from screen.field("", [verdict, *_who(found, now)], indent=0)
@@ -47,6 +47,7 @@ def shown(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
         yield from screen.field("LATENCY", _numbers(each))
     for each in found["drift"]:
         yield from screen.field("DRIFT", _drift(each, now))
+    yield from strips
     if found["desired"] is not None:
         how = fetches(found["desired"]["settings"])
         if how != _FREELY:

@@ -11,14 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fleet.api import bundles, devices, rollouts
+from fleet.api import bundles, devices, lifeline, rollouts
 from fleet.api.devices import DeviceSummary
 from fleet.api.glance import Glance
 from fleet.api.parts import Parts
 from fleet.api.search import Search, parse
 from fleet.api.shown import known_after, shown_at
+from fleet.health.quarters import QUARTERS
 from fleet.health.states import verdict
 from fleet.marks import ASIDE_MARKS, MARKS, Mark
+from fleet.page import strips
 from fleet.page.glance import groups
 from fleet.page.rendering import Renderer
 from fleet.rollouts.errors import PlanError
@@ -33,6 +35,8 @@ _PAGE = 100
 _CHUNK = 500
 _CHANGES_SHOWN = 10
 _ROLLOUTS_SHOWN = 100
+_MOMENTS_SHOWN = 500
+_LISTED = 30
 
 WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
     "pause": (RolloutHappening.PAUSED, False),
@@ -167,12 +171,17 @@ class Reading:
         found = devices.detail(self._parts, request.path_params["device"])
         with self._parts.store.read() as connection:
             changes = audit.latest(connection, limit=_CHANGES_SHOWN, about=found.id)
+        felt = lifeline.history(self._parts, found.id, limit=QUARTERS + 1)
+        lived = lifeline.lived(self._parts, found.id, limit=_MOMENTS_SHOWN).model_dump(mode="json")
         return self._render.page(
             request,
             "device.html",
             found=found.model_dump(mode="json"),
             as_of=found.as_of,
             changes=changes,
+            strips=list(strips.strips(felt.model_dump(mode="json"))),
+            line=strips.line(lived["moments"], found.as_of),
+            moments=lived["moments"][: -_LISTED - 1 : -1],
         )
 
     def bundles(self, request: Request) -> Response:

@@ -11,14 +11,24 @@ from sqlalchemy import Connection
 
 from agent.wire import v1
 from fleet.ports import FromDevice
-from fleet.store import commands, devices, drift, events, health, presence, reported
+from fleet.store import (
+    away,
+    commands,
+    devices,
+    drift,
+    events,
+    health,
+    health_days,
+    presence,
+    reported,
+)
 
 
 def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> Sequence[v1.Acked]:
     """Keep a batch and say what may be acknowledged."""
     known = devices.known(connection, list({document.device for document in batch}))
     told: list[v1.Event] = []
-    feels: dict[str, v1.Health] = {}
+    feels: list[v1.Health] = []
     for document in batch:
         if document.device not in known:
             continue
@@ -28,7 +38,7 @@ def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> 
             case v1.Reported():
                 _keep_report(connection, document, now=now)
             case v1.Health():
-                feels[document.device] = document
+                feels.append(document)
                 drift.put(connection, document, now=now)
             case v1.Event():
                 told.append(document)
@@ -36,8 +46,9 @@ def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> 
                 commands.end(connection, document, now=now)
             case v1.SiteReported():
                 pass  # nothing here asks for it yet
-    for latest in feels.values():
+    for latest in {each.device: each for each in feels}.values():
         health.put(connection, latest, now=now)
+    health_days.add(connection, feels, events.unheard(connection, told), now=now)
     health.put_late(connection, told, now=now)
     drift.put_late(connection, told, now=now)
     return events.add(connection, told, now=now)
@@ -45,9 +56,10 @@ def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> 
 
 def _keep_presence(connection: Connection, document: v1.Birth | v1.Death, *, now: str) -> None:
     if isinstance(document, v1.Birth):
-        presence.born(connection, document, now=now)
-    else:
-        presence.died(connection, document, now=now)
+        if presence.born(connection, document, now=now):
+            away.ends(connection, document.device, now=now)
+    elif presence.died(connection, document, now=now):
+        away.begins(connection, document.device, now=now)
 
 
 def _keep_report(connection: Connection, document: v1.Reported, *, now: str) -> None:

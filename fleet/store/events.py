@@ -4,18 +4,21 @@ A device keeps an event until it is acknowledged, and may send it again; what is
 acknowledged is the highest number up to which all are committed here. A folded
 event stands for all numbers from its `first` to its own.
 
-Most are transitions, and stay. The others are health documents that found no
-connection; of them a ledger's latest are kept, by number (`HEALTH_KEPT`).
+Most are transitions. A device's latest stay (`fleet.store.summed`), the others are
+summed up by kind once they are acknowledged. The rest are health documents that found
+no connection; of them a ledger's latest are kept, by number (`HEALTH_KEPT`), and of a
+ledger that the device has left, none: they are in the device's history of health.
+What is acknowledged was committed: told again, it is known, whether it is still kept or not.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Select, delete, select
+from sqlalchemy import Connection, Row, Select, delete, select, tuple_
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import codec, v1
-from fleet.store import presence
+from fleet.store import presence, summed
 from fleet.store.tables import acked, events
 
 HEALTH_KEPT = 10_000
@@ -37,22 +40,22 @@ def add(connection: Connection, batch: Sequence[v1.Event], *, now: str) -> Seque
     if not batch:
         return []
     here = presence.among(connection, (event.device for event in batch))
-    connection.execute(
-        insert(events).on_conflict_do_nothing(),
-        [
-            {
-                "device": event.device,
-                "ledger": event.ledger,
-                "number": event.number,
-                "first": event.number if event.first is None else event.first,
-                "kind": event.kind.value,
-                "late": _is_late(event, here.get(event.device)),
-                "document": codec.encode(event),
-                "received_at": now,
-            }
-            for event in batch
-        ],
-    )
+    new = unheard(connection, batch)
+    rows = [
+        {
+            "device": event.device,
+            "ledger": event.ledger,
+            "number": event.number,
+            "first": event.number if event.first is None else event.first,
+            "kind": event.kind.value,
+            "late": _is_late(event, here.get(event.device)),
+            "document": codec.encode(event),
+            "received_at": now,
+        }
+        for event in new
+    ]
+    if rows:
+        connection.execute(insert(events), rows)
     spoke = dict.fromkeys((event.fleet, event.device, event.ledger) for event in batch)
     acks = [
         v1.Acked(
@@ -67,7 +70,26 @@ def add(connection: Connection, batch: Sequence[v1.Event], *, now: str) -> Seque
     for each in acks:
         if (each.device, each.ledger) in waited:
             _forget_health(connection, each)
+    summed.note(connection, rows)
     return acks
+
+
+def unheard(connection: Connection, batch: Sequence[v1.Event]) -> Sequence[v1.Event]:
+    """Return the events that were never committed, each once, in the order in which they came."""
+    told = {(event.device, event.ledger, event.number): event for event in batch}
+    if not told:
+        return []
+    query = select(acked).where(acked.c.device.in_({device for device, _, _ in told}))
+    through = {(row.device, row.ledger): row.number for row in connection.execute(query)}
+    open_ones = [key for key in told if key[2] > through.get(key[:2], 0)]
+    key = tuple_(events.c.device, events.c.ledger, events.c.number)
+    kept = {
+        tuple(row)
+        for row in connection.execute(
+            select(events.c.device, events.c.ledger, events.c.number).where(key.in_(open_ones))
+        )
+    }
+    return [told[each] for each in open_ones if each not in kept]
 
 
 def of_device(connection: Connection, device: str, *, limit: int) -> Sequence[v1.Event]:
@@ -79,6 +101,14 @@ def of_device(connection: Connection, device: str, *, limit: int) -> Sequence[v1
         .limit(limit)
     )
     return [codec.decode(raw, v1.Event) for raw in connection.execute(query).scalars()]
+
+
+def every_transition(connection: Connection, device: str) -> Sequence[KeptEvent]:
+    """Return all transitions of a device that are kept: `fleet.store.summed.KEPT` at most."""
+    query = select(events).where(
+        events.c.device == device, events.c.kind != v1.EventKind.HEALTH.value
+    )
+    return [_kept(row) for row in connection.execute(query)]
 
 
 def after(
@@ -128,12 +158,26 @@ def _is_late(event: v1.Event, here: presence.Presence | None) -> bool:
 
 
 def _forget_health(connection: Connection, through: v1.Acked) -> None:
+    """Forget what is acknowledged of long ago, and all of what ledgers that were left had told."""
+    of_health = (events.c.device == through.device) & (events.c.kind == v1.EventKind.HEALTH.value)
+    here = presence.held(connection, through.device)
     connection.execute(
         delete(events).where(
-            events.c.device == through.device,
+            of_health,
             events.c.ledger == through.ledger,
             events.c.number <= through.number - HEALTH_KEPT,
-            events.c.kind == v1.EventKind.HEALTH.value,
+        )
+    )
+    if here is not None and here.ledger == through.ledger:
+        connection.execute(delete(events).where(of_health, events.c.ledger != through.ledger))
+
+
+def _forget_ledgers(connection: Connection, device: str, ledger: str) -> None:
+    """Forget how far a device's other ledgers were, where nothing of them is kept: one is new."""
+    left = select(events.c.ledger).where(events.c.device == device)
+    connection.execute(
+        delete(acked).where(
+            acked.c.device == device, acked.c.ledger != ledger, acked.c.ledger.not_in(left)
         )
     )
 
@@ -157,6 +201,8 @@ def _advance(connection: Connection, device: str, ledger: str) -> int:
             break
         number = last
     if number != before:
+        if not before:
+            _forget_ledgers(connection, device, ledger)
         connection.execute(
             insert(acked)
             .values(device=device, ledger=ledger, number=number)

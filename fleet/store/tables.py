@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0006"
+SCHEMA = "0007"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -262,3 +262,55 @@ told = Table(
     Column("position", BigInteger, nullable=False),
 )
 """The last news of an alert that a receiver has taken: what is above it is yet to be told."""
+
+health_days = Table(
+    "health_days",
+    metadata,
+    _device(),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("step_s", Integer, nullable=False),
+    Column("slots", LargeBinary, nullable=False),
+)
+"""`day` is counted from 1970; `slots` are as `fleet.health.days` packs them."""
+
+health_open = Table(
+    "health_open",
+    metadata,
+    _device(),
+    Column("begin", BigInteger, nullable=False),
+    Column("slot", LargeBinary, nullable=False),
+    Column("seen", LargeBinary, nullable=False),
+)
+"""The slot that is being filled, from which second on, and the marks of the last documents."""
+
+away = Table(
+    "away",
+    metadata,
+    _device(),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("since", String(32), nullable=False),
+    Column("until", String(32)),
+    Column("spans", Integer, nullable=False),
+    Column("away_s", BigInteger, nullable=False),
+)
+"""Row 0 of a device sums up the spans that are no longer kept."""
+
+events_kept = Table(
+    "events_kept",
+    metadata,
+    _device(),
+    Column("transitions", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+"""How many transitions of a device are in `events`, and how many bytes they have."""
+
+events_summed = Table(
+    "events_summed",
+    metadata,
+    _device(),
+    Column("kind", String(32), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", String(32), nullable=False),
+    Column("last_at", String(32), nullable=False),
+)
+"""The transitions of a device that are no longer kept, by kind; when they came, by our clock."""

@@ -109,7 +109,13 @@ def ask(token: JoinToken | str, **changes: object) -> v1.JoinRequest:
     return v1.JoinRequest(**fields)  # type: ignore[arg-type]
 
 
-def add_devices(store: Store, ids: Sequence[str], known: Mapping[str, str] = FACTS) -> None:
+def add_devices(
+    store: Store,
+    ids: Sequence[str],
+    known: Mapping[str, str] = FACTS,
+    *,
+    joined: dt.datetime = NOW,
+) -> None:
     """Put devices into the store as if they had joined. `known` is what they say of themselves."""
     with store.write() as connection:
         for device in ids:
@@ -124,7 +130,7 @@ def add_devices(store: Store, ids: Sequence[str], known: Mapping[str, str] = FAC
                     facts=known,
                     serial="1",
                     certificate_expires_at=written(NOW),
-                    joined_at=written(NOW),
+                    joined_at=written(joined),
                 ),
             )
 

@@ -209,8 +209,9 @@ async def test_history_tells_what_happened_in_sentences(
     assert second.endswith("digits revision 3: serving.")
     assert "late" not in second
     assert "there are older ones" in shown.err
-    assert "skerry.device.history/1" == kept["schema"]
-    assert [1, 8, 9] == [each["number"] for each in kept["events"]]
+    assert "skerry.device.history/2" == kept["schema"]
+    assert ["joined", "restarted", "told", "told"] == [each["kind"] for each in kept["moments"]]
+    assert [1, 8, 9] == [each["event"]["number"] for each in kept["moments"][1:]]
 
 
 @pytest.mark.parametrize("kind", sorted(set(v1.EventKind) - {v1.EventKind.HEALTH}))
@@ -221,16 +222,12 @@ def test_every_kind_of_event_is_a_sentence(kind: v1.EventKind) -> None:
         | {"deployment": None, "phase": None, "reason": None, "digest": None, "revision": None}
     )
     assert said.endswith(".")
-    [line] = device_history.told(
-        Screen(),
-        [
-            {
-                **json.loads(codec.encode(event(1, kind, reason="OUTBOX_FULL"))),
-                **dict.fromkeys(("deployment", "phase", "digest", "revision")),
-                "late": True,
-            }
-        ],
-    )
+    told = json.loads(codec.encode(event(1, kind, reason="OUTBOX_FULL")))
+    bare = dict.fromkeys(("deployment", "phase", "digest", "revision"))
+    moment = {"kind": "told", "at": AT, "late": True, "by_arrival": True, "event": told | bare}
+    [line] = device_history.lived(Screen(), [moment], AT)
+    assert "late" in line
+    assert "at this time or before" in line
     assert "[OUTBOX_FULL]" in line
 
 

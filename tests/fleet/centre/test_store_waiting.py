@@ -242,8 +242,20 @@ def test_a_store_of_the_first_schema_keeps_what_it_has(tmp_path: Path) -> None:
             ("rollouts", "number"),
         ):
             raw.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        raw.execute("DROP TABLE commands")
-        raw.execute("DROP TABLE drift")
+        for table in (
+            "alerts",
+            "silences",
+            "receivers",
+            "told",
+            "commands",
+            "drift",
+            "health_days",
+            "health_open",
+            "away",
+            "events_kept",
+            "events_summed",
+        ):
+            raw.execute(f"DROP TABLE {table}")
         raw.execute("UPDATE alembic_version SET version_num = '0001'")
     raw.close()
 

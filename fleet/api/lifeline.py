@@ -1,0 +1,294 @@
+"""What happened to a device, and how it was: `/lifeline` and `/health/history` of one."""
+
+import base64
+import binascii
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+from sqlalchemy import Connection
+
+from agent.wire import v1
+from agent.wire.reasons import Reason
+from fleet.api.parts import Parts
+from fleet.api.refusals import answers
+from fleet.api.shown import shown_at
+from fleet.clock import written
+from fleet.health.days import DAY_S
+from fleet.health.lifeline import Counted, Gone, Kind, Moment, Told, lifeline
+from fleet.rollouts.errors import PlanError
+from fleet.store import away, devices, events, health_days, summed
+
+_PAGE = 100
+_PAGE_LIMIT = 500
+_CURSOR_LIMIT = 1000
+_SINCE = "From then on, as RFC 3339."
+_UNTIL = "Before then, as RFC 3339; by default now."
+
+
+class MomentShown(BaseModel):
+    """One thing in a device's life."""
+
+    at: str = Field(description="By the centre's clock, or the device's where it is believed.")
+    kind: Kind
+    until: str | None = Field(description="When it was over; null: it is not, or does not last.")
+    late: bool = Field(description="It had waited for a connection.")
+    by_arrival: bool = Field(
+        description="The device's clock is not believed: it happened at this time or before."
+    )
+    count: int = Field(description="How many, of what is summed up.")
+    away_s: int = Field(description="How long it was away; 0: it is away still.")
+    subject: str = Field(description="Of what is summed up: the kind of events, or `away`.")
+    event: v1.Event | None
+
+    @classmethod
+    def of(cls, moment: Moment) -> Self:
+        """Return a moment."""
+        return cls(
+            at=moment.at,
+            kind=moment.kind,
+            until=moment.until,
+            late=moment.late,
+            by_arrival=moment.by_arrival,
+            count=moment.count,
+            away_s=moment.away_s,
+            subject=moment.subject,
+            event=moment.event,
+        )
+
+
+class Lifeline(BaseModel):
+    """Some moments of a device's life, in order: the last ones before what was asked for."""
+
+    device: str
+    as_of: str
+    moments: list[MomentShown]
+    before: str | None = Field(description="Ask with it for those before; null: there are none.")
+
+
+class SlotShown(BaseModel):
+    """How a device was for a while. Null: it was not measured, or no request was answered."""
+
+    at: str
+    length_s: int
+    documents: int = Field(description="Health documents of that time that came.")
+    late: int = Field(description="So many of them had waited for a connection.")
+    requests: int
+    errors: int
+    restarts: int
+    p50_s: float | None = Field(description="Of all its deployments' requests.")
+    p95_s: float | None
+    quantiles_within: float = Field(description="By which share a quantile may be wrong.")
+    cpu_mean: float | None
+    cpu_most: float | None
+    memory_most: float | None = Field(description="The most that was taken, as a share.")
+    disk_most: float | None
+    temperature_most_c: float | None
+    accelerator_most_c: float | None
+    throttled: int = Field(description="In so many of the documents it was slowed down.")
+    outbox_most: int | None
+
+    @classmethod
+    def of(cls, stretch: health_days.Stretch) -> Self:
+        """Return a slot that is kept."""
+        slot = stretch.slot
+        cpu = slot.cpu_sum / slot.cpu_documents / 1000 if slot.cpu_documents else None
+        return cls(
+            at=written(datetime.fromtimestamp(stretch.begin, UTC)),
+            length_s=stretch.length_s,
+            documents=slot.documents,
+            late=slot.late,
+            requests=slot.requests,
+            errors=slot.errors,
+            restarts=slot.restarts,
+            p50_s=slot.latency.quantile(0.5),
+            p95_s=slot.latency.quantile(0.95),
+            quantiles_within=round(slot.latency.within, 3),
+            cpu_mean=None if cpu is None else round(cpu, 3),
+            cpu_most=_divided(slot.cpu_most, 1000),
+            memory_most=_divided(slot.memory_most, 1000),
+            disk_most=_divided(slot.disk_most, 1000),
+            temperature_most_c=_divided(slot.temperature_most, 10),
+            accelerator_most_c=_divided(slot.accelerator_most, 10),
+            throttled=slot.throttled,
+            outbox_most=slot.outbox_most,
+        )
+
+
+class HealthHistory(BaseModel):
+    """How a device was, in order. Where nothing came there is no slot."""
+
+    device: str
+    as_of: str
+    since: str
+    until: str
+    slots: list[SlotShown]
+    next: str | None = Field(description="Ask with `since` this for those after; null: all came.")
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return the routes about a device's past."""
+    router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
+
+    @router.get(
+        "/{device}/lifeline", operation_id="getDeviceLifeline", responses=answers(401, 404, 409)
+    )
+    def line(
+        device: str,
+        *,
+        since: Annotated[datetime | None, Query(description=_SINCE)] = None,
+        until: Annotated[datetime | None, Query(description=_UNTIL)] = None,
+        before: Annotated[
+            str, Query(description="From the page after this one.", max_length=_CURSOR_LIMIT)
+        ] = "",
+        limit: Annotated[int, Query(ge=1, le=_PAGE_LIMIT)] = _PAGE,
+    ) -> Lifeline:
+        """Show a device's life: joined, away, started again, and what it told; the newest last."""
+        return lived(parts, device, since=since, until=until, before=before, limit=limit)
+
+    @router.get(
+        "/{device}/health/history",
+        operation_id="getDeviceHealthHistory",
+        responses=answers(401, 404, 409),
+    )
+    def felt(
+        device: str,
+        *,
+        since: Annotated[
+            datetime | None, Query(description=f"{_SINCE} By default a day ago.")
+        ] = None,
+        until: Annotated[datetime | None, Query(description=_UNTIL)] = None,
+        limit: Annotated[int, Query(ge=1, le=_PAGE_LIMIT)] = _PAGE,
+    ) -> HealthHistory:
+        """Show how a device was, in slots of a quarter of an hour, or of an hour further back."""
+        return history(parts, device, since=since, until=until, limit=limit)
+
+    return router
+
+
+def lived(
+    parts: Parts,
+    device: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: str = "",
+    limit: int = _PAGE,
+) -> Lifeline:
+    """Return a device's life, or the last moments of a part of it.
+
+    Raises:
+        NotFoundError: there is none with this id or name.
+        AmbiguousError: several have the name.
+        PlanError: `before` is not what a page said, or there is no such time.
+    """
+    place = _place(before)
+    begin, end = (None if each is None else written(_aware(each)) for each in (since, until))
+    with parts.store.read() as connection:
+        found = devices.named(connection, device)
+        moments = _of_device(connection, found)
+    wanted = [
+        each
+        for each in moments
+        if (begin is None or _ends(each) >= begin)
+        and (end is None or each.at < end)
+        and (place is None or each.place < place)
+    ]
+    shown = wanted[-limit:]
+    return Lifeline(
+        device=found.id,
+        as_of=shown_at(parts.clock()),
+        moments=[MomentShown.of(each) for each in shown],
+        before=_cursor(shown[0]) if len(wanted) > len(shown) else None,
+    )
+
+
+def history(
+    parts: Parts,
+    device: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = _PAGE,
+) -> HealthHistory:
+    """Return how a device was, in order.
+
+    Raises:
+        NotFoundError: there is none with this id or name.
+        AmbiguousError: several have the name.
+    """
+    now = parts.clock()
+    end = now + timedelta(seconds=1) if until is None else _aware(until)
+    begin = now - timedelta(seconds=DAY_S) if since is None else _aware(since)
+    with parts.store.read() as connection:
+        found = devices.named(connection, device)
+        stretches = health_days.between(
+            connection, found.id, int(begin.timestamp()), int(end.timestamp())
+        )
+    slots = [SlotShown.of(each) for each in stretches[: limit + 1]]
+    return HealthHistory(
+        device=found.id,
+        as_of=shown_at(now),
+        since=written(begin),
+        until=written(end),
+        slots=slots[:limit],
+        next=slots[limit].at if len(slots) > limit else None,
+    )
+
+
+def _of_device(connection: Connection, found: devices.Device) -> list[Moment]:
+    """Return the whole life of a device. All of it is bounded in the store."""
+    told = [
+        Told(event=each.event, late=each.late, received_at=each.received_at)
+        for each in events.every_transition(connection, found.id)
+    ]
+    gone = [
+        Gone(since=each.since, until=each.until, spans=each.spans, away_s=each.away_s)
+        for each in away.of_device(connection, found.id)
+    ]
+    counted = [
+        Counted(kind=each.kind, count=each.count, first_at=each.first_at, last_at=each.last_at)
+        for each in summed.of_device(connection, found.id)
+    ]
+    return list(lifeline(found.joined_at, told, gone, counted))
+
+
+def _divided(most: int | None, by: int) -> float | None:
+    return None if most is None else most / by
+
+
+def _aware(moment: datetime) -> datetime:
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError as error:
+        raise PlanError(Reason.MALFORMED, f"there is no such time: {moment}") from error
+
+
+def _ends(moment: Moment) -> str:
+    """Return when it was over: what is not over yet is of every time since it began."""
+    return (
+        "9999" if moment.kind is Kind.AWAY and moment.until is None else moment.until or moment.at
+    )
+
+
+def _cursor(first: Moment) -> str:
+    return base64.urlsafe_b64encode(json.dumps(first.place).encode()).decode().rstrip("=")
+
+
+def _place(cursor: str) -> tuple[str, str, int] | None:
+    """Return before what to go on.
+
+    Raises:
+        PlanError: this is no cursor of ours.
+    """
+    if not cursor:
+        return None
+    try:
+        at, ledger, number = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return str(at), str(ledger), int(number)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise PlanError(
+            Reason.MALFORMED, "`before` is not what a page said: leave it out"
+        ) from error

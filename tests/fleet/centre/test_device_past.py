@@ -1,0 +1,123 @@
+"""A device's life and how it was, over the API: in order, in parts, with every refusal."""
+
+import datetime as dt
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from agent.wire import v1
+from fleet.clock import written
+from fleet.health.quarters import QUARTERS
+from fleet.identity.authority import Authority
+from fleet.identity.places import Home
+from fleet.page import strips
+from fleet.store.engine import Store
+from tests.fleet.centre.parties import NOW, add_devices
+from tests.fleet.centre.served import OPERATOR, Served, serving
+from tests.fleet.centre.test_store_history import ONE, born, feels, hear, told, waited
+
+DAY = dt.timedelta(days=1)
+HOUR = dt.timedelta(hours=1)
+
+
+@pytest.fixture
+async def served(home: Home, store: Store, authority: Authority) -> AsyncIterator[Served]:
+    add_devices(store, [ONE], joined=NOW - 9 * DAY)
+    async with serving(home, authority, store, lambda: NOW) as centre:
+        yield centre
+
+
+async def ask(served: Served, path: str, **query: object) -> tuple[int, Any]:
+    params = {name: str(value) for name, value in query.items()}
+    async with served.client() as client:
+        answer = await client.get(f"/api/v1/devices/{ONE}/{path}", params=params, headers=OPERATOR)
+    return answer.status_code, answer.json()
+
+
+def live(store: Store) -> None:
+    """It starts, is away for five hours, and tells afterwards what happened meanwhile."""
+    hear(store, born(1), told(1), now=NOW - 20 * HOUR)
+    hear(store, feels(NOW - 20 * HOUR, requests=40), now=NOW - 20 * HOUR)
+    hear(store, v1.Death(fleet="harbour", device=ONE, session=1), now=NOW - 10 * HOUR)
+    hear(store, born(5), now=NOW - 5 * HOUR)
+    hear(store, told(2), waited(3, feels(NOW - 7 * HOUR, requests=70)), now=NOW - 5 * HOUR)
+
+
+async def test_a_life_is_shown_in_order_and_in_parts(served: Served, store: Store) -> None:
+    """Page after page backwards gives each moment once."""
+    live(store)
+    _, whole = await ask(served, "lifeline")
+    pages: list[Any] = []
+    before = ""
+    for _ in range(5):
+        _, page = await ask(served, "lifeline", limit=1, **({"before": before} if before else {}))
+        pages = page["moments"] + pages
+        before = page["before"]
+        if before is None:
+            break
+
+    assert ["joined", "restarted", "away", "told"] == [each["kind"] for each in whole["moments"]]
+    assert whole["moments"] == pages
+    assert whole["before"] is None
+    away, last = whole["moments"][2:]
+    assert (written(NOW - 5 * HOUR), 5 * 3600) == (away["until"], away["away_s"])
+    assert last["late"]
+    _, part = await ask(
+        served, "lifeline", since=written(NOW - 6 * HOUR), until=written(NOW - 5 * HOUR)
+    )
+    assert ["away"] == [each["kind"] for each in part["moments"]], "it lasted into that hour"
+
+
+async def test_health_of_a_time_is_in_slots(served: Served, store: Store) -> None:
+    """What waited is in the slot in which it was measured; `next` goes on where a page ended."""
+    live(store)
+    _, whole = await ask(served, "health/history")
+    _, first = await ask(served, "health/history", limit=1)
+    _, rest = await ask(served, "health/history", since=first["next"])
+    _, none = await ask(served, "health/history", since=written(NOW - HOUR))
+
+    assert [40, 70] == [each["requests"] for each in whole["slots"]]
+    assert [(900, 0), (900, 1)] == [(each["length_s"], each["late"]) for each in whole["slots"]]
+    assert whole["slots"] == first["slots"] + rest["slots"]
+    assert whole["next"] is None
+    assert [] == none["slots"]
+    slot = whole["slots"][0]
+    assert slot["p95_s"] == pytest.approx(0.01, rel=slot["quantiles_within"])
+    assert (None, None) == (slot["cpu_mean"], slot["temperature_most_c"])
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("lifeline", {"before": "nonsense"}),
+        ("lifeline", {"before": "bnVsbA"}),
+        ("lifeline", {"before": "x" * 2000}),
+        ("lifeline", {"since": "yesterday"}),
+        ("lifeline", {"limit": 501}),
+        ("health/history", {"since": "0001-01-01T00:00:00+23:00"}),
+        ("health/history", {"limit": 0}),
+    ],
+)
+async def test_what_nobody_could_mean_is_refused(
+    served: Served, path: str, query: dict[str, object]
+) -> None:
+    """With a reason, and never by a failure of ours."""
+    status, refusal = await ask(served, path, **query)
+    assert (422, "MALFORMED") == (status, refusal["reason"])
+
+
+async def test_a_day_is_drawn_as_it_was(served: Served, store: Store) -> None:
+    """The page's drawings say in words what they show, and stay in their box."""
+    live(store)
+    _, felt = await ask(served, "health/history", limit=QUARTERS + 1)
+    _, lived = await ask(served, "lifeline")
+    drawn = {each.name: each for each in strips.strips(felt)}
+    line = strips.line(lived["moments"], lived["as_of"])
+
+    assert ["Requests", "Errors", "p95"] == list(drawn)
+    assert "70 in 15 min at most. Nothing came for 23 h of it." in drawn["Requests"].said
+    assert 2 == drawn["Requests"].path.count("M")
+    assert "away once, 5 h in all; its agent started once; 1 event, 1 of them late" in line.said
+    left, _, right = line.away.removeprefix("M").partition("h")
+    assert (550, 200) == (int(left.split()[0]), int(right.split("v")[0]))
