@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from agent.wire import v1
 from agent.wire.topics import Kind, Topic
 from fleet.clock import written
-from fleet.ports import InboxBusyError, Publication, Received, RefTakenError
+from fleet.ports import FromDevice, InboxBusyError, Publication, Received, RefTakenError
 from fleet.store import arrivals, audit, bundles, changes, commands, desired
 from fleet.store.engine import Store
 from fleet.store.errors import ConflictError
@@ -24,12 +24,22 @@ Clock = Callable[[], datetime]
 
 
 class StoreInbox:
-    """Commits what devices say. `committed` is called after each batch: the world has moved."""
+    """Commits what devices say. `committed` is called after each batch: the world has moved.
 
-    def __init__(self, store: Store, clock: Clock, committed: Callable[[], None]) -> None:
+    `heard` is told what was committed, in the thread that did it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        committed: Callable[[], None],
+        heard: Callable[[Sequence[FromDevice]], None] | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._committed = committed
+        self._heard = heard
 
     async def commit(self, batch: Sequence[Received]) -> Sequence[v1.Acked]:
         """Commit a batch in one transaction, and say what is acknowledged by it.
@@ -45,9 +55,12 @@ class StoreInbox:
         documents = [received.document for received in batch]
         try:
             with self._store.write() as connection:
-                return arrivals.commit(connection, documents, now=written(self._clock()))
+                acked = arrivals.commit(connection, documents, now=written(self._clock()))
         except OperationalError as error:
             raise InboxBusyError("the store can't commit now") from error
+        if self._heard is not None:
+            self._heard(documents)
+        return acked
 
 
 class StoreOutgoing:

@@ -14,6 +14,7 @@ from fleet.api.access import Access
 from fleet.api.app import bounded, create
 from fleet.api.listener import Listener, bind, server_context
 from fleet.api.parts import Content, Parts
+from fleet.chronicle import Chronicle
 from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity.authority import Authority
@@ -67,6 +68,7 @@ async def serving(
         clock=clock,
         changed=lambda: None,
         connected=connected,
+        chronicle=Chronicle(store),
     )
     parts = Parts(
         access=Access(TOKEN),
