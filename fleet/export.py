@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -54,10 +54,14 @@ class Export:
 
     def __init__(self, fleet: str) -> None:
         self._given = _Given()
-        about = {"service.version": importlib.metadata.version("skerry"), "skerry.fleet": fleet}
+        about = {
+            "service.name": "skerry",
+            "service.version": importlib.metadata.version("skerry"),
+            "skerry.fleet": fleet,
+        }
         self._provider = TracerProvider(
             sampler=ALWAYS_ON,
-            resource=Resource({"service.name": "skerry", **about}).merge(Resource.create()),
+            resource=Resource.create(about).merge(OTELResourceDetector().detect()),
             id_generator=self._given,
             shutdown_on_exit=False,  # `close` does, and waits for no one
         )
