@@ -123,10 +123,11 @@ class Inbox:
             payload, held.held if held else None, fleet=self._fleet, device=self._device
         )
         if newer:
+            before = self._desired
             document = HeldDocument(held=new, payload=payload, envelope=envelope)
             await asyncio.to_thread(self._ledger.hold, Kind.DESIRED, document)
             self._desired = desired
-            await _log.ainfo("desired accepted", order=str(desired.order))
+            await _log.ainfo("desired accepted", order=str(desired.order), **_new(before, desired))
         self.last_error = None
         self._changed()
 
@@ -166,3 +167,10 @@ class Inbox:
     def _decode_held(self) -> v1.Desired | None:
         held = self._ledger.held(Kind.DESIRED)
         return codec.decode(held.payload, v1.Desired) if held else None
+
+
+def _new(before: v1.Desired | None, now: v1.Desired) -> dict[str, list[str]]:
+    """Return the traces that came with a document: of the rollouts that it is about."""
+    known = {each.trace_id for each in before.deployments} if before else set()
+    found = {each.trace_id for each in now.deployments if each.trace_id} - known
+    return {"trace_ids": sorted(found)} if found else {}

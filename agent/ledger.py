@@ -367,6 +367,7 @@ class Ledger:
                 parameters=note.parameters,
                 session=self._session,
                 health=note.health,
+                trace_id=note.trace_id,
             )
             self._events.add(run, row_of(shed_waiting(event) if note.health else event))
             self._next += 1

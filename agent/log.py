@@ -19,7 +19,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from agent.ration import Ration
+from agent.wire.ration import Ration
 
 RING_LIMIT_BYTES = 16 * 1024 * 1024
 _FILES = 8

@@ -77,6 +77,12 @@ DOWNLOADING = frozenset({Action.FETCH, Action.MEND})
 """Steps that wait for a download window, if they need a download: the store may have it all."""
 
 
+_OF_WHAT_SERVES = frozenset(
+    {Action.RESTORE, Action.LET_GO, Action.RECOVER, Action.CHOOSE_AGAIN, Action.MEND}
+)
+"""Steps about what serves, also where that is another revision than the one wanted."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One thing to do to one deployment, and why. `shut`: without a download, and why so."""
@@ -88,6 +94,13 @@ class Step:
     shut: v1.Problem | None = None
     bundle: v1.BundleRef | None = None
     problem: v1.Problem | None = None
+
+    def trace_id(self, record: Record | None) -> str | None:
+        """Return the trace of the rollout that brought the revision it is about."""
+        about = self.wanted or (record.wanted if record else None)
+        if record is not None and record.current is not None and self.action in _OF_WHAT_SERVES:
+            about = record.current.deployment
+        return about.trace_id if about else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from agent.downloads import Downloads, unheard
 from agent.errors import StepError
@@ -241,8 +242,13 @@ class Reconciler:
 
     async def _take(self, step: Step) -> None:
         """Take one step, whatever comes of it."""
+        record = self._ledger.records.get(step.deployment)
+        trace_id = step.trace_id(record)
+        with bound_contextvars(**({} if trace_id is None else {"trace_id": trace_id})):
+            await self._try(step, record)
+
+    async def _try(self, step: Step, record: Record | None) -> None:
         name = step.deployment
-        record = self._ledger.records.get(name)
         await _log.ainfo("step", deployment=name, action=step.action, why=step.reason)
         try:
             if step.action is Action.ACCEPT:

@@ -189,4 +189,5 @@ def _dropped(record: Record, reason: Reason) -> Note:
         digest=record.wanted.bundle.digest,
         phase=Phase.RETIRED,
         reason=reason,
+        trace_id=record.wanted.trace_id,
     )

@@ -382,6 +382,7 @@ class _Device:
         if event.kind in {Happening.CRASHED, Happening.STUCK}:
             of_itself = event.reason in CONDEMNING
             self._meter.died(event.deployment, event.revision, of_itself=of_itself)
+        record = self._ledger.records.get(event.deployment)
         self._told.put_nowait(
             Note(
                 kind=v1.EventKind.WORKER,
@@ -391,6 +392,7 @@ class _Device:
                 reason=event.reason,
                 message=text(event.message),
                 parameters={"what": event.kind},
+                trace_id=record.trace_of(event.revision) if record else None,
             )
         )
         self._reconciler.wake()

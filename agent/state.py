@@ -202,6 +202,12 @@ class Record:
         """Whether the wanted revision stays as it is until something newer is wanted."""
         return self.phase in SETTLED
 
+    def trace_of(self, revision: int) -> str | None:
+        """Return the trace that brought a revision here; None: it is not known, or has none."""
+        known = [each.deployment for each in (self.current, self.previous) if each]
+        found = (each for each in (self.wanted, *known) if each.revision == revision)
+        return next((each.trace_id for each in found), None)
+
     def superseded(self, wanted: v1.Deployment, at: str) -> "Record":
         """Want another revision; what serves goes on serving."""
         after(self.phase, Happening.SUPERSEDED)
@@ -402,6 +408,7 @@ class Note:
     message: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     health: v1.Health | None = None
+    trace_id: str | None = None
 
 
 def phase_note(record: Record) -> Note:
@@ -418,6 +425,7 @@ def phase_note(record: Record) -> Note:
         reason=problem.reason if problem else None,
         message=problem.message if problem else "",
         parameters=problem.parameters if problem else {},
+        trace_id=record.wanted.trace_id,
     )
 
 
@@ -443,6 +451,7 @@ def choice_note(record: Record, chosen: Installed) -> Note:
         reason=Reason.ACCELERATOR_FALLBACK if chosen.fallback else None,
         message=text(chosen.why),
         parameters=numbers,
+        trace_id=record.wanted.trace_id,
     )
 
 

@@ -19,6 +19,8 @@ Plain = None | bool | int | str | list["Plain"] | dict[str, "Plain"]
 def plain(value: object) -> Plain:
     """Return `value` (dataclasses, mappings, sequences, texts, numbers) as plain JSON.
 
+    Fields that say nothing of whether two values are equal are left out.
+
     Raises:
         TypeError: it holds something that has no such form.
     """
@@ -34,7 +36,8 @@ def plain(value: object) -> Plain:
         case Sequence():
             return [plain(inner) for inner in value]
         case _ if is_dataclass(value):
-            return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+            compared = (field.name for field in fields(value) if field.compare)
+            return {name: plain(getattr(value, name)) for name in compared}
         case _:
             raise TypeError(f"{type(value).__name__} can't be written down")
 

@@ -11,6 +11,7 @@ Rules:
 
 import asyncio
 import json
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from sqlalchemy.exc import OperationalError
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet import canonical
+from fleet.chronicle import Chronicle
 from fleet.clock import written
 from fleet.identity.join import new_id
 from fleet.inventory import Inventory
@@ -52,6 +54,7 @@ from fleet.rollouts.states import (
     RolloutState,
     TargetHappening,
 )
+from fleet.rollouts.trace import Trace
 from fleet.store import audit, desired, rollouts
 from fleet.store.engine import Store
 from fleet.writing import newest, write_desired
@@ -82,17 +85,18 @@ _AUDITED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A rollout that runs, and the plan it was started from."""
+    """A rollout that runs, its trace, and the plan it was started from."""
 
     id: str
     plan: Plan
+    trace: Trace
 
 
 class Executor:
     """Plans and carries out a fleet's rollouts.
 
     `changed` is called when there is more to publish; `connected` says whether
-    devices can be heard at all.
+    devices can be heard at all. `chronicle` hears of what was written, and holds nobody up.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Executor:
         clock: Callable[[], datetime],
         changed: Callable[[], None],
         connected: Callable[[], bool],
+        chronicle: Chronicle,
     ) -> None:
         self._fleet = fleet
         self._store = store
@@ -111,6 +116,7 @@ class Executor:
         self._clock = clock
         self._changed = changed
         self._connected = connected
+        self._chronicle = chronicle
         self._plans: dict[str, Plan] = {}
         self._plans_lock = threading.Lock()
         self._followed: set[str] = set()  # the rollouts this process has looked at before
@@ -161,14 +167,24 @@ class Executor:
         return made
 
     def start(
-        self, request: RolloutRequest, *, if_plan: str | None, actor: str, reason: str
+        self,
+        request: RolloutRequest,
+        *,
+        if_plan: str | None,
+        actor: str,
+        reason: str,
+        trace: Trace | None = None,
     ) -> Started:
         """Start a rollout, on the condition that its plan is the one that was seen.
+
+        It belongs to `trace`; None: to one of its own.
 
         Raises:
             PlanError: nothing can be planned, no target gets a step, or the plan has moved.
         """
         now = self._clock()
+        trace = trace or Trace(id=secrets.token_hex(16))
+        moved: list[tuple[Rollout, Rollout]] = []
         with self._store.write() as connection:
             inventory = observe(connection, self._fleet)
             made = self._plan(connection, request, inventory)
@@ -176,14 +192,16 @@ class Executor:
                 self._require(if_plan, made)
             if not made.steps:
                 raise _nothing_to_do(made)
-            started = Started(id=new_id("r-"), plan=made)
+            started = Started(id=new_id("r-"), plan=made, trace=trace)
             word = RolloutEvent(rollout=RolloutHappening.STARTED, by=actor, reason=reason)
-            begun = fold(begin(made, started.id), [word], now)
+            begun = fold(begin(made, started.id, trace), [word], now)
             for older in rollouts.opened(connection):
                 before = _read(connection, older)
                 # Looked at first: who was asked a moment ago is on the way, and not overtaken.
                 after = self._as_seen(before, inventory, now)
-                _keep(connection, before, fold(after, overtaken(after, made), now))
+                after = fold(after, overtaken(after, made), now)
+                _keep(connection, before, after)
+                moved.append((before, after))
             rollouts.add(
                 connection,
                 rollouts.KeptRollout(
@@ -208,6 +226,9 @@ class Executor:
                 ),
             )
         self._followed.add(started.id)
+        self._chronicle.started(begun)
+        for before, after in moved:
+            self._chronicle.moved(before, after, now)
         return started
 
     def say(self, rollout_id: str, word: RolloutHappening, *, actor: str, reason: str) -> Rollout:
@@ -239,6 +260,7 @@ class Executor:
                     after={"state": after.state},
                 ),
             )
+        self._chronicle.moved(before, after, now)
         return after
 
     def carry(self, target: str, *, actor: str) -> bytes | None:
@@ -250,6 +272,7 @@ class Executor:
         Returns None where nothing was ever wanted of it.
         """
         now = self._clock()
+        moved: list[tuple[Rollout, Rollout]] = []
         with self._store.write() as connection:
             inventory = observe(connection, self._fleet)
             for rollout in rollouts.opened(connection):
@@ -259,6 +282,7 @@ class Executor:
                     if progress.target == target:
                         self._ask(connection, after, progress)
                 _keep(connection, before, after)
+                moved.append((before, after))
             held = desired.held(connection, target)
             if held is not None:
                 entry = audit.Entry(
@@ -269,6 +293,8 @@ class Executor:
                     after={"epoch": held.order.epoch, "generation": held.order.generation},
                 )
                 audit.add(connection, entry)
+        for before, after in moved:
+            self._chronicle.moved(before, after, now)
         self._changed()
         return held.envelope if held else None
 
@@ -319,8 +345,7 @@ class Executor:
                 self._ask(connection, after, progress)
             _keep(connection, before, after)
         self._followed.add(rollout_id)
-        if after.state is not before.state:
-            log.info("rollout", rollout=rollout_id, state=after.state, was=before.state)
+        self._chronicle.moved(before, after, now)
         if asked:
             self._changed()
         return bool(asked) or after != before, after

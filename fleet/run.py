@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
 
 from fleet import clock
 from fleet.api.access import Access
@@ -26,6 +29,7 @@ from fleet.api.parts import Alerting, Content, Parts
 from fleet.broker import mosquitto
 from fleet.broker.choose import choose
 from fleet.broker.settings import BrokerSettings, TlsFiles
+from fleet.chronicle import Chronicle
 from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity.authority import Authority, ends_of, server_names
@@ -47,8 +51,14 @@ from models import durable
 from models.keys import SigningKey, load_public
 from models.layout import Layout
 
+if TYPE_CHECKING:
+    from fleet.export import Export
+
 SCHEMA = "skerry.centre/1"
+_COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  # told apart here, not bound to
+
+log = structlog.get_logger("fleet")
 
 
 class StartError(Exception):
@@ -179,6 +189,8 @@ class _Centre:
 
         key = SigningKey.load(self._home.desired_key)
         store = self._store
+        export = _exporting(fleet)
+        chronicle = Chronicle(store, export=export)
         executor = Executor(
             fleet=fleet,
             store=store,
@@ -186,6 +198,7 @@ class _Centre:
             clock=clock.now,
             changed=changed,
             connected=lambda: link.connected,
+            chronicle=chronicle,
         )
         tally = Tally()
         tuner = Tuner(fleet=fleet, store=store, key=key, clock=clock.now, changed=changed)
@@ -193,7 +206,9 @@ class _Centre:
             fleet=fleet,
             url=self._broker.centre_url,
             tls=_client_context(self._home, self._broker.centre_url),
-            inbox=StoreInbox(self._store, clock.now, executor.wake, tally.commits),
+            inbox=StoreInbox(
+                self._store, clock.now, executor.wake, tally.commits, heard=chronicle.heard
+            ),
             outgoing=StoreOutgoing(self._store, fleet, clock.now),
             shared=self._broker.shares,
         )
@@ -271,6 +286,8 @@ class _Centre:
             await asyncio.wait(serving)
             for task in working:
                 task.cancel()
+        if export is not None:
+            await asyncio.to_thread(export.close)
 
     def _where(self, sockets: list[socket.socket]) -> Where:
         ports = [bound.getsockname()[1] for bound in sockets]
@@ -369,6 +386,26 @@ def _client_context(home: Home, url: str) -> ssl.SSLContext | None:
     context = ssl.create_default_context(cafile=str(home.ca))
     context.load_cert_chain(home.centre, home.centre_key)
     return context
+
+
+def _exporting(fleet: str) -> "Export | None":
+    """Return what sends spans to the collector that the environment names; None: it names none.
+
+    What can't be sent from here is said in the log: it is no reason not to run.
+    """
+    if not any(os.environ.get(name) for name in _COLLECTORS):
+        return None
+    try:
+        from fleet.export import Export  # noqa: PLC0415  # an extra of its own
+    except ImportError as error:
+        why, next_step = f"{error.name} is not installed", "pip install 'skerry[fleet,otel]'"
+    else:
+        try:
+            return Export(fleet)
+        except ValueError as error:
+            why, next_step = str(error), "see what OpenTelemetry says of its OTEL_ variables"
+    log.warning("no spans are exported", why=why, next_step=next_step)
+    return None
 
 
 def _call(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:

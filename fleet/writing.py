@@ -8,6 +8,7 @@ link publishes it. Blocking.
 from sqlalchemy import Connection
 
 from agent.wire import codec, v1
+from agent.wire.shed import shed_desired
 from fleet.store import audit, desired
 from models import dsse
 from models.keys import SigningKey
@@ -34,6 +35,7 @@ def write_desired(
         OrderConflictError: the store holds one as new, or newer; it stays.
         WireError: the document is larger than its limit.
     """
+    document = shed_desired(document)
     payload = codec.encode(document)
     envelope = dsse.render(key.sign(dsse.DESIRED_PAYLOAD_TYPE, payload))
     desired.put(

@@ -4,9 +4,11 @@ Sixteen deployments with three digests each leave little of 8 KB for words. Each
 rung drops one kind of detail from the whole document, the cheapest first. Of a
 report, a deployment's name, revision, digest and phase always stay; its details
 are not lost: they travelled as events, and the next report has them when there
-is room. Of a health document that waited, all but its drift always stays.
+is room. Of a health document that waited, all but its drift always stays. Of what a
+device is to be, only traces go, and that of the newest revision last.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -15,7 +17,7 @@ from agent.wire import v1
 from agent.wire.codec import WireError, encode
 from agent.wire.reasons import Reason
 
-_Shed = TypeVar("_Shed", v1.Reported, v1.Event)
+_Shed = TypeVar("_Shed", v1.Reported, v1.Event, v1.Desired)
 
 
 def shed(report: v1.Reported) -> v1.Reported:
@@ -28,6 +30,15 @@ def shed_waiting(event: v1.Event) -> v1.Event:
     return _down(event, _drift)
 
 
+def shed_desired(document: v1.Desired) -> v1.Desired:
+    """Return what a device is to be without what only logs need, if it doesn't fit with it.
+
+    A device keeps the trace that came with a revision: it is missed only where a device
+    was away while that revision and another one were asked for.
+    """
+    return _down(document, _older_traces, _traces)
+
+
 def _down(document: _Shed, *rungs: Callable[[_Shed], _Shed]) -> _Shed:
     for lighten in rungs:
         if _fits(document):
@@ -36,7 +47,7 @@ def _down(document: _Shed, *rungs: Callable[[_Shed], _Shed]) -> _Shed:
     return document
 
 
-def _fits(document: v1.Reported | v1.Event) -> bool:
+def _fits(document: v1.Reported | v1.Event | v1.Desired) -> bool:
     try:
         encode(document)
     except WireError as error:
@@ -103,3 +114,20 @@ def _drift(event: v1.Event) -> v1.Event:
         return event
     parts = tuple(replace(part, drift=()) for part in health.deployments)
     return replace(event, health=replace(health, deployments=parts))
+
+
+def _older_traces(document: v1.Desired) -> v1.Desired:
+    newest = max((each.revision for each in document.deployments), default=0)
+    return _without_traces(document, at_least=newest)
+
+
+def _traces(document: v1.Desired) -> v1.Desired:
+    return _without_traces(document, at_least=math.inf)
+
+
+def _without_traces(document: v1.Desired, *, at_least: float) -> v1.Desired:
+    deployments = tuple(
+        each if each.revision >= at_least else replace(each, trace_id=None)
+        for each in document.deployments
+    )
+    return replace(document, deployments=deployments)

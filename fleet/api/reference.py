@@ -8,6 +8,7 @@ from fleet import clock
 from fleet.api.access import Access
 from fleet.api.app import create
 from fleet.api.parts import Alerting, Content, Parts
+from fleet.chronicle import Chronicle
 from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity import authority
@@ -49,6 +50,7 @@ def render() -> str:
                         clock=clock.now,
                         changed=lambda: None,
                         connected=lambda: True,
+                        chronicle=Chronicle(store),
                     ),
                     tuner=Tuner(
                         fleet="reference",

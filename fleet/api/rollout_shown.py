@@ -120,6 +120,9 @@ class RolloutSummary(BaseModel):
     decides_at: str | None = Field(description="When the wave that soaks has soaked.")
     cause: Because | None = Field(description="Why it is paused, goes back or ended so.")
     created_at: str
+    trace_id: str | None = Field(
+        description="In every line of the logs about it, here and on devices. Null: it had none."
+    )
 
 
 class JudgementShown(BaseModel):
@@ -193,6 +196,7 @@ class WhyShown(BaseModel):
     target: str | None
     name: str | None
     target_state: str | None
+    trace_id: str | None
     because: list[Because]
     as_of: str
 
@@ -319,6 +323,7 @@ def summary(kept: rollouts.KeptRollout, now: Rollout) -> RolloutSummary:
         decides_at=_when(decides_at(at) if at is not None and soaks else None),
         cause=None if now.cause is None else told(now.cause),
         created_at=kept.created_at,
+        trace_id=now.trace.id if now.trace else None,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
@@ -39,6 +39,7 @@ from fleet.rollouts.plan import Plan
 from fleet.rollouts.policy import CAREFUL, RolloutRequest
 from fleet.rollouts.progress import Cause, Progress, Rollout
 from fleet.rollouts.states import RolloutHappening
+from fleet.rollouts.trace import Trace, of_header
 from fleet.rollouts.why import WhyReason, why
 from fleet.selector import SelectorError, asked
 from fleet.store import audit, bundles, devices, health, rollouts
@@ -97,6 +98,7 @@ class RolloutStarted(BaseModel):
     """A rollout that was just started."""
 
     id: str
+    trace_id: str = Field(description="In every line of the logs about it, here and on devices.")
     plan: PlanShown
 
 
@@ -115,12 +117,23 @@ def routes(parts: Parts, operator: object) -> APIRouter:
         status_code=201,
         responses=answers(401, 404, 409, body=True),
     )
-    async def start(wish: StartWish, actor: Annotated[str, Depends(operator)]) -> RolloutStarted:
+    async def start(
+        wish: StartWish,
+        actor: Annotated[str, Depends(operator)],
+        traceparent: Annotated[
+            str | None,
+            Header(
+                description="W3C Trace Context: the trace that the rollout is to belong to.",
+                max_length=512,
+            ),
+        ] = None,
+    ) -> RolloutStarted:
         """Start a rollout; the devices of its first wave are asked at once."""
-        started = await run_in_threadpool(begun, parts, wish, actor)
+        trace = None if traceparent is None else of_header(traceparent)
+        started = await run_in_threadpool(begun, parts, wish, actor, trace)
         parts.executor.wake()
         plan = await run_in_threadpool(_planned, parts, started.plan)
-        return RolloutStarted(id=started.id, plan=plan)
+        return RolloutStarted(id=started.id, trace_id=started.trace.id, plan=plan)
 
     @router.get("", operation_id="listRollouts", responses=answers(401))
     def every() -> RolloutList:
@@ -264,6 +277,7 @@ def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
         state=kept.state,
         target=None if device is None else device.id,
         name=None if device is None else device.name,
+        trace_id=now.trace.id if now.trace else None,
         target_state=None if progress is None else progress.state,
         because=[told(newer_named(each, now, progress, later)) for each in because],
         as_of=written(at),
@@ -275,7 +289,7 @@ def _exclusion(left: ExclusionShown) -> Cause:
     return Cause(code=left.reason, parameters=left.parameters | message)
 
 
-def begun(parts: Parts, wish: StartWish, actor: str) -> Started:
+def begun(parts: Parts, wish: StartWish, actor: str, trace: Trace | None = None) -> Started:
     """Start what is wished for, on the condition that its plan is the one that was seen.
 
     Raises:
@@ -284,7 +298,7 @@ def begun(parts: Parts, wish: StartWish, actor: str) -> Started:
         AmbiguousError: several have the name.
     """
     return parts.executor.start(
-        _request(parts, wish), if_plan=wish.if_plan, actor=actor, reason=wish.reason
+        _request(parts, wish), if_plan=wish.if_plan, actor=actor, reason=wish.reason, trace=trace
     )
 
 

@@ -106,7 +106,8 @@ def questions(screen: Screen, asked: list[Mapping[str, Any]]) -> Iterator[str]:
 def sentence(event: Mapping[str, Any]) -> str:
     """Return what happened, why, and what the device said of it."""
     said = f"({event['message']})" if event["message"] else ""
-    return " ".join(filter(None, [f"{_what(event)}.", _why(event), said]))
+    trace = f"[trace {event['trace_id']}]" if event["trace_id"] else ""
+    return " ".join(filter(None, [f"{_what(event)}.", _why(event), said, trace]))
 
 
 def _what(event: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from fleet.cli.rollout_screen import (
     plan_rows,
     rollout_lines,
     target_lines,
+    trace_lines,
     why_lines,
 )
 from fleet.cli.rollout_settings import SettingsOption, settings_in
@@ -185,7 +186,8 @@ def show_one(
         print_json("skerry.rollout/1", found)
         return
     screen = _screen(color)
-    show([*rollout_lines(found, screen), *target_lines(found, screen)])
+    lines = [*rollout_lines(found, screen), *trace_lines(found, screen)]
+    show([*lines, *target_lines(found, screen)])
 
 
 @app.command()

@@ -164,7 +164,12 @@ def why_lines(said: Mapping[str, Any], screen: Screen) -> list[str]:
         by = f" Said by {because['by']}." if because["by"] else ""
         lines += screen.told("WHY", f"{because['sentence']}{by} ({because['code']})")
         lines += screen.told("Next", because["next"])
-    return lines
+    return lines + trace_lines(said, screen)
+
+
+def trace_lines(said: Mapping[str, Any], screen: Screen) -> list[str]:
+    """Return the id by which a rollout is found in the logs of centre and devices."""
+    return screen.told("TRACE", said["trace_id"]) if said["trace_id"] else []
 
 
 def mark_of(target: Mapping[str, Any]) -> Mark:

@@ -1,12 +1,12 @@
 """`skerry up`: run the centre until it is told to stop."""
 
-import logging
 import sys
 from typing import Annotated
 
 import structlog
 import typer
 
+from fleet import log
 from fleet.api.listener import AddressInUseError
 from fleet.cli.options import HomeOption, OutputOption
 from fleet.cli.screen import CommandError, ExitCode, Output
@@ -41,7 +41,7 @@ def up(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Run the centre: API, registry, broker. One line on stdout says when and where all answer."""
-    _log_to_stderr()
+    log.configure(sys.stderr)
     host, port = _address(listen)
     options = Options(
         home=home,
@@ -106,18 +106,3 @@ def _loopback_port(text: str) -> int:
     if host not in ("127.0.0.1", "localhost"):
         raise typer.BadParameter(f"{host} is not 127.0.0.1: without TLS only this machine may ask")
     return port
-
-
-def _log_to_stderr() -> None:
-    """Log as JSON lines on stderr, so that stdout has the one line and nothing else."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )

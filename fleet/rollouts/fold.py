@@ -77,7 +77,7 @@ def fold(rollout: Rollout, events: Iterable[Event], now: datetime) -> Rollout:
         IllegalEventError: the tables have no row for one of them; nothing is folded.
         KeyError: an event is about a target that is not in the rollout.
     """
-    targets = rollout.by_target()
+    before, targets = rollout, rollout.by_target()
     for event in events:
         match event:
             case RolloutEvent():
@@ -93,7 +93,9 @@ def fold(rollout: Rollout, events: Iterable[Event], now: datetime) -> Rollout:
     rollout = replace(rollout, targets=tuple(targets.values()))
     while (after := _settle(rollout, now)) != rollout:
         rollout = after
-    return rollout
+    if rollout.state is before.state:
+        return rollout
+    return replace(rollout, since=now, started_at=before.started_at or now)
 
 
 def _said(rollout: Rollout, event: RolloutEvent, now: datetime) -> Rollout:
@@ -129,6 +131,7 @@ def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress
         reason=progress.reason if event.phase is None else event.reason,
         parameters=progress.parameters if event.phase is None else event.parameters,
         since=now if state is not progress.state else progress.since,
+        asked_at=now if event.happening is TargetHappening.ASKED else progress.asked_at,
     )
 
 
@@ -308,9 +311,9 @@ def _returned(rollout: Rollout) -> Rollout:
 
 
 def _wave_after(wave: RolloutWave, happening: WaveHappening, now: datetime) -> RolloutWave:
-    return replace(
-        wave, state=_after(WAVE, f"wave {wave.number}", wave.state, happening), since=now
-    )
+    state = _after(WAVE, f"wave {wave.number}", wave.state, happening)
+    started_at = now if happening is WaveHappening.STARTED else wave.started_at
+    return replace(wave, state=state, since=now, started_at=started_at)
 
 
 def _after(

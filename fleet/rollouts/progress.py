@@ -26,6 +26,7 @@ from fleet.rollouts.states import (
     TargetState,
     WaveState,
 )
+from fleet.rollouts.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class Progress:
     reason: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
+    asked_at: datetime | None = None
 
     @property
     def reachable(self) -> bool:
@@ -69,7 +71,8 @@ class Progress:
         """
         if self.replaces is None:
             return None
-        return replace(self.replaces, revision=self.deployment.revision + 1)
+        mine = self.deployment  # also the way back is this rollout's
+        return replace(self.replaces, revision=mine.revision + 1, trace_id=mine.trace_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,7 @@ class RolloutWave:
     gate: Gate | None = None
     state: WaveState = WaveState.WAITING
     since: datetime | None = None
+    started_at: datetime | None = None
 
 
 class PersonReason(StrEnum):
@@ -109,7 +113,8 @@ class Rollout:
     """A rollout at one moment. `targets` are in the order of the plan's steps.
 
     `canaries`: so many of a class must have committed before more are asked;
-    None: no such rule.
+    None: no such rule. `since` is when its state began. `trace` is None where a centre
+    began it that knew of none.
     """
 
     id: str
@@ -121,6 +126,9 @@ class Rollout:
     canaries: int | None = None
     state: RolloutState = RolloutState.PLANNED
     cause: Cause | None = None
+    trace: Trace | None = None
+    started_at: datetime | None = None
+    since: datetime | None = None
 
     def count(self) -> Mapping[TargetState, int]:
         """Return how many targets are in each state; set aside is counted by `set_aside`."""
@@ -204,8 +212,10 @@ def cut_off(rollout: Rollout, now: datetime) -> Rollout:
     )
 
 
-def begin(plan: Plan, rollout_id: str) -> Rollout:
+def begin(plan: Plan, rollout_id: str, trace: Trace | None = None) -> Rollout:
     """Return the rollout that carries out `plan`, before anything has happened.
+
+    All that it asks of devices carries the id of its trace.
 
     Raises:
         ValueError: the plan has no step, so there is nothing to roll out.
@@ -218,6 +228,7 @@ def begin(plan: Plan, rollout_id: str) -> Rollout:
         deployment=plan.request.deployment,
         bundle=plan.request.bundle,
         canaries=plan.policy.canaries,
+        trace=trace,
         waves=tuple(
             RolloutWave(number=wave.number, title=wave.title, targets=wave.targets, gate=wave.gate)
             for wave in plan.waves
@@ -227,7 +238,7 @@ def begin(plan: Plan, rollout_id: str) -> Rollout:
                 target=step.target,
                 name=step.name,
                 class_name=step.class_name,
-                deployment=step.deployment,
+                deployment=replace(step.deployment, trace_id=trace.id if trace else None),
                 replaces=step.replaces,
                 online=step.online,
                 held=step.hold is not None,

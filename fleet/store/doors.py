@@ -28,6 +28,7 @@ class StoreInbox:
     """Commits what devices say. `committed` is called after each batch: the world has moved.
 
     `count` is told, in a thread, what was committed and how long that took.
+    `heard` is told what was committed, in the thread that did it.
     """
 
     def __init__(
@@ -36,11 +37,14 @@ class StoreInbox:
         clock: Clock,
         committed: Callable[[], None],
         count: Callable[[Sequence[FromDevice], float], None] = lambda _documents, _took_s: None,
+        *,
+        heard: Callable[[Sequence[FromDevice]], None] = lambda _documents: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._committed = committed
         self._count = count
+        self._heard = heard
 
     async def commit(self, batch: Sequence[Received]) -> Sequence[v1.Acked]:
         """Commit a batch in one transaction, and say what is acknowledged by it.
@@ -61,6 +65,7 @@ class StoreInbox:
         except OperationalError as error:
             raise InboxBusyError("the store can't commit now") from error
         self._count(documents, time.perf_counter() - began)
+        self._heard(documents)
         return acked
 
 

@@ -135,6 +135,15 @@ def newest(
     return [_kept(row) for row in reversed(rows)]
 
 
+def before(
+    connection: Connection, device: str, ledger: str, number: int, *, limit: int
+) -> Sequence[KeptEvent]:
+    """Return the last transitions of a ledger up to a number, and with it, in order."""
+    query = _of_ledger(device, ledger, transitions=True).where(events.c.number <= number)
+    rows = connection.execute(query.order_by(events.c.number.desc()).limit(limit)).all()
+    return [_kept(row) for row in reversed(rows)]
+
+
 def marks(connection: Connection, device: str) -> Mapping[str, int]:
     """Return how far each of a device's ledgers is acknowledged."""
     query = select(acked.c.ledger, acked.c.number).where(acked.c.device == device)

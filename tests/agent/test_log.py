@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agent import log
 from agent.cli import main
 from agent.log import Ring, configure, read
-from agent.ration import CAUSES, LINES, WINDOW_S, Ration
+from agent.wire.ration import CAUSES, LINES, WINDOW_S, Ration
 
 LIMIT = 8000
 

@@ -739,3 +739,25 @@ def test_while_a_device_is_held_nothing_new_is_begun(world: tuple[v1.Desired, Ob
     simulation.converge(wanted)
     assert plan(wanted, simulation.observed(), simulation.now_s) == Plan()
     assert set(simulation.records) == {each.name for each in wanted.deployments}
+
+
+def test_a_step_belongs_to_the_rollout_whose_revision_it_is_about() -> None:
+    """Another trace alone is nothing new; what serves is restored in its own rollout's name."""
+    old = replace(deployment(revision=1), trace_id="a" * 32)
+    new = replace(deployment(revision=2), trace_id="b" * 32)
+    serving = replace(accepted(old, AT), phase=Phase.COMMITTED, current=installed(old), proven=True)
+    wanting = serving.superseded(new, AT)
+    seen = Observed(
+        records={"digits": serving},
+        serving={"digits": Serving(revision=1, digest=old.bundle.digest)},
+    )
+
+    def step(action: Action, wanted: v1.Deployment | None = None) -> Step:
+        return Step(deployment="digits", action=action, reason="", wanted=wanted)
+
+    assert () == plan(desired(replace(old, trace_id="c" * 32)), seen, 0.0).steps
+    assert "b" * 32 == step(Action.ACCEPT, new).trace_id(serving)
+    assert "b" * 32 == step(Action.FETCH).trace_id(wanting)
+    assert "a" * 32 == step(Action.RESTORE).trace_id(wanting)
+    assert step(Action.RETIRE).trace_id(None) is None
+    assert ["a" * 32, "b" * 32, None] == [wanting.trace_of(number) for number in (1, 2, 3)]

@@ -9,6 +9,7 @@ AT = "2026-11-23T09:30:00Z"
 BUNDLE = v1.BundleRef(digest="sha256:" + "ab" * 32, name="digits", version="1.4.0")
 OLDER = v1.BundleRef(digest="sha256:" + "cd" * 32, name="digits", version="1.3.2")
 VARIANT = "sha256:" + "ef" * 32
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 REQUEST = "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n"
 PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n"
@@ -50,6 +51,7 @@ FULL: dict[str, Document] = {
                     },
                 ),
                 unit="line-1",
+                trace_id=TRACE,
             ),
             v1.Deployment(name="wake", bundle=OLDER, revision=1),
         ),
@@ -173,6 +175,7 @@ FULL: dict[str, Document] = {
         parameters={"vectors": "16"},
         first=990,
         session=12,
+        trace_id=TRACE,
     ),
     "acked": v1.Acked(fleet="north", device="d-7f3a", ledger="l-01", number=990),
     "command": v1.Command(

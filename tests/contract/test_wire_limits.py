@@ -26,10 +26,10 @@ from agent.wire.limits import (
 )
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
-from agent.wire.shed import shed, shed_waiting
+from agent.wire.shed import shed, shed_desired, shed_waiting
 from models import limits as models_limits
 from models.drift import Measure, Subject
-from tests.contract.samples import AT, BUNDLE, CONDITION, FULL, VARIANT, WAITED
+from tests.contract.samples import AT, BUNDLE, CONDITION, FULL, TRACE, VARIANT, WAITED
 
 LONGEST_NAME = "n" * 63
 
@@ -241,6 +241,7 @@ def full_desired(deployments: int, settings: int = 0) -> v1.Desired:
                 settings=v1.DeploymentSettings(
                     values={f"threshold-{index}": 0.25 for index in range(settings)}
                 ),
+                trace_id=TRACE,
                 unit="line-1",
             )
             for number in range(deployments)
@@ -266,11 +267,38 @@ def test_sixteen_deployments_and_all_windows_fit_one_signed_envelope() -> None:
         download_windows=(window,) * DOWNLOAD_WINDOWS_LIMIT,
         time_zone="America/Argentina/ComodRivadavia",
     )
-    raw = encode(replace(full_desired(DEPLOYMENTS_LIMIT, settings=1), settings=settings))
+    fullest = replace(full_desired(DEPLOYMENTS_LIMIT, settings=1), settings=settings)
+    raw = encode(shed_desired(fullest))
 
     assert len(in_envelope(raw, 3)) <= DOCUMENT_LIMIT_BYTES
     with pytest.raises(ValueError, match="8 download windows; at most 7"):
         replace(settings, download_windows=(window,) * (DOWNLOAD_WINDOWS_LIMIT + 1))
+
+
+def test_a_trace_goes_before_anything_that_a_device_obeys() -> None:
+    """All that fit stay; then that of the newest revision alone; what is obeyed stays whole."""
+    roomy = full_desired(DEPLOYMENTS_LIMIT, settings=1)
+    assert roomy is shed_desired(roomy)
+
+    full = full_desired(DEPLOYMENTS_LIMIT, settings=2)
+    first, *others = full.deployments
+    full = replace(full, deployments=(replace(first, revision=1000), *others))
+    fits = shed_desired(full)
+    assert fits == full
+    assert [TRACE, *[None] * 15] == [each.trace_id for each in fits.deployments]
+    assert fits == decode(encode(fits), v1.Desired)
+
+
+@pytest.mark.parametrize("trace_id", ["", "0" * 32, "A" * 32, "a" * 31, "a" * 33, "a" * 32 + "\n"])
+def test_what_is_no_trace_is_refused(trace_id: str) -> None:
+    """Thirty-two digits as W3C Trace Context writes them, in what is obeyed and what is told."""
+    deployment = full_desired(1).deployments[0]
+    event = FULL["event"]
+    assert isinstance(event, v1.Event)
+    with pytest.raises(ValueError, match="not a trace's id"):
+        replace(deployment, trace_id=trace_id)
+    with pytest.raises(ValueError, match="not a trace's id"):
+        replace(event, trace_id=trace_id)
 
 
 def test_the_largest_document_that_may_be_signed_fits_its_envelope() -> None:

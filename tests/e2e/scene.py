@@ -208,12 +208,14 @@ class Centre(Program):
         found: Row = json.loads(answer)
         return found
 
-    def http(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    def http(
+        self, method: str, path: str, body: bytes = b"", more: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         connection = HTTPConnection("127.0.0.1", self.plain_port, timeout=20)
         token = (self.home / "operator.token").read_text().strip()
         try:
             headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, {**headers, **(more or {})})
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:

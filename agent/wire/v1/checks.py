@@ -12,6 +12,7 @@ _TIME_OF_DAY = re.compile(r"(([01]\d|2[0-3]):[0-5]\d|24:00)\Z")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*\Z")
 _ZONE_LIMIT = 64
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?\Z")
+_TRACE = re.compile(r"(?!0{32})[0-9a-f]{32}\Z")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}\Z")
 
 
@@ -69,6 +70,12 @@ def check_code(value: str) -> None:
     """A reason code: upper-case words joined by underscores. A reader may not know it."""
     if not _CODE.match(value):
         raise ValueError(f"not a reason code: {value[:80]!r}")
+
+
+def check_trace(value: str) -> None:
+    """A trace's id as W3C Trace Context has it: 32 digits, not all of them 0."""
+    if not _TRACE.match(value):
+        raise ValueError(f"not a trace's id: {value[:80]!r} (32 of 0-9 and a-f)")
 
 
 def check_text(value: str) -> None:

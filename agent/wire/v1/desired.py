@@ -26,6 +26,7 @@ from agent.wire.v1.checks import (
     check_text,
     check_time,
     check_time_of_day,
+    check_trace,
     check_unique,
     check_whole,
     check_zone,
@@ -164,7 +165,8 @@ class Deployment:
 
     `revision` changes only when the bundle or the settings do: it, not the
     generation, is what reports, gates and probation are about. Deployments of
-    one `unit` switch together.
+    one `unit` switch together. `trace_id` names the rollout that brought it, in
+    the logs of both sides; it only explains, so deployments are equal without it.
     """
 
     name: str
@@ -172,12 +174,15 @@ class Deployment:
     revision: int
     settings: DeploymentSettings = DeploymentSettings()
     unit: str | None = None
+    trace_id: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_name(self.name)
         check_whole("revision", self.revision, least=1)
         if self.unit is not None:
             check_name(self.unit)
+        if self.trace_id is not None:
+            check_trace(self.trace_id)
 
 
 class Weekday(StrEnum):

@@ -23,6 +23,7 @@ from agent.wire.v1.checks import (
     check_pairs,
     check_text,
     check_time,
+    check_trace,
     check_whole,
 )
 from agent.wire.v1.health import Health
@@ -48,6 +49,7 @@ class Event:
 
     `first`: the numbers from it up to `number` were folded, and won't come one by one.
     `session`: the latest connection, or attempt at one, when it happened (0: none yet).
+    `trace_id` is the one that came with the deployment.
     """
 
     fleet: str
@@ -67,6 +69,7 @@ class Event:
     first: int | None = None
     session: int = 0
     health: Health | None = None
+    trace_id: str | None = None
 
     def __post_init__(self) -> None:
         check_fleet(self.fleet)
@@ -86,6 +89,8 @@ class Event:
             check_digest(self.digest)
         if self.reason is not None:
             check_code(self.reason)
+        if self.trace_id is not None:
+            check_trace(self.trace_id)
         if (self.health is not None) != (self.kind is EventKind.HEALTH):
             raise ValueError(f"an event of kind {self.kind} and its health don't belong together")
         if self.health is not None and (self.health.fleet, self.health.device) != (

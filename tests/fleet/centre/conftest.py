@@ -1,15 +1,25 @@
 """A fleet's home, its authority and its store, fresh for each test."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from fleet.identity import authority as identity
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
 from fleet.store.engine import Store
 from tests.fleet.centre.parties import NOW
+
+
+@pytest.fixture(autouse=True)
+def _log_aside() -> Iterator[None]:
+    """Send what a centre logs where it does, to standard error: commands are read beside it."""
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from fleet.api.access import Access
 from fleet.api.app import bounded, create
 from fleet.api.listener import Listener, bind, server_context
 from fleet.api.parts import Alerting, Content, Parts
+from fleet.chronicle import Chronicle
 from fleet.commands import Commands
 from fleet.execute import Executor
 from fleet.identity.authority import Authority
@@ -77,6 +78,7 @@ async def serving(
         clock=clock,
         changed=lambda: None,
         connected=connected,
+        chronicle=Chronicle(store),
     )
     loop = asyncio.get_running_loop()
     published: list[tuple[str, bytes]] = []

@@ -12,6 +12,7 @@ import pytest
 from agent.wire import codec, v1
 from agent.wire.phases import Phase
 from fleet import execute
+from fleet.chronicle import Chronicle
 from fleet.clock import written
 from fleet.execute import Executor
 from fleet.identity.places import Home
@@ -89,6 +90,7 @@ def new_executor(
         clock=clock,
         changed=changed,
         connected=connected,
+        chronicle=Chronicle(store),
     )
 
 

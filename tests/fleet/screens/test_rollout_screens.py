@@ -22,6 +22,7 @@ from tests.fleet.screens.quay import AWAY, FLEET, HERE, Quay, quay_of
 GOLDEN = Path(__file__).parent / "golden"
 PAGE = Path(__file__).parents[3] / "docs" / "rollouts.md"
 SOME_ID = "r-aaaaaaaaaaaaaaaa"
+SOME_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @pytest.fixture
@@ -46,8 +47,13 @@ async def seen(quay: Quay, *words: str, rollout: str = SOME_ID) -> dict[int, str
         terminal = await quay.people.screen(*words, columns=columns)
         rows = [row.rstrip() for row in terminal.display if row.strip()]
         assert all(len(row) <= columns for row in rows)
-        shown[columns] = "\n".join(rows).replace(rollout, SOME_ID) + "\n"
+        shown[columns] = same("\n".join(rows) + "\n", rollout)
     return shown
+
+
+def same(text: str, rollout: str) -> str:
+    """Return a text with ids that are always the same: a rollout's, and each trace's."""
+    return re.sub(r"\b[0-9a-f]{32}\b", SOME_TRACE, text.replace(rollout, SOME_ID))
 
 
 async def test_a_plan_says_all_before_anything_is_done(quay: Quay) -> None:
@@ -168,7 +174,7 @@ async def test_json_is_what_it_was(quay: Quay) -> None:
     ids = {each["id"] for each in json.loads(said["skerry.rollouts"])["rollouts"]} - {rollout}
 
     for name, out in said.items():
-        text = out.replace(rollout, SOME_ID)
+        text = same(out, rollout)
         for number, other in enumerate(ids):
             text = text.replace(other, f"r-{number:016}")
         assert f"{name}/1" == json.loads(text)["schema"]
