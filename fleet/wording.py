@@ -284,6 +284,10 @@ _ASKED = {
     "rollout.abort": "aborted",
     "device.export": "exported its document",
     "command.ask": "sent a command to",
+    "alert.ack": "is on the alert",
+    "alert.silence": "silenced",
+    "alert.silence.end": "ended the silence",
+    "alert.test": "sent a test to",
 }
 
 
