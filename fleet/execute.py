@@ -14,7 +14,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
@@ -375,6 +375,8 @@ class Executor:
         write_desired(connection, current, document, key=self._key, actor=rollout.id)
 
     def _next(self, current: v1.Desired | None, rollout: Rollout, progress: Progress) -> v1.Desired:
+        """Return what is asked of a target next, also on the way back: in the rollout's trace."""
+        trace_id = rollout.trace.id if rollout.trace else None
         issued_at, deployment = written(self._clock()), progress.deployment
         if rollout.state is RolloutState.ROLLING_BACK:
             if progress.returning is None:
@@ -384,7 +386,7 @@ class Executor:
             deployment = progress.returning
         return renewed(
             current,
-            deployment,
+            replace(deployment, trace_id=trace_id),
             fleet=self._fleet,
             target=progress.target,
             epoch=EPOCH,

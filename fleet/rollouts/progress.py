@@ -71,8 +71,7 @@ class Progress:
         """
         if self.replaces is None:
             return None
-        mine = self.deployment  # also the way back is this rollout's
-        return replace(self.replaces, revision=mine.revision + 1, trace_id=mine.trace_id)
+        return replace(self.replaces, revision=self.deployment.revision + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,8 +214,6 @@ def cut_off(rollout: Rollout, now: datetime) -> Rollout:
 def begin(plan: Plan, rollout_id: str, trace: Trace | None = None) -> Rollout:
     """Return the rollout that carries out `plan`, before anything has happened.
 
-    All that it asks of devices carries the id of its trace.
-
     Raises:
         ValueError: the plan has no step, so there is nothing to roll out.
     """
@@ -238,7 +235,7 @@ def begin(plan: Plan, rollout_id: str, trace: Trace | None = None) -> Rollout:
                 target=step.target,
                 name=step.name,
                 class_name=step.class_name,
-                deployment=replace(step.deployment, trace_id=trace.id if trace else None),
+                deployment=step.deployment,
                 replaces=step.replaces,
                 online=step.online,
                 held=step.hold is not None,

@@ -22,6 +22,7 @@ from fleet.rollouts.fold import IllegalEventError
 from fleet.rollouts.policy import RolloutRequest
 from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import RolloutHappening, RolloutState, TargetState, WaveState
+from fleet.rollouts.trace import Trace
 from fleet.selector import Selector
 from fleet.store import arrivals, audit, bundles, changes, desired, rollouts
 from fleet.store.engine import Store
@@ -664,3 +665,29 @@ def test_a_rollout_kept_before_there_were_gates_is_still_carried_out(
 
     assert RolloutState.DONE == state_of(store, rollout)
     assert 2 == written_so_far(store)
+
+
+def test_all_that_a_rollout_asks_is_in_its_trace_also_on_the_way_back(
+    executor: Executor, store: Store
+) -> None:
+    """A caller's, or one of its own; what another rollout brought keeps the one it came with."""
+    old = ends(executor, store, wish("1.0.0"))
+    ends(executor, store, wish("1.0.0", "words"))
+    mine = Trace(id="a" * 32, parent="b" * 16)
+    newer = executor.start(wish("1.1.0"), if_plan=None, actor="ana", reason="night", trace=mine)
+    executor.advance()
+    there = traces(store)
+    executor.say(newer.id, RolloutHappening.RETURN_ASKED, actor="bo", reason="worse")
+    executor.advance()
+    own = progress(store, old).trace
+
+    assert own is not None
+    assert own.id not in (mine.id, there["words"])
+    assert (mine, mine) == (newer.trace, progress(store, newer.id).trace)
+    assert (mine.id, 2) == (there["digits"], len(set(there.values())))
+    assert there == traces(store), "the content from before, in the trace of who went back"
+    assert "1.0.0" == wanted(store, ONE).deployments[0].bundle.version
+
+
+def traces(store: Store) -> dict[str, str | None]:
+    return {each.name: each.trace_id for each in wanted(store, ONE).deployments}
