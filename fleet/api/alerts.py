@@ -13,6 +13,7 @@ from fleet.alerts.rules import BY_NAME, RULES
 from fleet.alerts.words import said
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
+from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.receivers.delivery import Receivers, Shown
 from fleet.store import alerts
@@ -136,7 +137,7 @@ class RuleList(BaseModel):
     rules: list[RuleShown]
 
 
-class SilenceWish(BaseModel):
+class SilenceWish(Wish):
     """What nobody is told of for a while. All that is given must match; something must be."""
 
     rule: str | None = Field(None, max_length=64, description=f"One of {_RULES}.")
@@ -190,7 +191,7 @@ class SilenceList(BaseModel):
     silences: list[SilenceShown]
 
 
-class Why(BaseModel):
+class Why(Wish):
     """Why a person does it."""
 
     reason: str = Field("", max_length=1000, description="Why, for the audit.")

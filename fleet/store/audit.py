@@ -1,7 +1,7 @@
 """What was changed: by whom, what, why, from what to what. Only ever added to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, insert, select
 
@@ -19,7 +19,7 @@ class Entry:
     reason: str = ""
     before: Mapping[str, object] | None = None
     after: Mapping[str, object] | None = None
-    number: int | None = None
+    number: int | None = field(default=None, compare=False)
 
 
 def add(connection: Connection, entry: Entry) -> None:

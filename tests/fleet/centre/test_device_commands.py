@@ -217,13 +217,12 @@ async def test_history_tells_what_happened_in_sentences(
 @pytest.mark.parametrize("kind", sorted(set(v1.EventKind) - {v1.EventKind.HEALTH}))
 def test_every_kind_of_event_is_a_sentence(kind: v1.EventKind) -> None:
     """No kind shows as a code alone, and a bare one breaks nothing."""
+    bare = dict.fromkeys(("deployment", "phase", "digest", "revision", "trace_id"))
     said = device_history.sentence(
-        json.loads(codec.encode(event(1, kind)))
-        | {"deployment": None, "phase": None, "reason": None, "digest": None, "revision": None}
+        json.loads(codec.encode(event(1, kind))) | bare | {"reason": None}
     )
     assert said.endswith(".")
     told = json.loads(codec.encode(event(1, kind, reason="OUTBOX_FULL")))
-    bare = dict.fromkeys(("deployment", "phase", "digest", "revision"))
     moment = {"kind": "told", "at": AT, "late": True, "by_arrival": True, "event": told | bare}
     [line] = device_history.lived(Screen(), [moment], AT)
     assert "late" in line
