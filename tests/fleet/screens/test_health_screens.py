@@ -123,7 +123,9 @@ async def test_nobody_is_asked_for_what_is_not_there(drifting: Village) -> None:
     assert 0 != wrong.code
     assert all(each in wrong.err for each in By)
     with drifting.store.write() as connection:
-        for table in ("drift", "health", "reported", "presence", "events", "acked", "devices"):
+        past = ("health_days", "health_open", "away", "events_kept", "events_summed")
+        known = ("drift", "health", "reported", "presence", "events", "acked", "devices")
+        for table in (*past, *known):
             connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608  # names of ours
     empty = await drifting.skerry("fleet", "health")
     assert 0 == empty.code
