@@ -15,12 +15,21 @@ pytestmark = pytest.mark.real("chromium")
 
 PAGES = [
     "/",
+    "/alerts",
+    "/alerts?state=ended",
+    "/alerts?state=all&rule=SkerryThrottling&site=bergen",
+    "/alerts?site=nowhere",
+    "/alerts/a-golden",
+    "/alerts/a-away",
+    "/alerts/a-heat",
+    "/alerts/a-over",
     "/devices",
     "/devices?field=state=failing",
     "/devices?selector=nobody=here",
     "/devices?field=nonsense",
     "/devices/d-1",
     "/devices/d-7",
+    "/devices/d-8",
     "/devices/d-14",
     "/devices/d-15",
     "/bundles",
@@ -36,7 +45,7 @@ PAGES = [
     "/rollouts/r-41?wave=3&outcome=offline",
     "/nowhere",
 ]
-EMPTY = ["/", "/devices", "/bundles", "/rollouts", "/rollouts/new"]
+EMPTY = ["/", "/alerts", "/devices", "/bundles", "/rollouts", "/rollouts/new"]
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE = (importlib.resources.files("axe_playwright_python") / "axe.min.js").read_text()
 
@@ -174,6 +183,8 @@ async def walk(page: Page) -> tuple[list[str], list[str], list[object]]:
     [
         "/",
         "/devices",
+        "/alerts",
+        "/alerts/a-golden",
         "/devices/d-7",
         "/rollouts/r-41",
         "/rollouts/new?bundle=digits:1.5.0&selector=all",
