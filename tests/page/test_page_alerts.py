@@ -13,6 +13,7 @@ from fleet.store.engine import Store
 from tests.fleet.centre.served import TOKEN, Served, serving
 from tests.fleet.deciding.paper import NOW
 from tests.page.alarms import HEAT, OPEN, over
+from tests.page.conftest import Visit
 from tests.page.scene import fill
 
 
@@ -227,6 +228,20 @@ async def test_the_way_to_alerts_says_how_many_are_open(
     assert '<span class="unseen"> open</span>' not in text
     assert "open alert" not in text
     assert 'href="/rollouts/r-39"' in needs(text)
+
+
+@pytest.mark.real("chromium")
+async def test_the_number_of_open_alerts_follows(visit: Visit, store: Store) -> None:
+    """An alert that ends is counted no more on a page that is open, without a reload."""
+    fill(store)
+    async with visit.page("/devices") as page:
+        assert "4 open" == " ".join((await page.inner_text("#nav .open")).split())
+        with store.write() as connection:
+            alerts.put(connection, over("a-golden", OPEN["a-golden"], 100))
+        await page.wait_for_selector("#nav .open:has-text('3')")
+        title = await page.title()
+
+    assert title.startswith("Devices")
 
 
 @pytest.mark.parametrize(

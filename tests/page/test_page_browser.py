@@ -205,10 +205,13 @@ async def test_the_keyboard_reaches_every_control(visit: Visit, store: Store, pa
 
 
 async def test_enter_is_enough(visit: Visit, store: Store) -> None:
-    """From the overview to a device, and through a form, without a pointer."""
+    """From the overview by an alert to a device, and through a form, without a pointer."""
     fill(store)
     async with visit.page("/") as page:
-        await page.focus("text=porto-cam-07")
+        await page.focus("text=Golden vectors are missed")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/alerts/a-golden")
+        await page.focus("a:text-is('porto-cam-07')")
         await page.keyboard.press("Enter")
         await page.wait_for_url("**/devices/porto-cam-07")
         await page.goto("/devices")
