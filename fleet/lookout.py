@@ -24,7 +24,7 @@ from fleet.roll import Roll
 from fleet.rollouts.progress import Rollout
 from fleet.store import alerts, audit, rollouts
 from fleet.store.engine import Store
-from fleet.store.errors import ConflictError
+from fleet.store.errors import AlertOverError, ConflictError
 
 PERIOD_S = 5.0
 REST = 4
@@ -125,13 +125,13 @@ class Lookout:
 
         Raises:
             NotFoundError: there is none with this id.
-            ConflictError: it is over.
+            AlertOverError: it is over.
         """
         now = written(self._clock())
         with self._store.write() as connection:
             alert = alerts.named(connection, name)
             if alert.state not in OPEN:
-                raise ConflictError(f"{name} is over")
+                raise AlertOverError(name)
             alert = acknowledged(alert, Ack(by=actor, reason=reason, at=now))
             alerts.put(connection, alert)
             entry = audit.Entry(

@@ -68,3 +68,18 @@ ASIDE_MARKS: Mapping[str, Mark] = {
     "window": Mark.WAITING,
 }
 """The mark of a target that can't be asked now, by what keeps it."""
+
+SEVERITY_MARKS: Mapping[str, Mark] = {
+    "critical": Mark.FAILING,
+    "warning": Mark.DEGRADED,
+    "info": Mark.UNKNOWN,
+}
+"""The mark of an alert that is open, by how urgent it is; of one that is over it is `Mark.OK`."""
+
+DRIFT_MARKS: Mapping[str, Mark] = {
+    "alarm": Mark.FAILING,
+    "watch": Mark.DEGRADED,
+    "ok": Mark.OK,
+    "too few": Mark.UNKNOWN,
+}
+"""The mark of how far a model's requests are from its card's reference."""

@@ -18,10 +18,13 @@ from fleet.clock import written
 from fleet.receivers.delivery import Receivers, Shown
 from fleet.store import alerts
 
-_PAGE = 100
-_PAGE_LIMIT = 500
+PAGE = 100
+PAGE_LIMIT = 500
 _DAY_S = 86400
 _RULES = ", ".join(BY_NAME)
+
+Which = Literal["open", "ended", "all"]
+"""Of which alerts: those that fire, those that are over, or both."""
 
 
 class AckShown(BaseModel):
@@ -257,7 +260,7 @@ def routes(
     @router.get("", operation_id="listAlerts", responses=answers(401))
     def every(
         *,
-        state: Annotated[Literal["open", "ended", "all"], Query()] = "open",
+        state: Annotated[Which, Query()] = "open",
         rule: Annotated[str | None, Query(max_length=64)] = None,
         severity: Annotated[Severity | None, Query()] = None,
         site: Annotated[str | None, Query(max_length=256)] = None,
@@ -265,30 +268,18 @@ def routes(
             str | None, Query(max_length=256, description="`name` or `name:version`.")
         ] = None,
         below: Annotated[int | None, Query(ge=1, description="`next` of the page before.")] = None,
-        limit: Annotated[int, Query(ge=1, le=_PAGE_LIMIT)] = _PAGE,
+        limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = PAGE,
     ) -> AlertPage:
         """List alerts, the latest news first. The newest thousand that are over are kept."""
-        now = written(parts.clock())
-        with parts.store.read() as connection:
-            found = alerts.page(
-                connection,
-                below=below,
-                limit=limit + 1,
-                is_open={"open": True, "ended": False, "all": None}[state],
-                rule=rule,
-                severity=severity,
-                site=site,
-                bundle=bundle,
-            )
-            silences = alerts.silences_after(connection, now)
-        shown = found[:limit]
-        return AlertPage(
-            as_of=now,
-            looked_at=_moment(lookout.looked_at),
-            alerts=[AlertShown.of_alert(each, silences, now) for each in shown],
-            next=shown[-1].position if len(found) > limit else None,
-            failing=delivery.failing(),
-            silences=len(silences),
+        return listed(
+            parts,
+            state=state,
+            rule=rule,
+            severity=severity,
+            site=site,
+            bundle=bundle,
+            below=below,
+            limit=limit,
         )
 
     @router.get("/rules", operation_id="listAlertRules", responses=answers(401))
@@ -366,11 +357,7 @@ def routes(
     @router.get("/{alert}", operation_id="getAlert", responses=answers(401, 404))
     def one(alert: str) -> AlertDetail:
         """Show one alert, and what happened to it."""
-        now = parts.clock()
-        with parts.store.read() as connection:
-            found = alerts.named(connection, alert)
-            silences = alerts.silences_after(connection, written(now))
-        return _detail(found, silences, now)
+        return shown(parts, alert)
 
     @router.post(
         "/{alert}/ack",
@@ -379,19 +366,64 @@ def routes(
     )
     def acknowledge(alert: str, wish: Why, actor: Annotated[str, Depends(operator)]) -> AlertDetail:
         """Say that you are on it: that it grows is not told any more; that it ends is."""
-        found = lookout.ack(alert, actor=actor, reason=wish.reason)
-        return _detail(found, [], parts.clock())
+        lookout.ack(alert, actor=actor, reason=wish.reason)
+        return shown(parts, alert)
 
     return router
 
 
-def _detail(alert: Alert, silences: Sequence[Silence], now: datetime) -> AlertDetail:
+def listed(  # one filter each
+    parts: Parts,
+    *,
+    state: Which = "open",
+    rule: str | None = None,
+    severity: Severity | None = None,
+    site: str | None = None,
+    bundle: str | None = None,
+    below: int | None = None,
+    limit: int = PAGE,
+) -> AlertPage:
+    """Return alerts as they are shown, the latest news first."""
+    now = written(parts.clock())
+    with parts.store.read() as connection:
+        found = alerts.page(
+            connection,
+            below=below,
+            limit=limit + 1,
+            is_open={"open": True, "ended": False, "all": None}[state],
+            rule=rule,
+            severity=severity,
+            site=site,
+            bundle=bundle,
+        )
+        silences = alerts.silences_after(connection, now)
+    here = found[:limit]
+    return AlertPage(
+        as_of=now,
+        looked_at=_moment(parts.alerting.lookout.looked_at),
+        alerts=[AlertShown.of_alert(each, silences, now) for each in here],
+        next=here[-1].position if len(found) > limit else None,
+        failing=parts.alerting.delivery.failing(),
+        silences=len(silences),
+    )
+
+
+def shown(parts: Parts, alert: str) -> AlertDetail:
+    """Return one alert as it is shown, and what happened to it.
+
+    Raises:
+        NotFoundError: there is none with this id, or it is forgotten.
+    """
+    now = parts.clock()
+    with parts.store.read() as connection:
+        found = alerts.named(connection, alert)
+        silences = alerts.silences_after(connection, written(now))
     moment = written(now)
     return AlertDetail(
-        **dict(AlertShown.of_alert(alert, silences, moment)),
+        **dict(AlertShown.of_alert(found, silences, moment)),
         as_of=moment,
         history=[
-            NewsShown(news=each.news, at=each.at, devices=each.devices) for each in alert.history
+            NewsShown(news=each.news, at=each.at, devices=each.devices) for each in found.history
         ],
     )
 

@@ -71,6 +71,7 @@ class Need(BaseModel):
 
     state: str = Field(description="A device's state, or a rollout's.")
     subject: str = Field(description="A device, some devices, or a rollout.")
+    reason: str = Field(description="Why: a code; empty: a person has paused it.")
     sentence: str
     command: str
 
@@ -204,6 +205,7 @@ def _of_rollouts(moving: Iterable[RolloutShown]) -> list[Need]:
         Need(
             state=each.state,
             subject=each.id,
+            reason=each.reason or "",
             sentence=each.sentence or f"{each.to}: resume, abort or roll back?",
             command=f"skerry rollout why {each.id}",
         )
@@ -237,6 +239,7 @@ def _need(
         return Need(
             state=state,
             subject=heard.target.name,
+            reason=reason,
             sentence=StateShown.of(heard, told, now).sentence,
             command=f"skerry device show {heard.target.name}",
         )
@@ -246,6 +249,7 @@ def _need(
     return Need(
         state=state,
         subject=f"{len(of)} devices",
+        reason=reason,
         sentence=f"{subject}: {meaning}" if subject else meaning,
         command=f"skerry device ls --state {state}",
     )

@@ -13,17 +13,12 @@ from fleet.alerts.cause import Severity
 from fleet.cli.marks import Column, Screen, labelled, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre, seconds
 from fleet.cli.screen import Color, CommandError, ExitCode, Output, note, print_json
-from fleet.marks import Mark
+from fleet.marks import SEVERITY_MARKS, Mark
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Alerts: list, show, ack, silence."
 )
 
-MARKS = {
-    Severity.CRITICAL: Mark.FAILING,
-    Severity.WARNING: Mark.DEGRADED,
-    Severity.INFO: Mark.UNKNOWN,
-}
 _LIMIT = 500
 _COLUMNS = 12
 _RANK = {severity: number for number, severity in enumerate(Severity)}
@@ -218,7 +213,7 @@ def listed(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
         looked = found["looked_at"]
         yield "Nothing fires." + (f" Rules last evaluated {looked[11:19]} UTC." if looked else "")
     for each in every:
-        mark = MARKS[Severity(each["severity"])] if each["open"] else Mark.OK
+        mark = SEVERITY_MARKS[each["severity"]] if each["open"] else Mark.OK
         word = each["severity"] if each["open"] else "over"
         yield from screen.told(screen.state(mark, word), each["title"], indent=_COLUMNS)
         yield from screen.field("", [*_facts(each, now)], indent=_COLUMNS)
@@ -241,7 +236,7 @@ def _facts(each: Mapping[str, Any], now: str) -> Iterator[str]:
 
 def shown(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
     """Return the screen of one alert."""
-    mark = MARKS[Severity(found["severity"])] if found["open"] else Mark.OK
+    mark = SEVERITY_MARKS[found["severity"]] if found["open"] else Mark.OK
     word = found["severity"] if found["open"] else "over"
     yield from screen.told(screen.state(mark, word), found["title"], indent=_COLUMNS)
     if found["why"]:
@@ -266,7 +261,7 @@ def shown(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
 def ruled(screen: Screen, found: Mapping[str, Any]) -> Iterator[str]:
     """Return the table of rules."""
     for each in found["rules"]:
-        mark = MARKS[Severity(each["severity"])]
+        mark = SEVERITY_MARKS[each["severity"]]
         told = f"{each['when']} (holds {span(each['holds_s'])}, clears {span(each['clears_s'])})"
         name = f"{each['name']}   {each['open']} open" if each["open"] else each["name"]
         yield from labelled(screen.state(mark, each["severity"]), [name], indent=_COLUMNS)

@@ -16,7 +16,6 @@ from starlette.routing import Route
 from fleet.api import bundles, rollouts
 from fleet.api.access import OPERATOR
 from fleet.api.parts import Parts
-from fleet.api.refusals import said
 from fleet.page import forms
 from fleet.page.reading import WORDS, Reading
 from fleet.page.rendering import Renderer, shell
@@ -69,7 +68,7 @@ class Acting:
                 )
                 made = shown.model_dump(mode="json")
             except _NOT_PLANNED as error:
-                wrong = wrong or _refused(error)
+                wrong = wrong or forms.refused(error)
         return self._render.page(
             request,
             "plan.html",
@@ -113,7 +112,7 @@ class Acting:
             )
             started = rollouts.begun(self._parts, wish, OPERATOR)
         except _NOT_PLANNED as error:
-            return self._plan(request, asked, _refused(error))
+            return self._plan(request, asked, forms.refused(error))
         return RedirectResponse(f"/rollouts/{started.id}", 303)
 
     async def say(self, request: Request) -> Response:
@@ -141,7 +140,7 @@ class Acting:
                     self._parts.executor.say, rollout, happening, actor=OPERATOR, reason=reason
                 )
             except IllegalEventError as error:
-                status, told = _refused(error)
+                status, told = forms.refused(error)
                 wrong = {**told, "status": str(status), "word": word}
         if wrong is not None:
             return await run_in_threadpool(self._reading.rollout_page, request, rollout, wrong)
@@ -171,13 +170,3 @@ def _command(asked: Mapping[str, str], digest: str) -> str:
     words += ["--policy", asked["policy"] or CAREFUL.name]
     words += ["--soak", asked["soak_s"]] if asked["soak_s"] else []
     return shell(*words, "--if-plan", digest)
-
-
-def _refused(error: Exception) -> tuple[int, dict[str, str]]:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        told = {"error": f"{where}: {first['msg']}", "reason": "MALFORMED"}
-        return 422, {**told, "next": "write it as the form says"}
-    status, refusal = said(error)
-    return status, refusal.model_dump()

@@ -24,10 +24,12 @@ from fleet.api.parts import Parts
 from fleet.api.refusals import TOLD, said
 from fleet.page import forms
 from fleet.page.acting import Acting
+from fleet.page.alerts import Alerts
 from fleet.page.pulse import Pulse
 from fleet.page.reading import Reading
 from fleet.page.rendering import HEADERS, LIVE, STATIC, THEME_COOKIE, THEMES, Renderer
 from fleet.page.session import Sessions, inside, is_from_here
+from fleet.store import alerts
 
 _OPEN = ("/sign-in", "/theme", "/static/")
 _OF_API = ("/api/", "/v2/")
@@ -54,10 +56,11 @@ class Door:
         fleet = parts.authority.fleet
         self._parts = parts
         self._pulse = pulse
-        self._render = Renderer(fleet, importlib.metadata.version("skerry"))
+        self._render = Renderer(fleet, importlib.metadata.version("skerry"), self._open_alerts)
         self._sessions = Sessions(parts.access, fleet)
         reading = Reading(parts, self._render, glance)
         acting = Acting(parts, self._render, reading)
+        about = Alerts(parts, self._render)
         self._app = Starlette(
             routes=[
                 Route("/sign-in", self._ask, methods=["GET"]),
@@ -67,6 +70,7 @@ class Door:
                 Route("/stream", self._stream),
                 *acting.routes(),
                 *reading.routes(),
+                *about.routes(),
                 Mount("/static", StaticFiles(directory=STATIC)),
             ],
             exception_handlers=dict.fromkeys(TOLD, self._failed),
@@ -92,7 +96,8 @@ class Door:
     async def _stopped(self, request: Request) -> ASGIApp | None:
         """Return the answer to who may not in."""
         if request.method not in {"GET", "HEAD"} and not is_from_here(request):
-            return self._failed(request, HTTPException(403, "the form was not sent by this page"))
+            wrong = HTTPException(403, "the form was not sent by this page")
+            return await run_in_threadpool(self._failed, request, wrong)
         if request.url.path.startswith(_OPEN):
             return None
         if self._sessions.is_open(request, self._parts.clock()):
@@ -115,6 +120,10 @@ class Door:
             problem=why.model_dump(),
             code=status,
         )
+
+    def _open_alerts(self) -> int:
+        with self._parts.store.read() as connection:
+            return sum(alerts.open_by_rule(connection).values())
 
     # Signing in and out
 

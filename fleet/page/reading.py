@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fleet.api import bundles, devices, lifeline, rollouts
+from fleet.api import alerts, bundles, devices, lifeline, rollouts
 from fleet.api.devices import DeviceSummary
 from fleet.api.glance import Glance
 from fleet.api.parts import Parts
@@ -23,6 +23,7 @@ from fleet.marks import ASIDE_MARKS, MARKS, Mark
 from fleet.page import strips
 from fleet.page.glance import groups
 from fleet.page.rendering import Renderer
+from fleet.page.troubles import besides, of_device, ordered
 from fleet.rollouts.errors import PlanError
 from fleet.rollouts.states import ENDED, ROLLOUT, RolloutHappening, RolloutState
 from fleet.store import audit
@@ -34,6 +35,7 @@ PAGE_LIMIT = 200
 _PAGE = 100
 _CHUNK = 500
 _CHANGES_SHOWN = 10
+_ALERTS_SHOWN = 7
 _ROLLOUTS_SHOWN = 100
 _MOMENTS_SHOWN = 500
 _LISTED = 30
@@ -73,12 +75,15 @@ class Reading:
     def overview(self, request: Request) -> Response:
         """Is anything wrong now? Where? Is something moving? Is what I see current?"""
         seen = self._glance.look()
+        opened = alerts.listed(self._parts, limit=alerts.PAGE_LIMIT).alerts
         with self._parts.store.read() as connection:
             changes = audit.latest(connection, limit=_CHANGES_SHOWN)
         return self._render.page(
             request,
             "overview.html",
             found=seen.shown.model_dump(mode="json"),
+            alerts=[each.model_dump(mode="json") for each in ordered(opened)[:_ALERTS_SHOWN]],
+            needs=[each.model_dump(mode="json") for each in besides(seen.shown.needs_you, opened)],
             as_of=seen.shown.as_of,
             groups=groups(seen),
             changes=changes,
@@ -169,6 +174,7 @@ class Reading:
     def device(self, request: Request) -> Response:
         """Is it serving? Why this state? What should it run, what does it run?"""
         found = devices.detail(self._parts, request.path_params["device"])
+        opened = alerts.listed(self._parts, limit=alerts.PAGE_LIMIT).alerts
         with self._parts.store.read() as connection:
             changes = audit.latest(connection, limit=_CHANGES_SHOWN, about=found.id)
         felt = lifeline.history(self._parts, found.id, limit=QUARTERS + 1)
@@ -177,6 +183,7 @@ class Reading:
             request,
             "device.html",
             found=found.model_dump(mode="json"),
+            alerts=[each.model_dump(mode="json") for each in of_device(opened, found)],
             as_of=found.as_of,
             changes=changes,
             strips=list(strips.strips(felt.model_dump(mode="json"))),

@@ -6,7 +6,7 @@ what a page that is open already puts in the place of its live parts.
 
 import hashlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,20 @@ from starlette.responses import HTMLResponse
 
 from agent.wire.words import age, latency, size, span
 from fleet import wording
-from fleet.marks import ASIDE_MARKS, MARKS, VERDICT_MARKS, Mark
+from fleet.marks import (
+    ASIDE_MARKS,
+    DRIFT_MARKS,
+    MARKS,
+    SEVERITY_MARKS,
+    VERDICT_MARKS,
+    Mark,
+)
 from fleet.sentences import PHASES, ROLLOUTS, STATES, TARGETS, WAVES, explain
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
+
+_FAILED = 500
 
 LIVE = "skerry-live"
 """The header by which a page that is open asks for its live parts."""
@@ -58,9 +67,10 @@ HEADERS: Mapping[str, str] = {
 
 
 class Renderer:
-    """Makes pages of one fleet."""
+    """Makes pages of one fleet. `open_alerts` says how many there are, for the way to them."""
 
-    def __init__(self, fleet: str, version: str) -> None:
+    def __init__(self, fleet: str, version: str, open_alerts: Callable[[], int]) -> None:
+        self._open_alerts = open_alerts
         self._environment = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=True,
@@ -94,6 +104,8 @@ class Renderer:
             "MARKS": MARKS,
             "VERDICT_MARKS": VERDICT_MARKS,
             "ASIDE_MARKS": ASIDE_MARKS,
+            "DRIFT_MARKS": DRIFT_MARKS,
+            "SEVERITY_MARKS": SEVERITY_MARKS,
             "segments": segments,
             "link": link,
             "shell": shell,
@@ -118,6 +130,8 @@ class Renderer:
             path=request.url.path,
             here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
             signed_in=signed_in,
+            # A page that says what failed asks nothing of what may have.
+            open_alerts=self._open_alerts() if signed_in and status < _FAILED else 0,
             **context,
         )
         return HTMLResponse(content, status)

@@ -39,6 +39,15 @@ class ConflictError(StoreError):
     next_step = "use another name, or leave it as it is"
 
 
+class AlertOverError(ConflictError):
+    """Nobody needs to be on an alert that is over."""
+
+    next_step = "nothing is left to do for it; what is open: skerry alert ls"
+
+    def __init__(self, alert: str) -> None:
+        super().__init__(f"{alert} is over")
+
+
 class TooManyError(ConflictError):
     """More than is kept or done at once; `next_step` says how to ask for less."""
 

@@ -42,6 +42,7 @@ from tests.fleet.screens.village import (
     Villager,
     settle,
 )
+from tests.page.alarms import REFERENCE, alarm, drift
 
 SEEN = (
     *(Villager(name=f"porto-cam-{n:02}", milliseconds=8.5 + n / 4) for n in range(1, 7)),
@@ -85,6 +86,8 @@ def fill(store: Store) -> None:
     keep(store, made, inconclusive(begin(made, "r-39")), 1500, "kiosk cameras")
     keep(store, made, going_back(begin(made, "r-40")), 190, "first try of 1.5.0")
     keep(store, made, moving(begin(made, "r-41")), 38, "night retrain")
+    drift(store)
+    alarm(store)
 
 
 def card(version: str) -> Card:
@@ -142,6 +145,7 @@ def card(version: str) -> Card:
         ),
         labels=tuple("0123456789"),
         preprocessing="grey, 28 by 28, 0 to 255",
+        drift=(REFERENCE,),
     )
 
 

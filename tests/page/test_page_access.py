@@ -18,6 +18,8 @@ from tests.page.scene import fill
 
 PAGES = [
     "/",
+    "/alerts",
+    "/alerts/a-golden",
     "/devices",
     "/devices/d-7",
     "/bundles",
@@ -119,7 +121,14 @@ async def test_a_form_of_another_site_changes_nothing(
     """Even with the cookie: the origin must be ours, whole."""
     with store.read() as connection:
         before = audit.latest(connection, limit=50)
-    for path in ("/rollouts/r-41/pause", "/rollouts/new", "/sign-out", "/sign-in"):
+    for path in (
+        "/rollouts/r-41/pause",
+        "/rollouts/new",
+        "/alerts/a-golden/ack",
+        "/alerts/a-golden/silence",
+        "/sign-out",
+        "/sign-in",
+    ):
         answer = await operator.post(path, data={"reason": "x", "token": TOKEN}, headers=sent)
         assert 403 == answer.status_code
     with store.read() as connection:

@@ -15,12 +15,21 @@ pytestmark = pytest.mark.real("chromium")
 
 PAGES = [
     "/",
+    "/alerts",
+    "/alerts?state=ended",
+    "/alerts?state=all&rule=SkerryThrottling&site=bergen",
+    "/alerts?site=nowhere",
+    "/alerts/a-golden",
+    "/alerts/a-away",
+    "/alerts/a-heat",
+    "/alerts/a-over",
     "/devices",
     "/devices?field=state=failing",
     "/devices?selector=nobody=here",
     "/devices?field=nonsense",
     "/devices/d-1",
     "/devices/d-7",
+    "/devices/d-8",
     "/devices/d-14",
     "/devices/d-15",
     "/bundles",
@@ -36,7 +45,7 @@ PAGES = [
     "/rollouts/r-41?wave=3&outcome=offline",
     "/nowhere",
 ]
-EMPTY = ["/", "/devices", "/bundles", "/rollouts", "/rollouts/new"]
+EMPTY = ["/", "/alerts", "/devices", "/bundles", "/rollouts", "/rollouts/new"]
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE = (importlib.resources.files("axe_playwright_python") / "axe.min.js").read_text()
 
@@ -174,6 +183,8 @@ async def walk(page: Page) -> tuple[list[str], list[str], list[object]]:
     [
         "/",
         "/devices",
+        "/alerts",
+        "/alerts/a-golden",
         "/devices/d-7",
         "/rollouts/r-41",
         "/rollouts/new?bundle=digits:1.5.0&selector=all",
@@ -194,10 +205,13 @@ async def test_the_keyboard_reaches_every_control(visit: Visit, store: Store, pa
 
 
 async def test_enter_is_enough(visit: Visit, store: Store) -> None:
-    """From the overview to a device, and through a form, without a pointer."""
+    """From the overview by an alert to a device, and through a form, without a pointer."""
     fill(store)
     async with visit.page("/") as page:
-        await page.focus("text=porto-cam-07")
+        await page.focus("text=Golden vectors are missed")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/alerts/a-golden")
+        await page.focus("a:text-is('porto-cam-07')")
         await page.keyboard.press("Enter")
         await page.wait_for_url("**/devices/porto-cam-07")
         await page.goto("/devices")

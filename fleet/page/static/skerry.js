@@ -68,6 +68,7 @@ async function look(wanted = false) {
       const before = parts.querySelector("[data-say]")?.dataset.say;
       document.title = fresh.title;
       morph(parts, fresh.getElementById("parts"));
+      morph(byId("nav"), fresh.getElementById("nav"));
       dress();
       say(before);
     }
