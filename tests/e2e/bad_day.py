@@ -69,6 +69,11 @@ class Trouble:
         """Within how many seconds its alert is to be open."""
         return self.told_s + BY_NAME[self.rule].holds_s + LOOK_S
 
+    @property
+    def over_s(self) -> float:
+        """How long after it was mended its alert may last."""
+        return BY_NAME[self.rule].clears_s + SLACK_S
+
 
 TROUBLES = (
     Trouble(
@@ -118,8 +123,10 @@ class Sighting:
     alert_says: str = ""
 
 
-def complaints(seen: Mapping[str, Sighting], alerts: Iterable[Row]) -> list[str]:
-    """Return what is not as it should be: each trouble seen, one alert each, and no other."""
+def complaints(
+    seen: Mapping[str, Sighting], alerts: Iterable[Row], *, waited_s: float
+) -> list[str]:
+    """Return what is not as it should be: each trouble seen and over, one alert each, no other."""
     found = []
     opened = Counter(each["rule"] for each in alerts)
     for trouble in TROUBLES:
@@ -132,6 +139,8 @@ def complaints(seen: Mapping[str, Sighting], alerts: Iterable[Row]) -> list[str]
             found.append(f"{trouble.name}: {opened[trouble.rule]} alerts of {trouble.rule}")
         if sighting.well_s is None:
             found.append(f"{trouble.name}: {trouble.device} is not ok again")
+        elif sighting.over_s is None and trouble.over_s <= waited_s:
+            found.append(f"{trouble.name}: its alert is not over after {waited_s:.0f} s")
     wanted = {trouble.rule for trouble in TROUBLES}
     found += [f"an alert about something else: {rule}" for rule in sorted(opened.keys() - wanted)]
     return found
@@ -390,7 +399,7 @@ def table(seen: Mapping[str, Sighting], opened: Mapping[str, int], wait_s: float
     )
     for trouble in TROUBLES:
         noted, clears_s = seen[trouble.name], BY_NAME[trouble.rule].clears_s
-        over = "not yet" if noted.over_s is None and clears_s > wait_s else _s(noted.over_s)
+        over = "not yet" if noted.over_s is None and trouble.over_s > wait_s else _s(noted.over_s)
         yield (
             f"{trouble.name:<16} {_s(noted.device_s):>13} {_s(noted.alert_s):>9} "
             f"{_s(trouble.due_s):>6} {opened.get(trouble.rule, 0):>6} {_s(noted.well_s):>9} "
@@ -437,7 +446,7 @@ def main() -> int:
     opened = Counter(each["rule"] for each in alerts)
     for line in table(made.seen, opened, wait_s):
         tell(line)
-    found = complaints(made.seen, alerts)
+    found = complaints(made.seen, alerts, waited_s=wait_s)
     for line in found:
         tell(line)
     return 1 if found else 0
@@ -452,7 +461,7 @@ def _look_until(made: Day, enough: Callable[[], bool], limit_s: float) -> None:
 def _is_over(seen: Mapping[str, Sighting], wait_s: float) -> bool:
     return all(
         seen[trouble.name].well_s is not None
-        and (seen[trouble.name].over_s is not None or BY_NAME[trouble.rule].clears_s > wait_s)
+        and (seen[trouble.name].over_s is not None or trouble.over_s > wait_s)
         for trouble in TROUBLES
     )
 
