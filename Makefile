@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test test-all arm64 power-loss faults soak-agent cable hostile bench-agent docs lock system-deps arm64-deps parts
+.PHONY: help setup demo check test test-all arm64 power-loss faults soak-agent cable bad-day hostile bench-agent docs lock system-deps arm64-deps parts
 
 # The first Python here that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
@@ -57,6 +57,9 @@ soak-agent: $(MAIN)  ## kill a device's agent at 1000 random moments (half an ho
 
 cable: $(MAIN)  ## cut a device off for ten minutes while much happens to it (twenty minutes)
 	.venv/bin/python -P -m tests.e2e.cable.cut $(CABLE_FLAGS)
+
+bad-day: $(MAIN)  ## let five things go wrong at once, and measure how soon each is seen (as root: it mounts a disk; a quarter of an hour)
+	.venv/bin/python -P -m tests.e2e.bad_day $(BAD_DAY_FLAGS)
 
 hostile: setup  ## send 10,000 damaged and hostile models a device's way (half an hour)
 	.venv/bin/python -P -m tests.agent.hostile.campaign

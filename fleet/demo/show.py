@@ -85,8 +85,10 @@ async def _take(stage: Stage) -> None:
             tasks.create_task(take(step), name=step.name)
     screen.say()
     screen.devices(stage.devices, stage.as_of)
-    screen.say()
-    await stage.crew.run("health", stage.skerry("fleet", "status"), shown=True)
+    for words in (("fleet", "status"), ("fleet", "health"), ("alert", "ls")):
+        screen.say()
+        screen.say(f"$ skerry {' '.join(words)}")
+        await stage.crew.run("health", stage.skerry(*words), shown=True)
     dead = f" {stage.spared} more found a device dead that we had killed." if stage.spared else ""
     screen.say()
     screen.say(

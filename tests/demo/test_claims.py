@@ -243,6 +243,22 @@ def test_a_record_that_was_lost_is_named(play: Callable[..., Demo]) -> None:
     assert "1 records were lost; the first is 2" in demo.why()
 
 
+def test_a_rollback_that_is_two_alerts_is_named(play: Callable[..., Demo]) -> None:
+    """When all else is shown, the centre's store comes to have the bad model's alert twice."""
+    demo = play("--devices", "3")
+    demo.shows("cable")
+    with closing(sqlite3.connect(demo.folder / "centre" / "store.db", timeout=10)) as store, store:
+        doubled = store.execute(
+            "INSERT INTO alerts SELECT 'a-again', rule, scope, subject, severity, state, ended_at,"
+            " position, replace(document, id, 'a-again') FROM alerts"
+            " WHERE rule = 'SkerryRolloutRolledBack'"
+        )
+        assert 1 == doubled.rowcount
+
+    assert (1, ["health"]) == demo.ended()
+    assert "one rollout went back, and 2 alerts say so" in demo.why()
+
+
 def test_a_device_that_falls_silent_is_named(play: Callable[..., Demo]) -> None:
     """An agent is stopped when all else is shown: it says no more how it is."""
     demo = play("--devices", "3")

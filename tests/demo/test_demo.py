@@ -122,7 +122,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         lines: list[str] = []
         for line in process.stdout:
             lines.append(line.rstrip("\n"))
-            if line.startswith("Stop") or "✗" in line[:4]:
+            if line.startswith(("Stop", "  ✗ ")):
                 break
         assert lines, "the demo printed nothing"
         yield Shown(folder=folder, lines=lines, process=process)
@@ -335,6 +335,20 @@ def test_its_screens_say_how_each_device_is(shown: Shown) -> None:
         assert "ok" in row
         assert digits["active"]["runtime"].split()[0] in text
         assert "ok" == device["state"]["word"]
+
+
+def test_it_ends_with_the_fleet_s_health_and_alerts(shown: Shown) -> None:
+    """As they are typed, and as they are said once more: one alert, of the bad rollout."""
+    typed = [line for line in shown.lines if line.startswith("$ ")]
+    assert ["$ skerry fleet status", "$ skerry fleet health", "$ skerry alert ls"] == typed
+    assert shown.lines[shown.lines.index(typed[1]) + 1].startswith("✓ ok   6 devices")
+    listed = json.loads(_skerry(shown, "alert", "ls", "-o", "json"))["alerts"]
+    (back,) = [each for each in listed if each["rule"] == "SkerryRolloutRolledBack"]
+    assert shown.rollouts()["3.0.0"]["id"] == back["subject"]
+    said = " ".join(shown.lines[shown.lines.index(typed[2]) :])
+    assert back["title"] in said
+    assert f"{back['id']}   SkerryRolloutRolledBack   open" in said
+    assert "one alert says that 3.0.0 went back" in shown.steps["health"]
 
 
 def test_a_second_demo_runs_beside_the_first(shown: Shown) -> None:

@@ -3,13 +3,15 @@
 from datetime import datetime
 from typing import Any
 
+from fleet.demo.crew import ClaimError
 from fleet.demo.stage import Stage
 from fleet.demo.steps.rolling import check_answers
-from fleet.demo.steps.setting import GOOD
+from fleet.demo.steps.setting import BAD, GOOD
 from fleet.demo.wait import until
 
 _CLAIM = "health"
 _LIMIT_S = 20.0
+_WENT_BACK = "SkerryRolloutRolledBack"
 _WATCHED_S = 2.0
 """Each must be heard so much later: what was under way when the step began shows nothing."""
 
@@ -17,7 +19,7 @@ _WATCHED_S = 2.0
 async def health(stage: Stage) -> str:
     """Watch until each device was heard a while later: it is ok, serves, and says how fast.
 
-    Nobody was refused to the end.
+    Nobody was refused to the end, and of the rollout that went back there is one alert.
     """
     before = {each["name"]: _heard(each) for each in await _devices(stage)}
 
@@ -29,16 +31,29 @@ async def health(stage: Stage) -> str:
         ]
         return devices if all(fine) else None
 
+    async def told() -> list[dict[str, Any]] | None:
+        alerts = (await stage.look(_CLAIM, "alerts", rule=_WENT_BACK))["alerts"]
+        return alerts or None
+
     stage.devices = await until(
         stage, _CLAIM, well, f"not every device is heard, ok and on {GOOD}", limit_s=_LIMIT_S
     )
+    alerts = await until(
+        stage, _CLAIM, told, f"there is no alert of {BAD}, which went back", limit_s=_LIMIT_S
+    )
+    if len(alerts) != 1:
+        titles = "; ".join(alert["title"] for alert in alerts)
+        raise ClaimError(
+            _CLAIM, f"one rollout went back, and {len(alerts)} alerts say so: {titles}"
+        )
     heard = stage.load.take()
     check_answers(stage, _CLAIM, heard, dict.fromkeys(heard, (GOOD,)))
     asked = sum(each["numbers"]["requests"] for each in stage.devices)
     slowest = max(each["numbers"]["p99_s"] for each in stage.devices)
     return (
         f"{len(stage.devices)} devices are ok on {GOOD}; each says so every second: "
-        f"{asked} requests in the last one, p99 at most {1000 * slowest:.1f} ms"
+        f"{asked} requests in the last one, p99 at most {1000 * slowest:.1f} ms; one alert says "
+        f"that {BAD} went back"
     )
 
 
