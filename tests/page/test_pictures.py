@@ -14,6 +14,7 @@ KEPT = Path(__file__).parents[2] / "docs" / "screenshots"
 PICTURES = {
     "overview": ("/", "light"),
     "overview-dark": ("/", "dark"),
+    "alerts": ("/alerts", "light"),
     "devices": ("/devices", "light"),
     "device": ("/devices/d-7", "light"),
     "bundle": ("/bundles/digits:1.5.0", "light"),
