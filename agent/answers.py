@@ -131,8 +131,10 @@ class Answers:
             refused = error.reason in _REFUSING
             status = v1.ResultStatus.REFUSED if refused else v1.ResultStatus.FAILED
             return self._ended(command, status, error.reason, text(error))
-        except OSError as error:
-            return self._ended(command, v1.ResultStatus.FAILED, Reason.INTERNAL, text(error))
+        except Exception as error:  # noqa: BLE001  # a defect of ours must not stop what serves
+            await _log.aexception("command failed", verb=command.verb, id=command.id)
+            why = text(f"{type(error).__name__}: {error}")
+            return self._ended(command, v1.ResultStatus.FAILED, Reason.INTERNAL, why)
         return v1.Result(
             fleet=command.fleet,
             device=command.target,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from agent.wire.v1.checks import check_device, check_fleet, check_name, check_time
 from models import durable
 
 REMEMBERED = 64
@@ -25,6 +26,12 @@ class Taken:
     expires_at: str
     open: bool = True
 
+    def __post_init__(self) -> None:
+        check_fleet(self.fleet)
+        check_device(self.device)
+        check_name(self.id)
+        check_time(self.expires_at)
+
 
 def read(path: Path) -> tuple[Taken, ...]:
     """Return what was taken, the oldest first; nothing, where that can't be read."""
@@ -32,7 +39,7 @@ def read(path: Path) -> tuple[Taken, ...]:
         with path.open("rb") as file:
             said = json.loads(file.read(_LIMIT_BYTES))
         return tuple(Taken(**each) for each in said)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return ()
 
 

@@ -2,8 +2,9 @@
 
 How many workers answer, why not more, and how far a candidate in its shadow is: none of it must
 outlive the process, so none of it is in the ledger. The file means nothing when no agent runs.
-It is written when something changed, at most once in `EACH_S`: a comparison that counts all the
-time costs an SD card two writes a minute. A disk that can't be written keeps nobody from serving.
+It is written when something changed, a comparison that counts all the time at most once in
+`EACH_S`: that costs an SD card two writes a minute. A disk that can't be written keeps nobody from
+serving.
 """
 
 import asyncio
@@ -21,6 +22,9 @@ from models.errors import ModelError
 EACH_S = 30.0
 _FIRST_S = 1.0
 """Between the first change after a rest and what is written: what comes with it goes along."""
+
+_REST_S = 5.0
+"""After a write: workers that die in turn cost no more."""
 
 _LIMIT_BYTES = 256 * 1024
 
@@ -47,16 +51,20 @@ class Glimpses:
 
     async def run(self) -> None:
         """Write what changed."""
-        written = None
+        loop = asyncio.get_running_loop()
+        last, counted_at = None, loop.time()
         while True:
             await self._wait()
             await asyncio.sleep(_FIRST_S)
             self._woken.clear()
-            content = render(self._look())
-            if content != written:
-                await asyncio.to_thread(self._write, content)
-                written = content
-                await asyncio.sleep(EACH_S)
+            now = self._look()
+            other = last is None or last.serving != now.serving
+            counts = last is not None and last.compared != now.compared
+            if not other and not (counts and loop.time() - counted_at >= EACH_S):
+                continue
+            if await asyncio.to_thread(self._write, render(now)):
+                last, counted_at = now, loop.time()
+            await asyncio.sleep(_REST_S)
 
     async def _wait(self) -> None:
         """Wait until something may have changed; what is compared changes all the time."""
@@ -66,11 +74,12 @@ class Glimpses:
         except TimeoutError:
             return
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, content: bytes) -> bool:
         try:
             durable.write(self._path, content, mode=0o600)
         except (ModelError, OSError):
-            return  # the ledger says what is wrong with the disk
+            return False  # the ledger says what is wrong with the disk
+        return True
 
 
 def render(glimpse: Glimpse) -> bytes:

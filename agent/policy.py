@@ -3,7 +3,8 @@
 The file names what is allowed or not, as `{"benchmark": false}`; what it doesn't name is as
 by default, so that an agent which learns another command allows it only if it gives nothing
 away. It is read anew for each command: nobody has to tell a running agent. One that can't be
-read allows nothing: whoever wrote it meant to keep something to themselves.
+read, or refuses what is no command here, allows nothing: whoever wrote it meant to keep
+something to themselves.
 
 Light on purpose: neither pydantic nor a log is loaded.
 """
@@ -46,7 +47,8 @@ def read(path: Path) -> Policy:
     """Return what the owner allows; nothing, where that can't be read."""
     try:
         said = _said(path)
-    except (OSError, ValueError) as error:
+        _check_refused(said)
+    except (OSError, ValueError, RecursionError) as error:
         return Policy(allowed=dict.fromkeys(Verb, False), problem=f"{path}: {error}"[:250])
     return Policy(allowed={verb: said.get(verb, ALLOWED[verb]) for verb in Verb})
 
@@ -59,7 +61,7 @@ def change(path: Path, wanted: Mapping[Verb, bool]) -> Policy:
     """
     try:
         said = _said(path)
-    except ValueError:  # damaged: what is said now is what is known of it
+    except (ValueError, RecursionError):  # damaged: what is said now is what is known of it
         said = dict.fromkeys(Verb, False)
     durable.write(path, json.dumps({**said, **wanted}).encode())
     return read(path)
@@ -75,3 +77,10 @@ def _said(path: Path) -> dict[str, bool]:
     if not isinstance(said, dict) or not all(isinstance(each, bool) for each in said.values()):
         raise ValueError('it is not like {"benchmark": false}')
     return said
+
+
+def _check_refused(said: Mapping[str, bool]) -> None:
+    """Raise where a name that is refused is no command: it may be one that is misspelt."""
+    refused = sorted(name for name, allowed in said.items() if not allowed and name not in ALLOWED)
+    if refused:
+        raise ValueError(f"{refused[0][:60]!r} is no command; there are {', '.join(Verb)}")

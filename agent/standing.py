@@ -46,6 +46,8 @@ def standing(
     """Return how a deployment stands, with what only the running agent knows of it."""
     current, asked = record.current, record.wanted.settings.shadow
     shadow = seen if record.phase is Phase.SHADOWING else None
+    if serving and current and serving.digest != current.digest:
+        serving = None  # of what served before
     short = serving.short if serving else None
     return Standing(
         name=record.name,

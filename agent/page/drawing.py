@@ -181,7 +181,7 @@ def _deployment(seen: Seen, record: Record, found: tuple[Finding, ...]) -> Marku
         "section",
         tag("h2", stands.name, id=title),
         _serves(seen, record, found),
-        _facts(_installed(record.current, stands)) if record.current else None,
+        _facts(_installed(record.current, _answer(seen, stands))) if record.current else None,
         _why(record.current),
         _short(stands),
         _period(seen, record),
@@ -213,11 +213,17 @@ def _serves(seen: Seen, record: Record, found: tuple[Finding, ...]) -> Markup:
     return tag("p", told, " ", revision, cls="serves")
 
 
-def _installed(now: Installed, stands: Standing) -> Iterator[tuple[str, Inside]]:
+def _answer(seen: Seen, stands: Standing) -> str:
+    """Say how many workers answer; of one that was given up nobody counts who is left."""
+    if stands.answering is None:
+        return "not all" if stands.name in seen.answering else "0"
+    return str(stands.answering)
+
+
+def _installed(now: Installed, answer: str) -> Iterator[tuple[str, Inside]]:
     yield "Runs on", now.accelerator
     yield "Threads", str(now.threads)
-    answering = now.workers if stands.answering is None else stands.answering
-    yield "Workers", f"{answering} of {now.workers}"
+    yield "Workers", f"{answer} of {now.workers}"
     yield "Runtime", now.runtime
     yield "File", [now.format, " ", _digest(now.variant)]
     yield "Bundle", _digest(now.digest)

@@ -144,7 +144,11 @@ class Switchboard:
     def strength(self, name: str) -> int:
         """Return how many workers `name` has; one that is being replaced counts, if it can be."""
         seat = self._seats.get(name)
-        return 0 if seat is None else len(seat.pool) - len(seat.missing)
+        if seat is None:
+            return 0
+        if seat.given_up is not None:  # nobody is replaced any more
+            return sum(not each.gone for each in seat.pool)
+        return len(seat.pool) - len(seat.missing)
 
     def missing(self, name: str) -> WorkerError | None:
         """Return why a worker of `name` that died could not be replaced so far; None: none is."""

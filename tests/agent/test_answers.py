@@ -134,6 +134,7 @@ async def test_what_this_agent_does_not_know_is_refused(tmp_path: Path) -> None:
     [
         (StepError("CENTRE_UNREACHABLE", "no route"), "CENTRE_UNREACHABLE"),
         (OSError(12, "no memory for a process"), "INTERNAL"),
+        (RuntimeError("a defect"), "INTERNAL"),
         (StepError("UPDATE_UNDER_WAY", "digits is testing"), "UPDATE_UNDER_WAY"),
     ],
 )
@@ -206,6 +207,30 @@ def test_a_policy_that_can_not_be_read_allows_nothing(tmp_path: Path, content: b
     assert {v1.Verb.DOCTOR} == {
         verb for verb in v1.Verb if policy.change(path, {v1.Verb.DOCTOR: True}).allows(verb)
     }
+
+
+@pytest.mark.parametrize("name", ["self_test", "LOGS", "frames"])
+def test_refusing_what_is_no_command_allows_nothing(tmp_path: Path, name: str) -> None:
+    """It may be misspelt; what it names, and what there is, is said."""
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps({name: False}))
+    found = policy.read(path)
+
+    assert not any(found.allows(verb) for verb in v1.Verb)
+    assert f"'{name}' is no command; there are logs" in found.problem
+
+
+@pytest.mark.parametrize("kept", ["[" * 4000, '[{"fleet": "f"}]', '[{"expires_at": null}]', "{}"])
+def test_what_is_kept_of_commands_may_be_damaged(tmp_path: Path, kept: str) -> None:
+    """Nothing was taken then; and a policy like that allows nothing."""
+    path = tmp_path / "asked.json"
+    path.write_text(kept)
+    assert () == asked.read(path)
+    open_for_ever = {"fleet": "f", "device": "d-1", "id": "c-1", "expires_at": None, "open": True}
+    path.write_text(json.dumps([open_for_ever]))
+    assert () == asked.read(path)
+    path.write_text("[" * 4000)
+    assert not any(policy.read(path).allows(verb) for verb in v1.Verb)
 
 
 def test_what_the_owner_says_of_unknown_commands_is_kept(tmp_path: Path) -> None:
