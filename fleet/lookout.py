@@ -61,34 +61,23 @@ class Lookout:
         self._rollouts: dict[str, tuple[int, Rollout]] = {}
         self._hearing_since: datetime | None = None
         self._looked_at: datetime | None = None
-        self._woken = asyncio.Event()
 
     @property
     def looked_at(self) -> datetime | None:
         """When the rules were last evaluated; None: not yet."""
         return self._looked_at
 
-    def wake(self) -> None:
-        """Look again now. Call it on the loop's thread."""
-        self._woken.set()
-
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            self._woken.clear()
             began = loop.time()
             try:
                 await asyncio.to_thread(self.look)
             except OperationalError as error:
                 # Locked, or the disk is full: nothing was written, and the next look is the retry.
                 log.warning("the store can't be written now", why=str(error.orig))
-            rest_s = max(PERIOD_S, REST * (loop.time() - began))
-            try:
-                async with asyncio.timeout(rest_s):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
+            await asyncio.sleep(max(PERIOD_S, REST * (loop.time() - began)))
 
     def look(self) -> None:
         """Look once, and keep what has changed by that."""

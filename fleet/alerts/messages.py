@@ -17,7 +17,7 @@ from fleet.alerts.cause import Cause, Key, Scope
 from fleet.alerts.words import Said, said
 from fleet.clock import written
 
-SCHEMA = "skerry.alert/1"
+SCHEMA = "skerry.alert-news/1"
 TEST_RULE = "SkerryTest"
 _LABELS = {Scope.SITE: "site", Scope.BUNDLE: "bundle", Scope.ROLLOUT: "rollout"}
 _STAYS = timedelta(minutes=5)
@@ -65,15 +65,15 @@ def message(alert: Alert, *, fleet: str, receiver: str) -> Message:
     return Message(
         id=identity,
         subject=_one_line(f"[{fleet}] {alert.severity} {news}: {words.title}"),
-        text="\n".join(lines),
+        text="\n".join(map(_plain, lines)),
         document=json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(),
     )
 
 
-def probe(now: datetime) -> Alert:
-    """Return what is sent to try a receiver: it is about nothing."""
+def probe(now: datetime, name: str) -> Alert:
+    """Return what is sent to try a receiver: it is about nothing, and no other has its `name`."""
     cause = Cause(key=Key(TEST_RULE, Scope.CENTRE, "a test"), since=written(now))
-    return Alert(id="a-test", cause=cause, state=AlertState.FIRING, turned_at=now, opened_at=now)
+    return Alert(id=name, cause=cause, state=AlertState.FIRING, turned_at=now, opened_at=now)
 
 
 def signature(secret: bytes, timestamp: str, delivery: str, body: bytes) -> str:
@@ -146,5 +146,10 @@ def _written(moment: datetime | None) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    """Return a text that fits a header: names come from devices, and end no line."""
-    return " ".join(text.split())[:200]
+    """Return a text that fits a header."""
+    return " ".join(_plain(text).split())[:200]
+
+
+def _plain(text: str) -> str:
+    """Return a text without what isn't seen: names come from devices, and end no line."""
+    return "".join(each if each.isprintable() else " " for each in text)

@@ -26,7 +26,8 @@ class Rule:
     """One row. `find` is None where devices show it themselves (`fleet.alerts.notes`).
 
     `of_devices`: it can be judged only while the centre hears its broker. The words in braces
-    of `sentence` and `command` are put in by `fleet.alerts.words`.
+    of `sentence` and `command` are put in by `fleet.alerts.words`; `of_many` and `command_of_many`
+    are said instead where it is at many places at once, of which none can be named.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Rule:
     holds_s: float
     clears_s: float
     many: int = 10
+    of_many: str = ""
+    command_of_many: str = ""
     find: Callable[[Seen], Iterable[Cause]] | None = None
     of_devices: bool = True
 
@@ -201,6 +204,7 @@ RULES: tuple[Rule, ...] = (
         severity=Severity.CRITICAL,
         when=f"a certificate of the centre has ended, or ends within {SOON.days} d",
         sentence="The centre's {subject} certificate ends on {ends}.",
+        of_many=f"Certificates of the centre end within {SOON.days} d, or have ended.",
         next_step="Plan a new home before that: afterwards nobody who checks it connects.",
         command="skerry doctor",
         holds_s=0,
@@ -214,8 +218,10 @@ RULES: tuple[Rule, ...] = (
         when=f"a rollout waits for devices that are here, and nothing has moved for"
         f" {STALLED_S / 60:.0f} min",
         sentence="{where} to {to}: {share} are waited for, and nothing moves.",
+        of_many="{where}: {share} devices are waited for, and nothing moves.",
         next_step="Ask what it waits for; pause or abort it.",
         command="skerry rollout why {subject}",
+        command_of_many="skerry rollout ls",
         holds_s=0,
         clears_s=_MINUTE_S,
         find=find.stalled,
@@ -225,8 +231,10 @@ RULES: tuple[Rule, ...] = (
         severity=Severity.WARNING,
         when="a gate has paused a rollout, because it could not decide",
         sentence="{where} to {to} is paused: its gate could not decide.",
+        of_many="{where} are paused: their gates could not decide.",
         next_step="Resume, abort or roll back.",
         command="skerry rollout why {subject}",
+        command_of_many="skerry rollout ls",
         holds_s=0,
         clears_s=_MINUTE_S,
         find=find.undecided,
@@ -237,8 +245,10 @@ RULES: tuple[Rule, ...] = (
         severity=Severity.CRITICAL,
         when="a gate has sent back the last rollout of a deployment, or it has failed",
         sentence="{where} to {to} is {state}: its gate did not let it through.",
+        of_many="{where} are sent back, or have failed: their gates did not let them through.",
         next_step="Look why; the alert ends when another rollout of the deployment follows.",
         command="skerry rollout why {subject}",
+        command_of_many="skerry rollout ls",
         holds_s=0,
         clears_s=_MINUTE_S,
         find=find.gone_back,
@@ -271,12 +281,12 @@ def causes(world: World) -> Causes:
         if deaf and rule.of_devices:
             continue  # nothing is heard, so that nothing can be said of devices
         here = seen.shown.get(rule.name, ()) if rule.find is None else rule.find(seen)
-        found += _together(rule, sorted(here, key=lambda each: each.key))
+        found += together(rule, sorted(here, key=lambda each: each.key))
     blind = frozenset(rule.name for rule in RULES if deaf and rule.of_devices)
     return Causes(tuple(found), blind, seen.unseen)
 
 
-def _together(rule: Rule, found: list[Cause]) -> list[Cause]:
+def together(rule: Rule, found: list[Cause]) -> list[Cause]:
     """Return what a rule found, as one cause where it is at more places than are chance."""
     if len(found) <= rule.many:
         return found

@@ -46,12 +46,13 @@ def said(cause: Cause) -> Said:
             "and_site": f",site={subject}" if cause.key.scope is Scope.SITE and subject else "",
         }
     )
-    title = rule.sentence.format_map(filling)
+    many = cause.places > 0
+    title = ((many and rule.of_many) or rule.sentence).format_map(filling)
     return Said(
         title=title[:1].upper() + title[1:],
         why=why if rule.name not in _PLAIN else "",
         next_step=rule.next_step,
-        command=rule.command.format_map(filling),
+        command=((many and rule.command_of_many) or rule.command).format_map(filling),
     )
 
 

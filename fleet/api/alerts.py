@@ -155,6 +155,8 @@ class SilenceWish(Wish):
     def _names_something(self) -> Self:
         if self.rule is None and self.site is None and self.bundle is None:
             raise ValueError("say what is silenced: a rule, a site or a bundle")
+        if self.site is not None and self.bundle is not None:
+            raise ValueError("no alert is about a site and a bundle: silence one, then the other")
         if self.rule is not None and self.rule not in BY_NAME:
             raise ValueError(f"{self.rule[:64]!r} is no rule; see skerry alert rules")
         return self

@@ -18,7 +18,9 @@ FILE_LIMIT_BYTES = 64 * 1024
 SECRET_LIMIT_BYTES = 4096
 RECEIVERS_LIMIT = 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
-_ADDRESS = re.compile(r"[^\s<>,;@\"]+@[^\s<>,;@\"]+\Z")
+_ATOM = r"[a-zA-Z0-9!#$%&'*+/=^_`{|}~-]+"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*\Z")
 _OTHERS = 0o077
 
 
@@ -216,7 +218,7 @@ class _Fields:
 
 
 def _is_address(value: object) -> bool:
-    return isinstance(value, str) and bool(_ADDRESS.match(value)) and value.isascii()
+    return isinstance(value, str) and bool(_ADDRESS.match(value))
 
 
 def _webhook(fields: _Fields) -> Way:

@@ -8,6 +8,7 @@ Rules:
 """
 
 import asyncio
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from fleet.alerts.alert import Alert, Silence
 from fleet.alerts.messages import probe
 from fleet.alerts.telling import LATE, due, firing
 from fleet.clock import written
+from fleet.identity.join import new_id
 from fleet.receivers.configured import (
     RECEIVERS_LIMIT,
     Alertmanager,
@@ -138,7 +140,7 @@ class Delivery:
             raise NotFoundError("receiver", name)
         error = ""
         try:
-            await self._ways.tell(known[name], probe(self._clock()))
+            await self._ways.tell(known[name], probe(self._clock(), new_id("a-test-")))
         except ReceiverError as refused:
             error = str(refused)
         await asyncio.to_thread(self._tested, name, actor, error)
@@ -184,6 +186,11 @@ class Delivery:
             self._failed(receiver, str(error))
         except OperationalError as error:
             log.warning("the store can't be used now", why=str(error.orig))
+        except Exception as error:  # noqa: BLE001  # one receiver's trouble ends neither the others nor the centre
+            why = f"it could not be told: {error!r}"[:300]
+            at = traceback.format_tb(error.__traceback__)[-1].strip()
+            log.error("a fault of Skerry's own: report it", receiver=receiver.name, why=why, at=at)  # noqa: TRY400  # locals may hold what a receiver's file keeps secret
+            self._failed(receiver, why)
         else:
             self._took(receiver, news)
         finally:

@@ -5,12 +5,10 @@ goes where a person said, or nowhere.
 """
 
 import asyncio
-import smtplib
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
-from email.message import EmailMessage
+from functools import partial
 
 import httpx2 as httpx
 
@@ -27,6 +25,7 @@ from fleet.receivers.configured import (
     Webhook,
     secret,
 )
+from fleet.receivers.mail import Line, mail
 
 LIMIT_S = 10.0
 """For one message, all in all."""
@@ -90,15 +89,19 @@ class Ways:
             raise ReceiverError(f"it did not answer within {LIMIT_S:.0f} s") from error
 
     async def _mail(self, name: str, way: Mail, told: Message) -> None:
-        """Send a mail in a thread: one at a time, so that a server that drips holds one."""
+        """Send a mail in a thread: one at a time, and none outlasts the limit."""
         last = self._mailing.get(name)
         if last is not None and not last.done():
             raise ReceiverError("the server has not ended the try before")
-        loop = asyncio.get_running_loop()
-        trying = loop.run_in_executor(self._threads, mail, way, told, self._clock())
+        loop, line = asyncio.get_running_loop(), Line()
+        send = partial(mail, way, told, date=self._clock(), limit_s=LIMIT_S, line=line)
+        trying = loop.run_in_executor(self._threads, send)
         self._mailing[name] = trying
         trying.add_done_callback(_seen)
-        await asyncio.shield(trying)
+        try:
+            await asyncio.shield(trying)
+        finally:
+            line.cut()  # whoever waits no more leaves no thread behind
 
     async def _hook(self, way: Webhook, told: Message) -> None:
         key = await asyncio.to_thread(secret, way.secret_file)
@@ -132,48 +135,3 @@ async def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
         raise ReceiverError(f"it answered {status}: give the address that it leads to")
     if not answer.is_success:
         raise ReceiverError(f"it answered {status}")
-
-
-def mail(way: Mail, told: Message, date: datetime) -> None:
-    """Send one mail. Blocking, each step within the limit.
-
-    Raises:
-        ReceiverError: the server has not taken it for everybody.
-    """
-    letter = EmailMessage()
-    letter["Subject"] = told.subject
-    letter["From"] = way.sender
-    letter["To"] = ", ".join(way.to)
-    letter["Date"] = date
-    letter["Message-ID"] = f"<{told.id}@{way.sender.partition('@')[2]}>"
-    letter["Auto-Submitted"] = "auto-generated"
-    letter.set_content(told.text)
-    try:
-        context = ssl.create_default_context()
-        with _server(way, context) as server:
-            if way.security == "starttls":
-                server.starttls(context=context)
-            if way.user is not None and way.password_file is not None:
-                server.login(way.user, secret(way.password_file).decode())
-            refused = server.send_message(letter)
-    except (smtplib.SMTPException, OSError, ValueError) as error:
-        raise ReceiverError(f"the server does not take it: {_plain(error)}"[:300]) from error
-    if refused:
-        raise ReceiverError(f"the server does not take it for {', '.join(refused)}"[:300])
-
-
-def _server(way: Mail, context: ssl.SSLContext) -> smtplib.SMTP:
-    if way.security == "tls":
-        return smtplib.SMTP_SSL(way.host, way.port, timeout=LIMIT_S, context=context)
-    return smtplib.SMTP(way.host, way.port, timeout=LIMIT_S)
-
-
-def _plain(error: Exception) -> str:
-    """Return what a server said, in words; never what was said to it."""
-    if isinstance(error, smtplib.SMTPAuthenticationError):
-        return f"it answered {error.smtp_code} to the password"
-    if isinstance(error, smtplib.SMTPResponseException):
-        said = error.smtp_error
-        text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-        return f"it answered {error.smtp_code} {text}"
-    return str(error) or type(error).__name__

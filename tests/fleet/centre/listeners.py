@@ -99,14 +99,21 @@ async def _ended(tasks: set[asyncio.Task[None]]) -> None:
 
 @dataclass
 class Post:
-    """A mail server. It refuses `unknown` recipients; where it `hangs`, it never greets."""
+    """A mail server. It refuses `unknown` recipients.
+
+    Where it `hangs`, it never greets; where it `greets`, it says that for ever.
+    """
 
     port: int = 0
     unknown: set[str] = field(default_factory=set)
     hangs: bool = False
+    greets: bytes = b""
     letters: list[tuple[str, list[str], str]] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.greets:
+            await self._greet(writer)
+            return
         if self.hangs:
             await reader.read()
             writer.close()
@@ -142,11 +149,25 @@ class Post:
         finally:
             writer.close()
 
+    async def _greet(self, writer: asyncio.StreamWriter) -> None:
+        """Say the same for ever, until nobody listens."""
+        try:
+            while True:
+                writer.write(self.greets)
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
 
 @asynccontextmanager
-async def post(*, unknown: Iterable[str] = (), hangs: bool = False) -> AsyncIterator[Post]:
+async def post(
+    *, unknown: Iterable[str] = (), hangs: bool = False, greets: bytes = b""
+) -> AsyncIterator[Post]:
     """Let a mail server listen until the block ends."""
-    made = Post(unknown=set(unknown), hangs=hangs)
+    made = Post(unknown=set(unknown), hangs=hangs, greets=greets)
     served: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

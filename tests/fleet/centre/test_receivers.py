@@ -10,6 +10,8 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ import httpx2 as httpx
 import pytest
 
 from fleet import clock
+from fleet.alerts.messages import message
 from fleet.ports import BrokerError
 from fleet.receivers import delivery, ways
-from fleet.receivers.configured import ReceiverError, parse, read, secret
+from fleet.receivers.configured import Mail, ReceiverError, parse, read, secret
 from fleet.receivers.delivery import Delivery, Shown
+from fleet.receivers.mail import Line, mail
 from fleet.store.engine import Store
 from tests.fleet.centre.listeners import SECRET, hook, post
 from tests.fleet.centre.outlook import Outlook
@@ -67,13 +71,15 @@ def webhook(name: str, url: str, more: str = "") -> str:
 async def telling(
     outlook: Outlook,
     file: Path,
-    broken: str = "",
+    broken: str | Exception = "",
     told_at: Callable[[], dt.datetime] | None = None,
 ) -> AsyncIterator[tuple[Delivery, list[tuple[str, bytes]]]]:
     """Tell whoever the file names until the block ends; `broken`: why the broker takes nothing."""
     published: list[tuple[str, bytes]] = []
 
     async def publish(topic: str, payload: bytes) -> None:
+        if isinstance(broken, Exception):
+            raise broken
         if broken:
             raise BrokerError(broken)
         published.append((topic, payload))
@@ -154,7 +160,7 @@ async def test_a_webhook_is_told_each_news_once_and_can_prove_it(
 
     assert ["opened", "cleared"] == ours.news
     first = ours.took[0]
-    assert ("skerry.alert/1", "north-sea") == (first["schema"], first["fleet"])
+    assert ("skerry.alert-news/1", "north-sea") == (first["schema"], first["fleet"])
     assert ("SkerryGoldenFailing", 2) == (first["alert"]["rule"], first["alert"]["devices"])
     assert "Golden vectors are missed: digits 1.4.0, on 2 devices." == first["alert"]["title"]
     assert [True, False] == [told["alert"]["open"] for told in ours.took]
@@ -325,6 +331,86 @@ async def test_a_mail_says_it_in_words(outlook: Outlook, file: Path) -> None:
     assert "nobody here" in error
 
 
+def mails(port: int) -> str:
+    return (
+        '[receiver.ops]\nkind = "mail"\nhost = "127.0.0.1"\nsecurity = "none"\n'
+        f'port = {port}\nfrom = "skerry@sea.example"\nto = "a@ops.example"\n'
+    )
+
+
+async def test_what_a_device_says_adds_no_line_to_a_mail(outlook: Outlook) -> None:
+    """Neither by words that a header decodes, nor by characters that end a line."""
+    fail(outlook)
+    (before,) = outlook.kept()
+    evil = "digits =?utf-8?q?=0aReply-To:evil@x.y=0a=0aCall?= x\r\nBcc: evil@x.y\n\nCall\x1b[2J"
+    alert = replace(before, cause=replace(before.cause, key=replace(before.key, subject=evil)))
+    plain = replace(before, cause=replace(before.cause, key=replace(before.key, subject="x")))
+    (ops,) = parse(mails(1), Path())
+    assert isinstance(ops.way, Mail)
+    letters = []
+    for each in (alert, plain):
+        async with post() as ours:
+            told = message(each, fleet="north-sea", receiver="ops")
+            way, line = replace(ops.way, port=ours.port), Line()
+            sending = partial(mail, way, told, date=outlook.now, limit_s=5, line=line)
+            await asyncio.to_thread(sending)
+            line.cut()
+        [(_, _, raw)] = ours.letters
+        letters.append(email.message_from_string(raw, policy=email.policy.SMTP))
+
+    bad, good = letters
+    assert good.keys() == bad.keys()
+    assert "\n" not in bad["Subject"]
+    assert "\x1b" not in bad["Subject"]
+    texts = [each.get_content() for each in letters]
+    assert len(texts[1].splitlines()) == len(texts[0].splitlines())
+    assert "\x1b" not in texts[0]
+
+
+async def test_every_test_is_another_message(outlook: Outlook, file: Path) -> None:
+    """A receiver that knows what it has taken takes the second one, too."""
+    async with hook() as ours, telling(outlook, file) as (made, _):
+        write(file, webhook("ops", ours.url))
+        for _ in range(2):
+            assert "" == await made.test("ops", actor="anna")
+
+    assert 2 == len(set(ours.ids))
+
+
+async def test_what_nobody_thought_of_is_one_receiver_s_failure(
+    outlook: Outlook, file: Path
+) -> None:
+    """It is shown and tried again; others are told, and the centre goes on."""
+    async with hook() as good, telling(outlook, file, RuntimeError("a bug")) as (made, _):
+        write(file, '[receiver.a-mqtt]\nkind = "mqtt"\n' + webhook("z-good", good.url))
+        fail(outlook)
+        await until(lambda: good.news == ["opened"])
+        async with asyncio.timeout(WAIT_S):
+            while (await standing(made, "a-mqtt")).standing.attempts < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert "a bug" in (await standing(made, "a-mqtt")).standing.error
+        assert ["a-mqtt"] == made.failing()
+
+
+@pytest.mark.parametrize(
+    ("greets", "why"),
+    [
+        (b"2", "it did not answer within 1 s"),
+        (b"220-x\r\n", "it did not answer within 1 s"),
+        (b"220-x\r\n" * 10_000, "it says more than 65536 bytes"),
+    ],
+)
+async def test_a_mail_server_that_never_ends_its_answer_holds_nothing(
+    outlook: Outlook, file: Path, greets: bytes, why: str
+) -> None:
+    """The message fails within its deadline, and the thread that waited ends."""
+    async with post(greets=greets) as ours, telling(outlook, file) as (made, _):
+        write(file, mails(ours.port))
+        async with asyncio.timeout(10):
+            assert why in await made.test("ops", actor="anna")
+            await until(made._ways._mailing["ops"].done)
+
+
 async def test_the_broker_carries_it(outlook: Outlook, file: Path) -> None:
     """On one topic of the centre's, the same document as a webhook gets."""
     write(file, '[receiver.site]\nkind = "mqtt"\n')
@@ -429,6 +515,21 @@ async def test_a_real_alertmanager_fires_and_resolves(
             "a password is not sent",
         ),
         ("[receiver.a]\nkind='mail'\nhost='h'\nfrom='a@b'\nto='b@c'\nport=70000", "65535"),
+        *(
+            (f"[receiver.a]\nkind='mail'\nhost='h'\nfrom='a@b'\nto='{to}'", "to is an address")
+            for to in (
+                "c@[d",
+                "c@d]",
+                "c@",
+                "@d",
+                "(c@d",
+                "c.@d",
+                "c@d.",
+                "c:@d",
+                "=?x?=@d",
+                "c@d\\",
+            )
+        ),
         ("".join(f"[receiver.a{n}]\nkind='mqtt'\n" for n in range(21)), "at most 20"),
         ("not toml", ""),
     ],

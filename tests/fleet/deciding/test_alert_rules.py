@@ -11,7 +11,7 @@ from agent.wire.reasons import Reason
 from agent.wire.v1 import DeploymentHealth, Problem
 from fleet.alerts.cause import Cause, Key, Scope
 from fleet.alerts.notes import Noted, Sign, note, shows_nothing
-from fleet.alerts.rules import RULES, causes
+from fleet.alerts.rules import RULES, Rule, causes, together
 from fleet.alerts.words import said
 from fleet.alerts.world import World
 from fleet.cli import WORDS
@@ -309,3 +309,25 @@ def test_every_rule_says_what_to_do() -> None:
             assert word in WORDS
             options = {each for each in rest if each.startswith("--")}
             assert options <= {"--field", "--state"}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_what_is_at_many_places_is_said_without_gaps(rule: Rule) -> None:
+    """Nothing that only one of them has is missing from the sentence or the command."""
+    if rule.name == "SkerryDeviceCertificatesExpiring":
+        return  # always one cause
+    most = [
+        Cause(key=Key(rule.name, scope, f"x-{n}"), since="", devices=1, of=2, names=("a",))
+        for n in range(rule.many + 1)
+        for scope in [Scope.ROLLOUT if "Rollout" in rule.name else Scope.SITE]
+    ]
+
+    (whole,) = together(rule, most)
+    words = said(whole)
+
+    assert "?" not in words.title + words.command
+    assert "  " not in words.title + words.command
+    assert words.command == words.command.strip()
+    if "Rollout" in rule.name:
+        assert words.title.startswith("11 rollouts")
+        assert "skerry rollout ls" == words.command

@@ -165,6 +165,7 @@ async def test_a_silence_needs_an_end_and_a_reason(watch: Watch) -> None:
     for wrong in (
         {"for_s": 3600, "reason": "x"},
         {"rule": "SkerryNothing", "for_s": 3600, "reason": "x"},
+        {"site": "porto", "bundle": "digits", "for_s": 3600, "reason": "x"},
         {"site": "porto", "for_s": 3600},
         {"site": "porto", "for_s": 3600, "reason": ""},
         {"site": "porto", "for_s": 31 * 86400, "reason": "x"},
