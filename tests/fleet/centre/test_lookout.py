@@ -238,10 +238,7 @@ def test_what_is_over_is_kept_within_a_bound(
 
 def test_what_has_drifted_is_one_alert_whenever_it_is_told(outlook: Outlook) -> None:
     """Drift comes once an hour, with documents that show nothing else; a roll of old sees it."""
-    reference = DriftReference(
-        subject="input-0-mean", edges=(1.0, 2.0, 3.0), shares=(0.25,) * 4, samples=1000
-    )
-    publish(outlook.store, replace(Paper().card(OLD), drift=(reference,)), OLD.digest)
+    publish_reference(outlook.store)
     for hour, bins in enumerate(((100, 100, 100, 100, 0), (0, 3000, 0, 0, 0), (0, 3000, 0, 0, 0))):
         outlook.wait(3600)
         drift = (v1.DriftSketch(subject="input-0-mean", counts=bins),)
@@ -252,6 +249,39 @@ def test_what_has_drifted_is_one_alert_whenever_it_is_told(outlook: Outlook) -> 
     assert [("SkerryModelDrifting", "digits 1.4.0", "opened")] == outlook.told_of()
     (drifting,) = outlook.kept()
     assert 3 == drifting.cause.devices
+
+
+def test_drift_is_seen_though_an_ordinary_word_followed(outlook: Outlook) -> None:
+    """An hour that alarms, 2 s later a word of nothing, and only then a look; also the other way.
+
+    The next hour has another figure, and the look's note has it, too.
+    """
+    publish_reference(outlook.store)
+    kept = Roll()
+    for hour, bins in enumerate(((100, 100, 100, 100, 0), (0, 3000, 0, 0, 0), (0, 0, 9000, 0, 0))):
+        outlook.all_speak(1800)
+        outlook.look()
+        with outlook.store.read() as connection:
+            kept.read(connection, outlook.now)
+        outlook.wait(1800)
+        drift = (v1.DriftSketch(subject="input-0-mean", counts=bins),)
+        outlook.commit(*(drifted(outlook, each, drift, told=hour) for each in LERWICK[:3]))
+        outlook.all_speak(2)
+        outlook.look(2)
+        with outlook.store.read() as connection:
+            assert Roll().read(connection, outlook.now) == kept.read(connection, outlook.now)
+
+    assert [("SkerryModelDrifting", "digits 1.4.0", "opened")] == outlook.told_of()
+    (drifting,) = outlook.kept()
+    assert 3 == drifting.cause.devices
+
+
+def publish_reference(store: Store) -> None:
+    """Let the bundle that serves have something that drift is measured against."""
+    reference = DriftReference(
+        subject="input-0-mean", edges=(1.0, 2.0, 3.0), shares=(0.25,) * 4, samples=1000
+    )
+    publish(store, replace(Paper().card(OLD), drift=(reference,)), OLD.digest)
 
 
 def drifted(
