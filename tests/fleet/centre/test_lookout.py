@@ -114,6 +114,37 @@ def test_a_centre_that_was_away_takes_nobody_for_silent(outlook: Outlook) -> Non
     assert [] == outlook.look(120)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_who_was_silent_is_not_back_because_the_centre_is(
+    outlook: Outlook,
+    restarted: bool,  # noqa: FBT001  # a case
+) -> None:
+    """A broker that is gone for 5 s, or a restart: the alert stays, with who is on it; no news."""
+    lively = [each for each in outlook.sessions if each not in LERWICK]
+    for minute in range(50):
+        outlook.wait(60)
+        outlook.feel(*lively)
+        outlook.look()
+        if minute == 10:
+            (cut,) = outlook.kept()
+            outlook.lookout.ack(cut.id, actor="anna", reason="a digger")
+        if minute == 20:
+            outlook.hears = restarted
+            outlook.lookout = outlook.another() if restarted else outlook.lookout
+            outlook.look(5)
+            outlook.hears = True
+            outlook.look(5)
+
+    (cut,) = outlook.kept()
+    assert ("SkerrySiteCut", "firing", 8) == (cut.key.rule, cut.state, cut.cause.devices)
+    assert cut.ack is not None
+    assert (1, ["opened"]) == (outlook.told, [each.news for each in cut.history])
+    outlook.all_speak(60)
+    outlook.look()
+    outlook.all_speak(120)
+    assert [("SkerrySiteCut", "lerwick", "cleared")] == outlook.look()
+
+
 def test_a_lost_broker_is_the_only_alert(outlook: Outlook) -> None:
     """Of devices nothing can be said meanwhile, and nothing is."""
     outlook.hears = False
