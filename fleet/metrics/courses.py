@@ -57,10 +57,17 @@ class Courses:
     def look(self, connection: Connection, now: datetime) -> Sheet:
         """Return the rollouts in numbers, and how many of each bundle have ended."""
         newest = select(rollouts.c.id).order_by(rollouts.c.number.desc()).limit(SHOWN)
+        going = [each for each, state in (self._states or {}).items() if state not in ENDED]
         states = dict(
             connection.execute(
                 select(rollouts.c.id, rollouts.c.state)
-                .where(or_(rollouts.c.is_open, rollouts.c.id.in_(newest)))
+                .where(
+                    or_(
+                        rollouts.c.is_open,
+                        rollouts.c.id.in_(newest),
+                        rollouts.c.id.in_(going),
+                    )
+                )
                 .order_by(rollouts.c.number.desc())
             ).all()
         )

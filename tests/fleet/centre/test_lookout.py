@@ -9,15 +9,20 @@ import pytest
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.clock import written
+from fleet.kept import written_out
+from fleet.metrics.census import Named
+from fleet.metrics.courses import Courses
 from fleet.roll import Roll
-from fleet.store import alerts, audit, bundles
+from fleet.rollouts.progress import Cause as RolloutCause
+from fleet.rollouts.states import RolloutState
+from fleet.store import alerts, audit, bundles, rollouts
 from fleet.store.engine import Store
 from fleet.store.errors import ConflictError, NotFoundError
 from models import card_codec
 from models.card import Card, DriftReference
 from tests.fleet.centre.outlook import Outlook
 from tests.fleet.deciding.paper import NOW, Paper
-from tests.fleet.screens.village import OLD
+from tests.fleet.screens.village import OLD, keep
 
 LERWICK = [f"d-{n}" for n in range(1, 9)]
 ODD: dict[str, Any] = {"throttled": True}
@@ -143,6 +148,45 @@ def test_who_was_silent_is_not_back_because_the_centre_is(
     outlook.look()
     outlook.all_speak(120)
     assert [("SkerrySiteCut", "lerwick", "cleared")] == outlook.look()
+
+
+def test_a_rollout_that_went_back_is_told_until_one_of_its_deployment_follows(
+    outlook: Outlook,
+) -> None:
+    """Of other deployments there may be as many as there are; and its end is counted."""
+    paper = Paper()
+    inventory = paper.inventory(*paper.targets(3))
+    begun, _ = paper.started(inventory, paper.plan(inventory))
+    courses = Courses(Named())
+
+    def counted() -> float:
+        with outlook.store.read() as connection:
+            numbers = courses.look(connection, outlook.now)["skerry_rollouts_finished_total"]
+        return sum(each for each in numbers.values() if isinstance(each, (int, float)))
+
+    keep(outlook.store, begun, written(NOW))
+    counted()
+    for number in range(2, 30):
+        other = replace(begun, id=f"r-{number}", deployment=f"o-{number}")
+        keep(outlook.store, replace(other, state=RolloutState.DONE), written(NOW))
+        if number == 5:
+            back = replace(begun, state=RolloutState.FAILED, cause=RolloutCause(code="MISSED"))
+            with outlook.store.write() as connection:
+                rollouts.move(
+                    connection, "r-1", state="failed", progress=written_out(back), is_open=False
+                )
+        outlook.look(5)
+    outlook.look(120)
+    assert [("SkerryRolloutRolledBack", "r-1", "opened")] == outlook.told_of()
+    assert 21 == counted()
+    following = replace(begun, id="r-30", state=RolloutState.DONE)
+    keep(outlook.store, following, written(NOW))
+    outlook.look()
+    assert [("SkerryRolloutRolledBack", "r-1", "cleared")] == outlook.look(60)
+    for number in range(31, 55):
+        new = replace(begun, id=f"r-{number}", deployment="o", state=RolloutState.DONE)
+        keep(outlook.store, new, written(NOW))
+    assert [("SkerryRolloutRolledBack", "r-1", "cleared")] == outlook.look(5)
 
 
 def test_a_lost_broker_is_the_only_alert(outlook: Outlook) -> None:
