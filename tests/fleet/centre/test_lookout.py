@@ -13,8 +13,9 @@ from fleet.kept import written_out
 from fleet.metrics.census import Named
 from fleet.metrics.courses import Courses
 from fleet.roll import Roll
+from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Cause as RolloutCause
-from fleet.rollouts.states import RolloutState
+from fleet.rollouts.states import RolloutState, WaveState
 from fleet.store import alerts, audit, bundles, rollouts
 from fleet.store.engine import Store
 from fleet.store.errors import ConflictError, NotFoundError
@@ -187,6 +188,27 @@ def test_a_rollout_that_went_back_is_told_until_one_of_its_deployment_follows(
         new = replace(begun, id=f"r-{number}", deployment="o", state=RolloutState.DONE)
         keep(outlook.store, new, written(NOW))
     assert [("SkerryRolloutRolledBack", "r-1", "cleared")] == outlook.look(5)
+
+
+def test_a_soak_moves_until_its_end(outlook: Outlook) -> None:
+    """As Prometheus is told: three hours of nothing but time are no standstill."""
+    paper = Paper()
+    inventory = paper.inventory(*paper.targets(3))
+    begun, _ = paper.started(inventory, paper.plan(inventory))
+    gate = Gate(success_percent=100, error_percent=0, soak_s=3 * 3600.0)
+    wave = replace(begun.waves[0], state=WaveState.SOAKING, since=NOW, gate=gate)
+    keep(outlook.store, replace(begun, waves=(wave,)), written(NOW))
+    courses = Courses(Named())
+    since = []
+    for _ in range(5):
+        with outlook.store.read() as connection:
+            found = courses.look(connection, outlook.now)
+        moved = found["skerry_rollout_last_progress_timestamp_seconds"][("r-1",)]
+        assert isinstance(moved, (int, float))
+        since.append(outlook.now.timestamp() - moved)
+        outlook.wait(3600)
+
+    assert [0, 0, 0, 0, 3600] == since
 
 
 def test_a_lost_broker_is_the_only_alert(outlook: Outlook) -> None:
