@@ -6,7 +6,7 @@ length: a large fleet that moves all the time leaves time for others. Blocking, 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 import structlog
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from fleet.alerts.alert import OPEN, Ack, Alert, Silence, acknowledged
+from fleet.alerts.cause import Scope
 from fleet.alerts.fold import fold
 from fleet.alerts.rules import causes
 from fleet.alerts.world import World
@@ -31,7 +32,7 @@ REST = 4
 """After a look, at least so many times its length without one."""
 
 _ROLLOUTS_READ = 20
-"""The newest; older ones are read only while they are open."""
+"""The newest; older ones are read only while they are open, or an alert of theirs is."""
 
 log = structlog.get_logger("fleet.lookout")
 
@@ -87,14 +88,14 @@ class Lookout:
         elif self._hearing_since is None:
             self._hearing_since = now
         with self._store.read() as connection:
+            before = alerts.live(connection, now)
             world = World(
                 now=now,
                 hearing_since=self._hearing_since,
                 notes=self._roll.read(connection, now),
-                rollouts=self._under_way(connection),
+                rollouts=self._under_way(connection, before),
                 certificates=self._certificates,
             )
-            before = alerts.live(connection, now)
         found = causes(world)
         self._looked_at = now
         if fold(before, found, now).alerts == tuple(before):
@@ -199,10 +200,18 @@ class Lookout:
         self._changed()
         return ended
 
-    def _under_way(self, connection: Connection) -> tuple[Rollout, ...]:
-        """Return the newest rollouts and all that are open; each is read when it has moved."""
+    def _under_way(self, connection: Connection, before: Iterable[Alert]) -> tuple[Rollout, ...]:
+        """Return the newest rollouts and all that are open, or have an alert that is.
+
+        Each is read when it has moved.
+        """
+        also = [
+            each.key.subject
+            for each in before
+            if each.key.scope is Scope.ROLLOUT and each.state in OPEN
+        ]
         known: dict[str, tuple[int, Rollout]] = {}
-        for name, progress in rollouts.recent(connection, _ROLLOUTS_READ):
+        for name, progress in rollouts.recent(connection, _ROLLOUTS_READ, also):
             mark = hash(progress)
             kept = self._rollouts.get(name)
             known[name] = kept if kept and kept[0] == mark else (mark, parsed(progress))

@@ -169,6 +169,7 @@ def _prints(connection: Connection) -> Iterator[tuple[str, _Print]]:
     """Return every device's print, in the order of their names."""
     here, told, felt = presence_table.c, reported_table.c, health_table.c
     of = devices_table.c
+    drifts = drift.marks(connection)
     query = (
         select(
             of.id,
@@ -196,7 +197,7 @@ def _prints(connection: Connection) -> Iterator[tuple[str, _Print]]:
         yield (
             device,
             _Print(
-                rest=(*rest, told_at, position),
+                rest=(*rest, told_at, position, drifts.get(device)),
                 health=(health_at, number, late),
                 here=None if since is None else (online, since),
                 told_at=told_at or "",

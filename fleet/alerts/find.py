@@ -1,7 +1,8 @@
 """Looks for causes: who isn't heard and where, what devices show, how rollouts and keys are. Pure.
 
 A device that isn't heard contributes to nothing else: its last words are old. What it showed is
-not over either, and nobody knows (`unseen`).
+not over either, and nobody knows (`unseen`). Nor does anybody know of a device that was silent when
+the centre began to hear: it has as long to speak as it may be silent.
 """
 
 from collections import Counter
@@ -72,19 +73,24 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """Who isn't heard, by site; how many each site has; and who has been away for long."""
+    """Who isn't heard, by site; how many each site has; and who has been away for long.
+
+    `unseen` is what those may be part of who may yet speak, after the centre heard nothing.
+    """
 
     sites: Mapping[str, _Group]
     sizes: Mapping[str, int]
     long: _Group
     heard: tuple[Noted, ...]
     unheard: tuple[Noted, ...]
+    unseen: frozenset[Key]
 
 
 def look(world: World) -> Seen:
     """Count who is away, and what those who are heard show."""
     away = _away(world)
-    unseen = frozenset(key for each in away.unheard for key, _ in _once(each.signs))
+    hidden = {key for each in away.unheard for key, _ in _once(each.signs)}
+    unseen = away.unseen | hidden
     return Seen(world=world, away=away, shown=_shown(away), unseen=unseen)
 
 
@@ -92,6 +98,7 @@ def _away(world: World) -> Away:
     sites: dict[str, _Group] = {}
     sizes: Counter[str] = Counter()
     long, heard, unheard = _Group(), [], []
+    unseen: set[Key] = set()
     listens = written(world.hearing_since or world.now)
     long_ago = written(world.now - timedelta(seconds=LONG_S))
     cutoffs: dict[float, str] = {}
@@ -102,8 +109,12 @@ def _away(world: World) -> Away:
         if cutoff is None:
             cutoff = written(world.now - timedelta(seconds=each.quiet_after_s))
             cutoffs[each.quiet_after_s] = cutoff
-        # While the centre itself heard nothing, nobody fell silent.
-        quiet = each.online and each.at < cutoff and listens < cutoff
+        quiet = each.online and each.at < cutoff
+        if quiet and listens >= cutoff:
+            # While the centre itself heard nothing, nobody fell silent; nor did anybody speak.
+            unseen |= _parts(each)
+            sizes[each.site] += each.at >= long_ago
+            continue
         if each.online and not quiet:
             heard.append(each)
             sizes[each.site] += 1
@@ -116,7 +127,22 @@ def _away(world: World) -> Away:
         unheard.append(each)
         sizes[each.site] += 1
         sites.setdefault(each.site, _Group()).add(each.name, since, reason, {})
-    return Away(sites=sites, sizes=sizes, long=long, heard=tuple(heard), unheard=tuple(unheard))
+    return Away(
+        sites=sites,
+        sizes=sizes,
+        long=long,
+        heard=tuple(heard),
+        unheard=tuple(unheard),
+        unseen=frozenset(unseen),
+    )
+
+
+def _parts(awaited: Noted) -> set[Key]:
+    """Return all that a device of which nobody knows may be part of, there or in the fleet."""
+    here = [Key(rule, Scope.SITE, awaited.site) for rule in ("SkerrySiteCut", "SkerryDevicesAway")]
+    keys = [*here, Key("SkerryDevicesLongSilent", Scope.FLEET)]
+    keys += [key for key, _ in _once(awaited.signs)]
+    return {*keys, *(Key(key.rule, Scope.FLEET) for key in keys)}
 
 
 def _is_cut(away: Away, site: str) -> bool:

@@ -22,7 +22,7 @@ from fleet.rollouts.states import RolloutState, WaveState
 from fleet.sentences import explain
 from fleet.store import rollouts
 
-_NEEDS_SHOWN = 7
+NEEDS_SHOWN = 7
 _ROLLOUTS_READ = 20
 """The newest; older ones are read only while they are open."""
 
@@ -105,10 +105,14 @@ def routes(parts: Parts) -> APIRouter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One look at the whole fleet: every device with its verdict, and what is shown of them."""
+    """One look at the whole fleet: every device with its verdict, and what is shown of them.
+
+    `needs` are all that need a person, the worst first; `shown` has the first of them.
+    """
 
     judged: Judged
     cells: Cells
+    needs: tuple[Need, ...]
     shown: FleetShown
 
 
@@ -120,8 +124,12 @@ def look(parts: Parts) -> Look:
     now = parts.clock()
     judged = [(heard, verdict(heard, now)) for heard in (each.heard for each in every)]
     summed = cells(judged)
+    needs = (*_of_rollouts(moving), *_of_devices(judged, shown_at(now)))
     return Look(
-        judged=judged, cells=summed, shown=_shown(parts, judged, by_served(summed), moving, now)
+        judged=judged,
+        cells=summed,
+        needs=needs,
+        shown=_shown(parts, judged, by_served(summed), moving, needs=needs, now=now),
     )
 
 
@@ -130,6 +138,8 @@ def _shown(
     judged: Judged,
     served: Mapping[Served, Numbers],
     moving: list[RolloutShown],
+    *,
+    needs: Sequence[Need],
     now: datetime,
 ) -> FleetShown:
     away = [told.finding.since for _, told in judged if told.state is State.OFFLINE]
@@ -153,7 +163,7 @@ def _shown(
         ],
         numbers=[ServedNumbers.of_served(*each) for each in served.items()],
         rollouts=moving,
-        needs_you=[*_of_rollouts(moving), *_of_devices(judged, shown_at(now))][:_NEEDS_SHOWN],
+        needs_you=list(needs[:NEEDS_SHOWN]),
     )
 
 

@@ -16,6 +16,7 @@ from fleet.metrics.bins import Bins
 from fleet.metrics.census import Named
 from fleet.metrics.families import Sheet, Spread
 from fleet.metrics.slots import UNKNOWN, Key, Slots
+from fleet.rollouts.gate import decides_at
 from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import ENDED, RolloutState, WaveState
 from fleet.store.rollouts import KeptRollout, named
@@ -35,12 +36,16 @@ _MOVING = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIV
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """A rollout as it was read, what of it was read, and when it last moved."""
+    """A rollout as it was read, what of it was read, and when it last moved.
+
+    `soaks_until`: until then it moves, as nothing has to but time.
+    """
 
     mark: int
     rollout: Rollout
     moved: datetime
     began: datetime
+    soaks_until: datetime | None
 
 
 class Courses:
@@ -57,10 +62,17 @@ class Courses:
     def look(self, connection: Connection, now: datetime) -> Sheet:
         """Return the rollouts in numbers, and how many of each bundle have ended."""
         newest = select(rollouts.c.id).order_by(rollouts.c.number.desc()).limit(SHOWN)
+        going = [each for each, state in (self._states or {}).items() if state not in ENDED]
         states = dict(
             connection.execute(
                 select(rollouts.c.id, rollouts.c.state)
-                .where(or_(rollouts.c.is_open, rollouts.c.id.in_(newest)))
+                .where(
+                    or_(
+                        rollouts.c.is_open,
+                        rollouts.c.id.in_(newest),
+                        rollouts.c.id.in_(going),
+                    )
+                )
                 .order_by(rollouts.c.number.desc())
             ).all()
         )
@@ -75,7 +87,7 @@ class Courses:
             for each, found in read.items()
             if found.rollout.state not in ENDED or (now - found.moved).total_seconds() < RECENT_S
         }
-        return {**_sheet(shown, self._names), **self._ended()}
+        return {**_sheet(shown, self._names, now), **self._ended()}
 
     def _as_read(self, kept: KeptRollout) -> _Read:
         mark = hash(kept.progress)  # of a large fleet it is megabytes: parsed only when it moved
@@ -84,7 +96,13 @@ class Courses:
             return before
         rollout = progress_of(kept)
         began = datetime.fromisoformat(kept.created_at)
-        return _Read(mark=mark, rollout=rollout, began=began, moved=_moved(rollout, began))
+        return _Read(
+            mark=mark,
+            rollout=rollout,
+            began=began,
+            moved=_moved(rollout, began),
+            soaks_until=_soaks_until(rollout),
+        )
 
     def _count_ends(self, states: Mapping[str, str], read: Mapping[str, _Read]) -> None:
         before = self._states
@@ -104,7 +122,9 @@ class Courses:
         }
 
 
-def _sheet(shown: Mapping[str, _Read], names: Named) -> Mapping[str, Mapping[Key, float | Spread]]:
+def _sheet(
+    shown: Mapping[str, _Read], names: Named, now: datetime
+) -> Mapping[str, Mapping[Key, float | Spread]]:
     return {
         "skerry_rollout_info": {
             (each, *_bundle(found.rollout, names), found.rollout.state.value): 1
@@ -122,7 +142,8 @@ def _sheet(shown: Mapping[str, _Read], names: Named) -> Mapping[str, Mapping[Key
             if (verdict := _verdict(found.rollout)) is not None
         },
         "skerry_rollout_last_progress_timestamp_seconds": {
-            (each,): found.moved.timestamp() for each, found in shown.items()
+            (each,): max(found.moved, min(found.soaks_until or found.moved, now)).timestamp()
+            for each, found in shown.items()
         },
     }
 
@@ -153,3 +174,8 @@ def _verdict(rollout: Rollout) -> Key | None:
 def _moved(rollout: Rollout, began: datetime) -> datetime:
     moments = [wave.since for wave in rollout.waves] + [each.since for each in rollout.targets]
     return max((moment for moment in moments if moment is not None), default=began)
+
+
+def _soaks_until(rollout: Rollout) -> datetime | None:
+    ends = [decides_at(wave) for wave in rollout.waves if wave.state is WaveState.SOAKING]
+    return max((end for end in ends if end is not None), default=None)

@@ -114,7 +114,7 @@ FAMILIES: tuple[Family, ...] = (
         "skerry_rollout_last_progress_timestamp_seconds",
         _G,
         ("rollout",),
-        "When a target or a wave of it last moved.",
+        "When a target or a wave of it last moved; a soak moves until its end.",
     ),
     Family(
         "skerry_rollouts_finished_total",

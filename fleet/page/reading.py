@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from fleet.api import alerts, bundles, devices, lifeline, rollouts
 from fleet.api.devices import DeviceSummary
+from fleet.api.fleet import NEEDS_SHOWN
 from fleet.api.glance import Glance
 from fleet.api.parts import Parts
 from fleet.api.search import Search, parse
@@ -76,6 +77,7 @@ class Reading:
         """Is anything wrong now? Where? Is something moving? Is what I see current?"""
         seen = self._glance.look()
         opened = alerts.listed(self._parts, limit=alerts.PAGE_LIMIT).alerts
+        needs = besides(seen.needs, opened)[:NEEDS_SHOWN]
         with self._parts.store.read() as connection:
             changes = audit.latest(connection, limit=_CHANGES_SHOWN)
         return self._render.page(
@@ -83,7 +85,7 @@ class Reading:
             "overview.html",
             found=seen.shown.model_dump(mode="json"),
             alerts=[each.model_dump(mode="json") for each in ordered(opened)[:_ALERTS_SHOWN]],
-            needs=[each.model_dump(mode="json") for each in besides(seen.shown.needs_you, opened)],
+            needs=[each.model_dump(mode="json") for each in needs],
             as_of=seen.shown.as_of,
             groups=groups(seen),
             changes=changes,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
-from sqlalchemy import Connection, Row, Select, delete, func, select
+from sqlalchemy import Connection, Row, Select, Text, delete, func, select, type_coerce
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import v1
@@ -64,6 +64,16 @@ def every(connection: Connection) -> Mapping[str, tuple[Drift, ...]]:
 def among(connection: Connection, ids: Sequence[str]) -> Mapping[str, tuple[Drift, ...]]:
     """Return the drift of these devices' deployments, by device."""
     return _by_device(connection.execute(_query().where(drift.c.device.in_(ids))))
+
+
+def marks(connection: Connection) -> Mapping[str, int]:
+    """Return what tells each device's drift from other drift, by device, in this process."""
+    row = (drift.c.deployment, drift.c.revision, drift.c.digest, drift.c.told_at, drift.c.since)
+    query = select(drift.c.device, *row, type_coerce(drift.c.judged, Text))
+    found: dict[str, int] = {}
+    for device, *told in connection.execute(query.order_by(drift.c.device, drift.c.deployment)):
+        found[device] = hash((found.get(device), *told))
+    return found
 
 
 def references(connection: Connection, digest: str) -> tuple[DriftReference, ...]:

@@ -1,6 +1,6 @@
 """Rollouts: the plan each was started from, and how far it is, both as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, func, insert, select, update
@@ -72,12 +72,17 @@ def every(connection: Connection) -> Sequence[KeptRollout]:
     return [_rollout(row) for row in connection.execute(query)]
 
 
-def recent(connection: Connection, limit: int) -> Sequence[tuple[str, str]]:
-    """Return id and progress of the newest rollouts, and of all that are open; the newest first."""
+def recent(
+    connection: Connection, limit: int, also: Collection[str] = ()
+) -> Sequence[tuple[str, str]]:
+    """Return id and progress of the newest rollouts, of all that are open, and of these.
+
+    The newest first.
+    """
     newest = select(rollouts.c.id).order_by(rollouts.c.number.desc()).limit(limit)
     query = (
         select(rollouts.c.id, rollouts.c.progress)
-        .where(rollouts.c.is_open | rollouts.c.id.in_(newest))
+        .where(rollouts.c.is_open | rollouts.c.id.in_(newest) | rollouts.c.id.in_(also))
         .order_by(rollouts.c.number.desc())
     )
     return [(row.id, row.progress) for row in connection.execute(query)]

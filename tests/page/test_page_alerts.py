@@ -1,18 +1,24 @@
 """Alerts on the page: what is wrong is seen first, said once, and a person can say a word on it."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from html import unescape
 
 import httpx2 as httpx
 import pytest
 
+from agent.wire import v1
+from agent.wire.reasons import Reason
+from fleet.alerts.cause import Cause, Key, Scope
+from fleet.clock import written
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
 from fleet.store import alerts, audit
 from fleet.store.engine import Store
 from tests.fleet.centre.served import TOKEN, Served, serving
 from tests.fleet.deciding.paper import NOW
-from tests.page.alarms import HEAT, OPEN, over
+from tests.fleet.screens.village import VILLAGE, settle
+from tests.page.alarms import HEAT, OPEN, opened, over
 from tests.page.conftest import Visit
 from tests.page.scene import fill
 
@@ -210,6 +216,30 @@ async def test_the_overview_begins_with_alerts_and_says_no_trouble_twice(
     assert told.index("a-golden") < told.index("a-undecided") < told.index("porto-cam-08")
     assert 'href="/rollouts/r-39"' not in told
     assert 'href="/devices/porto-cam-07"' not in told
+
+
+async def test_what_no_alert_says_is_shown_however_much_they_say(
+    person: httpx.AsyncClient, store: Store
+) -> None:
+    """Seven devices that are worse, each with its alert: the next one that needs you is there."""
+    worse = [
+        replace(VILLAGE[3], name=f"bad-{number}", error=v1.Problem(reason=reason))
+        for number, reason in enumerate(list(Reason)[:7])
+    ]
+    settle(store, tuple(worse), first=100)
+    with store.write() as connection:
+        for number, (each, reason) in enumerate(zip(worse, Reason, strict=False), start=10):
+            cause = Cause(
+                key=Key("SkerryDevicesFailing", Scope.REASON, reason),
+                since=written(NOW),
+                names=(each.name,),
+                reason=reason,
+            )
+            alerts.put(connection, opened(f"a-{each.name}", cause, number))
+    told = needs(await read(person, "/"))
+
+    assert "porto-cam-08" in told
+    assert 'href="/devices/bad-' not in told
 
 
 async def test_the_way_to_alerts_says_how_many_are_open(

@@ -9,15 +9,21 @@ import pytest
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.clock import written
+from fleet.kept import written_out
+from fleet.metrics.census import Named
+from fleet.metrics.courses import Courses
 from fleet.roll import Roll
-from fleet.store import alerts, audit, bundles
+from fleet.rollouts.policy import Gate
+from fleet.rollouts.progress import Cause as RolloutCause
+from fleet.rollouts.states import RolloutState, WaveState
+from fleet.store import alerts, audit, bundles, rollouts
 from fleet.store.engine import Store
 from fleet.store.errors import ConflictError, NotFoundError
 from models import card_codec
 from models.card import Card, DriftReference
 from tests.fleet.centre.outlook import Outlook
 from tests.fleet.deciding.paper import NOW, Paper
-from tests.fleet.screens.village import OLD
+from tests.fleet.screens.village import OLD, keep
 
 LERWICK = [f"d-{n}" for n in range(1, 9)]
 ODD: dict[str, Any] = {"throttled": True}
@@ -112,6 +118,97 @@ def test_a_centre_that_was_away_takes_nobody_for_silent(outlook: Outlook) -> Non
     outlook.all_speak()
 
     assert [] == outlook.look(120)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_who_was_silent_is_not_back_because_the_centre_is(
+    outlook: Outlook,
+    restarted: bool,  # noqa: FBT001  # a case
+) -> None:
+    """A broker that is gone for 5 s, or a restart: the alert stays, with who is on it; no news."""
+    lively = [each for each in outlook.sessions if each not in LERWICK]
+    for minute in range(50):
+        outlook.wait(60)
+        outlook.feel(*lively)
+        outlook.look()
+        if minute == 10:
+            (cut,) = outlook.kept()
+            outlook.lookout.ack(cut.id, actor="anna", reason="a digger")
+        if minute == 20:
+            outlook.hears = restarted
+            outlook.lookout = outlook.another() if restarted else outlook.lookout
+            outlook.look(5)
+            outlook.hears = True
+            outlook.look(5)
+
+    (cut,) = outlook.kept()
+    assert ("SkerrySiteCut", "firing", 8) == (cut.key.rule, cut.state, cut.cause.devices)
+    assert cut.ack is not None
+    assert (1, ["opened"]) == (outlook.told, [each.news for each in cut.history])
+    outlook.all_speak(60)
+    outlook.look()
+    outlook.all_speak(120)
+    assert [("SkerrySiteCut", "lerwick", "cleared")] == outlook.look()
+
+
+def test_a_rollout_that_went_back_is_told_until_one_of_its_deployment_follows(
+    outlook: Outlook,
+) -> None:
+    """Of other deployments there may be as many as there are; and its end is counted."""
+    paper = Paper()
+    inventory = paper.inventory(*paper.targets(3))
+    begun, _ = paper.started(inventory, paper.plan(inventory))
+    courses = Courses(Named())
+
+    def counted() -> float:
+        with outlook.store.read() as connection:
+            numbers = courses.look(connection, outlook.now)["skerry_rollouts_finished_total"]
+        return sum(each for each in numbers.values() if isinstance(each, (int, float)))
+
+    keep(outlook.store, begun, written(NOW))
+    counted()
+    for number in range(2, 30):
+        other = replace(begun, id=f"r-{number}", deployment=f"o-{number}")
+        keep(outlook.store, replace(other, state=RolloutState.DONE), written(NOW))
+        if number == 5:
+            back = replace(begun, state=RolloutState.FAILED, cause=RolloutCause(code="MISSED"))
+            with outlook.store.write() as connection:
+                rollouts.move(
+                    connection, "r-1", state="failed", progress=written_out(back), is_open=False
+                )
+        outlook.look(5)
+    outlook.look(120)
+    assert [("SkerryRolloutRolledBack", "r-1", "opened")] == outlook.told_of()
+    assert 21 == counted()
+    following = replace(begun, id="r-30", state=RolloutState.DONE)
+    keep(outlook.store, following, written(NOW))
+    outlook.look()
+    assert [("SkerryRolloutRolledBack", "r-1", "cleared")] == outlook.look(60)
+    for number in range(31, 55):
+        new = replace(begun, id=f"r-{number}", deployment="o", state=RolloutState.DONE)
+        keep(outlook.store, new, written(NOW))
+    assert [("SkerryRolloutRolledBack", "r-1", "cleared")] == outlook.look(5)
+
+
+def test_a_soak_moves_until_its_end(outlook: Outlook) -> None:
+    """As Prometheus is told: three hours of nothing but time are no standstill."""
+    paper = Paper()
+    inventory = paper.inventory(*paper.targets(3))
+    begun, _ = paper.started(inventory, paper.plan(inventory))
+    gate = Gate(success_percent=100, error_percent=0, soak_s=3 * 3600.0)
+    wave = replace(begun.waves[0], state=WaveState.SOAKING, since=NOW, gate=gate)
+    keep(outlook.store, replace(begun, waves=(wave,)), written(NOW))
+    courses = Courses(Named())
+    since = []
+    for _ in range(5):
+        with outlook.store.read() as connection:
+            found = courses.look(connection, outlook.now)
+        moved = found["skerry_rollout_last_progress_timestamp_seconds"][("r-1",)]
+        assert isinstance(moved, (int, float))
+        since.append(outlook.now.timestamp() - moved)
+        outlook.wait(3600)
+
+    assert [0, 0, 0, 0, 3600] == since
 
 
 def test_a_lost_broker_is_the_only_alert(outlook: Outlook) -> None:
@@ -238,10 +335,7 @@ def test_what_is_over_is_kept_within_a_bound(
 
 def test_what_has_drifted_is_one_alert_whenever_it_is_told(outlook: Outlook) -> None:
     """Drift comes once an hour, with documents that show nothing else; a roll of old sees it."""
-    reference = DriftReference(
-        subject="input-0-mean", edges=(1.0, 2.0, 3.0), shares=(0.25,) * 4, samples=1000
-    )
-    publish(outlook.store, replace(Paper().card(OLD), drift=(reference,)), OLD.digest)
+    publish_reference(outlook.store)
     for hour, bins in enumerate(((100, 100, 100, 100, 0), (0, 3000, 0, 0, 0), (0, 3000, 0, 0, 0))):
         outlook.wait(3600)
         drift = (v1.DriftSketch(subject="input-0-mean", counts=bins),)
@@ -252,6 +346,39 @@ def test_what_has_drifted_is_one_alert_whenever_it_is_told(outlook: Outlook) -> 
     assert [("SkerryModelDrifting", "digits 1.4.0", "opened")] == outlook.told_of()
     (drifting,) = outlook.kept()
     assert 3 == drifting.cause.devices
+
+
+def test_drift_is_seen_though_an_ordinary_word_followed(outlook: Outlook) -> None:
+    """An hour that alarms, 2 s later a word of nothing, and only then a look; also the other way.
+
+    The next hour has another figure, and the look's note has it, too.
+    """
+    publish_reference(outlook.store)
+    kept = Roll()
+    for hour, bins in enumerate(((100, 100, 100, 100, 0), (0, 3000, 0, 0, 0), (0, 0, 9000, 0, 0))):
+        outlook.all_speak(1800)
+        outlook.look()
+        with outlook.store.read() as connection:
+            kept.read(connection, outlook.now)
+        outlook.wait(1800)
+        drift = (v1.DriftSketch(subject="input-0-mean", counts=bins),)
+        outlook.commit(*(drifted(outlook, each, drift, told=hour) for each in LERWICK[:3]))
+        outlook.all_speak(2)
+        outlook.look(2)
+        with outlook.store.read() as connection:
+            assert Roll().read(connection, outlook.now) == kept.read(connection, outlook.now)
+
+    assert [("SkerryModelDrifting", "digits 1.4.0", "opened")] == outlook.told_of()
+    (drifting,) = outlook.kept()
+    assert 3 == drifting.cause.devices
+
+
+def publish_reference(store: Store) -> None:
+    """Let the bundle that serves have something that drift is measured against."""
+    reference = DriftReference(
+        subject="input-0-mean", edges=(1.0, 2.0, 3.0), shares=(0.25,) * 4, samples=1000
+    )
+    publish(store, replace(Paper().card(OLD), drift=(reference,)), OLD.digest)
 
 
 def drifted(

@@ -132,6 +132,24 @@ def test_nobody_falls_silent_while_the_centre_hears_nothing() -> None:
     assert not {"SkerryBrokerDisconnected", "SkerryRolloutRolledBack"} & deaf.blind
 
 
+def test_nobody_is_back_before_they_could_speak() -> None:
+    """Who was silent when the centre began to hear is in no cause, and in none that is gone."""
+    quiet = many(1, 8, at=ago(86400), signs=(CRASHED,))
+    gone = many(9, 2, online=False)
+    began = NOW - timedelta(seconds=299)
+    told = causes(world([*quiet, *gone], hearing_since=began))
+    (away,) = told.found
+
+    assert ("SkerryDevicesAway", 2, 10) == (away.key.rule, away.devices, away.of)
+    assert {
+        Key("SkerrySiteCut", Scope.SITE, "porto"),
+        Key("SkerrySiteCut", Scope.FLEET),
+        Key("SkerryCrashLoop", Scope.BUNDLE, "digits 1.5.0"),
+        Key("SkerryCrashLoop", Scope.FLEET),
+    } <= told.unseen
+    assert not causes(world(many(1, 8), hearing_since=began)).unseen
+
+
 def test_a_bundle_that_crashes_everywhere_is_one_cause() -> None:
     """300 devices in 30 sites, and one bundle: one alert, which names it."""
     notes = [noted(n, site=f"site-{n % 30}", signs=(CRASHED, CRASHED)) for n in range(300)]

@@ -67,6 +67,9 @@ def _drift(level: str) -> str:
 
 
 MOVED = 'skerry_rollout_last_progress_timestamp_seconds{rollout="r-1"}'
+RUNNING = 'skerry_rollout_info{rollout="r-1", state="running"}'
+WAITED = 'skerry_rollout_devices{rollout="r-1", outcome="%s"}'
+ASIDE = WAITED % "set-aside"
 GATE = 'skerry_rollout_gate_verdict{rollout="r-1", gate="wave 1", verdict="%s"}'
 ENDED = 'skerry_rollouts_finished_total{bundle="digits", outcome="%s"}'
 SILENT = 'skerry_fleet_devices_silent{over="%s"}'
@@ -164,13 +167,18 @@ CASES = {
     "SkerryRolloutStalled": Case(
         cause={
             MOVED: "0+0x80 4800+0x9",
-            'skerry_rollout_info{rollout="r-1", state="running"}': "1+0x90",
+            RUNNING: "1+0x90",
+            WAITED % "updating": "2+0x90",
+            ASIDE: "1+0x90",
         },
         fires=70,
         clears=83,
         near=(
             {MOVED: "0+0x90", 'skerry_rollout_info{rollout="r-1", state="paused"}': "1+0x90"},
-            {MOVED: "0+60x90", 'skerry_rollout_info{rollout="r-1", state="running"}': "1+0x90"},
+            # a soak of three hours: it moves until its end, and then the next wave does
+            {MOVED: "0+60x180 10800+0x50", RUNNING: "1+0x230"},
+            # all who are waited for are away
+            {MOVED: "0+0x90", RUNNING: "1+0x90", WAITED % "updating": "2+0x90", ASIDE: "2+0x90"},
         ),
     ),
     "SkerryRolloutInconclusive": Case(
