@@ -116,12 +116,17 @@ def routes(parts: Parts) -> APIRouter:
         before: Annotated[
             int | None, Query(description="Where the page before ended.", ge=0, lt=1 << 63)
         ] = None,
+        action: Annotated[
+            str | None, Query(description="Only these, like `command.ask`.", max_length=64)
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=_PAGE_LIMIT)] = _PAGE,
     ) -> ChangePage:
         """List what people changed about a device and asked of it, the newest first."""
         with parts.store.read() as connection:
             found = devices.named(connection, device)
-            entries = audit.latest(connection, limit=limit + 1, about=found.id, before=before)
+            entries = audit.latest(
+                connection, limit=limit + 1, about=found.id, action=action, before=before
+            )
         shown = [ChangeShown.model_validate(asdict(each)) for each in entries[:limit]]
         return ChangePage(
             device=found.id,

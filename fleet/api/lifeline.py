@@ -286,9 +286,9 @@ def _place(cursor: str) -> tuple[str, str, int] | None:
     if not cursor:
         return None
     try:
-        at, ledger, number = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return str(at), str(ledger), int(number)
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise PlanError(
-            Reason.MALFORMED, "`before` is not what a page said: leave it out"
-        ) from error
+        raw = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        raw = None
+    if not isinstance(raw, list) or [type(each) for each in raw] != [str, str, int]:
+        raise PlanError(Reason.MALFORMED, "`before` is not what a page said: leave it out")
+    return raw[0], raw[1], raw[2]

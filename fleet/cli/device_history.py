@@ -38,8 +38,8 @@ def history(
     query = {"limit": str(limit)}
     with centre.connect() as api:
         found = api.get("api", "v1", "devices", device, "lifeline", query=query)
-        changes = api.get("api", "v1", "devices", device, "changes", query=query)
-    asked = [each for each in changes["changes"] if each["action"] == "command.ask"]
+        query["action"] = "command.ask"
+        asked = api.get("api", "v1", "devices", device, "changes", query=query)["changes"]
     if output is Output.JSON:
         print_json("skerry.device.history/2", {**found, "asked": asked[::-1]})
         return

@@ -14,6 +14,10 @@ from agent.wire.sketch import merged, quantile
 from fleet.health.heard import Heard
 from fleet.health.states import State, Verdict
 
+_PERIOD_LEAST_S = 1.0
+"""No device is asked to tell more often. One that names a shorter period has no higher rate, and
+none that would be no number."""
+
 _NOT_HERE = frozenset({State.UNKNOWN, State.OFFLINE})
 _UNTOLD = "not told"
 
@@ -78,7 +82,7 @@ def of_deployment(told: v1.DeploymentHealth, period_s: float) -> Numbers:
         requests=told.requests,
         errors=told.errors,
         restarts=told.restarts,
-        per_s=told.requests / period_s,
+        per_s=told.requests / max(period_s, _PERIOD_LEAST_S),
         latency=told.latency,
     )
 

@@ -48,10 +48,11 @@ def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> 
                 pass  # nothing here asks for it yet
     for latest in {each.device: each for each in feels}.values():
         health.put(connection, latest, now=now)
-    health_days.add(connection, feels, events.unheard(connection, told), now=now)
+    new = events.unheard(connection, told)
+    health_days.add(connection, feels, new, now=now)
     health.put_late(connection, told, now=now)
     drift.put_late(connection, told, now=now)
-    return events.add(connection, told, now=now)
+    return events.add(connection, told, new, now=now)
 
 
 def _keep_presence(connection: Connection, document: v1.Birth | v1.Death, *, now: str) -> None:

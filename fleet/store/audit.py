@@ -38,12 +38,19 @@ def add(connection: Connection, entry: Entry) -> None:
 
 
 def latest(
-    connection: Connection, *, limit: int, about: str | None = None, before: int | None = None
+    connection: Connection,
+    *,
+    limit: int,
+    about: str | None = None,
+    action: str | None = None,
+    before: int | None = None,
 ) -> Sequence[Entry]:
-    """Return the newest changes first, all or those of one subject, before a number."""
+    """Return the newest changes first, all or those of one subject or action, before a number."""
     query = select(audit).order_by(audit.c.number.desc()).limit(limit)
     if about is not None:
         query = query.where(audit.c.subject == about)
+    if action is not None:
+        query = query.where(audit.c.action == action)
     if before is not None:
         query = query.where(audit.c.number < before)
     return [

@@ -18,7 +18,7 @@ from fleet.store.tables import commands, devices
 from models.values import digest_of
 
 KEPT = 256
-"""Ended commands, the newest: an answer has at most a megabyte, so they fill no disk."""
+"""Ended commands, those that ended last: an answer has at most a megabyte, so they fill no disk."""
 
 OPEN = 1000
 """Commands that are neither answered nor over: who asks for more waits for none of them."""
@@ -81,8 +81,14 @@ def ask(connection: Connection, command: v1.Command, envelope: bytes, *, actor: 
             position=changes.next_position(connection),
         )
     )
-    newest = select(commands.c.id).order_by(commands.c.position.desc()).limit(KEPT)
     ended = or_(commands.c.result.is_not(None), commands.c.expires_at <= command.issued_at)
+    ended_at = func.coalesce(commands.c.answered_at, commands.c.expires_at)
+    newest = (
+        select(commands.c.id)
+        .where(ended)
+        .order_by(ended_at.desc(), commands.c.position.desc())
+        .limit(KEPT)
+    )
     connection.execute(delete(commands).where(ended, commands.c.id.not_in(newest)))
 
 

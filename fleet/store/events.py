@@ -14,11 +14,12 @@ What is acknowledged was committed: told again, it is known, whether it is still
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Select, delete, select, tuple_
+from sqlalchemy import Connection, Row, Select, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import codec, v1
 from fleet.store import presence, summed
+from fleet.store.keyed import joined
 from fleet.store.tables import acked, events
 
 HEALTH_KEPT = 10_000
@@ -35,12 +36,16 @@ class KeptEvent:
     received_at: str
 
 
-def add(connection: Connection, batch: Sequence[v1.Event], *, now: str) -> Sequence[v1.Acked]:
-    """Keep events, each once, and say what may be acknowledged to each ledger that spoke."""
+def add(
+    connection: Connection, batch: Sequence[v1.Event], new: Sequence[v1.Event], *, now: str
+) -> Sequence[v1.Acked]:
+    """Keep the events that are new, and say what may be acknowledged to each ledger that spoke.
+
+    `new`: those of the batch that are `unheard`.
+    """
     if not batch:
         return []
     here = presence.among(connection, (event.device for event in batch))
-    new = unheard(connection, batch)
     rows = [
         {
             "device": event.device,
@@ -82,14 +87,14 @@ def unheard(connection: Connection, batch: Sequence[v1.Event]) -> Sequence[v1.Ev
     query = select(acked).where(acked.c.device.in_({device for device, _, _ in told}))
     through = {(row.device, row.ledger): row.number for row in connection.execute(query)}
     open_ones = [key for key in told if key[2] > through.get(key[:2], 0)]
-    key = tuple_(events.c.device, events.c.ledger, events.c.number)
-    kept = {
+    new = {
         tuple(row)
+        for wanted, there in joined(events, ("device", "ledger", "number"), open_ones)
         for row in connection.execute(
-            select(events.c.device, events.c.ledger, events.c.number).where(key.in_(open_ones))
+            select(wanted).select_from(there).where(events.c.device.is_(None))
         )
     }
-    return [told[each] for each in open_ones if each not in kept]
+    return [told[each] for each in open_ones if each in new]
 
 
 def of_device(connection: Connection, device: str, *, limit: int) -> Sequence[v1.Event]:
@@ -178,7 +183,9 @@ def _forget_health(connection: Connection, through: v1.Acked) -> None:
         )
     )
     if here is not None and here.ledger == through.ledger:
-        connection.execute(delete(events).where(of_health, events.c.ledger != through.ledger))
+        # Two searches of the index; `!=` would read all that the device has in this one, too.
+        for left in (events.c.ledger < through.ledger, events.c.ledger > through.ledger):
+            connection.execute(delete(events).where(of_health, left))
 
 
 def _forget_ledgers(connection: Connection, device: str, ledger: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, delete, select, tuple_
+from sqlalchemy import Connection, and_, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import v1
@@ -34,6 +34,7 @@ from fleet.health.days import (
     with_slot,
 )
 from fleet.health.slots import Slot, merged, pack, slot_of, unpack
+from fleet.store.keyed import joined
 from fleet.store.tables import devices, health_days, health_open
 
 _SEEN = 16
@@ -96,11 +97,11 @@ def add(
             mine.begin, mine.slot = begin, Slot()
         mine.slot = merged((mine.slot, slot_of(document, late=False)))
         mine.note(mark)
-    joined = _joined(connection, {device for device, _ in late})
+    joined_at = _joined_at(connection, {device for device, _ in late})
     for device, document in late:
         if device in held and held[device].knows(_mark(document)):
             continue
-        moment = belongs(arrived, measured=second_of(document.at), joined=joined[device])
+        moment = belongs(arrived, measured=second_of(document.at), joined=joined_at[device])
         put(device, moment, slot_of(document, late=True))
     _put_open(connection, {device: held[device] for device in touched})
     _put_days(connection, days, today=arrived // DAY_S)
@@ -138,10 +139,12 @@ def _put_days(
     keys = [key for key in added if is_kept(key[1], today)]
     if not keys:
         return
-    rows = connection.execute(
-        select(health_days).where(tuple_(health_days.c.device, health_days.c.day).in_(keys))
-    )
-    there = {(row.device, row.day): unpack_day(row.day, row.step_s, row.slots) for row in rows}
+    there = {
+        (row.device, row.day): unpack_day(row.day, row.step_s, row.slots)
+        for _, found in joined(health_days, ("device", "day"), keys)
+        for row in connection.execute(select(health_days).select_from(found))
+        if row.device is not None
+    }
     pages = []
     for key in keys:
         page = there.get(key, Day(day=key[1], step_s=step_of(key[1], today), slots={}))
@@ -226,7 +229,7 @@ def _put_open(connection: Connection, held: Mapping[str, _Open]) -> None:
     )
 
 
-def _joined(connection: Connection, ids: set[str]) -> Mapping[str, int]:
+def _joined_at(connection: Connection, ids: set[str]) -> Mapping[str, int]:
     query = select(devices.c.id, devices.c.joined_at).where(devices.c.id.in_(ids))
     return {row.id: _second(row.joined_at) for row in connection.execute(query)}
 

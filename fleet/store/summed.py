@@ -6,9 +6,9 @@ acknowledged is: before that, its number is needed to say up to where nothing is
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, Row, and_, delete, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import codec, v1
@@ -104,14 +104,15 @@ def _sum_up(connection: Connection, held: Row[*tuple[object, ...]]) -> None:
             break
         transitions, size = transitions - 1, size - len(row.document)
         going.append(row)
-    for row in going:
-        _count(connection, row)
+    if going:
+        _count(connection, held.device, going)
         connection.execute(
             delete(events).where(
-                events.c.device == row.device,
-                events.c.ledger == row.ledger,
-                events.c.number == row.number,
-            )
+                events.c.device == held.device,
+                events.c.ledger == bindparam("of_ledger"),
+                events.c.number == bindparam("of_number"),
+            ),
+            [{"of_ledger": row.ledger, "of_number": row.number} for row in going],
         )
     connection.execute(
         events_kept.update()
@@ -120,19 +121,23 @@ def _sum_up(connection: Connection, held: Row[*tuple[object, ...]]) -> None:
     )
 
 
-def _count(connection: Connection, row: Row[*tuple[object, ...]]) -> None:
-    event = codec.decode(row.document, v1.Event)
-    kind = event.kind.value
-    if event.kind is v1.EventKind.FOLDED:  # it counts for what the device summed up in it
-        told = event.parameters.get("kind", "")
-        kind = told if told in set(v1.EventKind) else kind
-    put = insert(events_summed).values(
-        device=row.device,
-        kind=kind,
-        count=event.count,
-        first_at=row.received_at,
-        last_at=row.received_at,
-    )
+def _count(connection: Connection, device: str, going: Sequence[Row[*tuple[object, ...]]]) -> None:
+    """Count rows by kind, in the order in which they came: one row a kind is written."""
+    counted: dict[str, Summed] = {}
+    for row in going:
+        event = codec.decode(row.document, v1.Event)
+        kind = event.kind.value
+        if event.kind is v1.EventKind.FOLDED:  # it counts for what the device summed up in it
+            told = event.parameters.get("kind", "")
+            kind = told if told in set(v1.EventKind) else kind
+        so_far = counted.get(kind)
+        counted[kind] = Summed(
+            kind=kind,
+            count=event.count + (so_far.count if so_far else 0),
+            first_at=so_far.first_at if so_far else row.received_at,
+            last_at=row.received_at,
+        )
+    put = insert(events_summed)
     connection.execute(
         put.on_conflict_do_update(
             index_elements=[events_summed.c.device, events_summed.c.kind],
@@ -140,5 +145,6 @@ def _count(connection: Connection, row: Row[*tuple[object, ...]]) -> None:
                 "count": events_summed.c.count + put.excluded.count,
                 "last_at": put.excluded.last_at,
             },
-        )
+        ),
+        [{"device": device, **asdict(each)} for each in counted.values()],
     )

@@ -104,6 +104,7 @@ def tell(
     device: str = ONE,
     blob: bytes | None = PACKED,
     reason: str | None = None,
+    at: dt.datetime = NOW,
 ) -> None:
     """Let a device say how a command ended."""
     result = v1.Result(
@@ -111,12 +112,12 @@ def tell(
         device=device,
         id=command,
         status=status,
-        at=written(NOW),
+        at=written(at),
         blob=None if blob is None else digest_of(blob),
         problem=None if reason is None else v1.Problem(reason=reason, message="so it is"),
     )
     with store.write() as connection:
-        arrivals.commit(connection, [result], now=written(NOW))
+        arrivals.commit(connection, [result], now=written(at))
 
 
 def outgoing(store: Store, clock: Clock, after: int = 0) -> list[Publication]:
@@ -296,13 +297,51 @@ async def test_old_answers_are_forgotten_and_open_commands_are_not(
 ) -> None:
     """However much is asked, the store keeps so many that ended."""
     monkeypatch.setattr(commands, "KEPT", 2)
-    asked = [(await ask(served))["id"] for _ in range(3)]
+    asked = [(await ask(served))["id"] for _ in range(4)]
     for each in asked[1:]:
         tell(store, each, blob=None)
     asked += [(await ask(served))["id"] for _ in range(2)]
 
     statuses = [(await shown(served, each)).get("status") for each in asked]
-    assert ["waiting", None, None, "waiting", "waiting"] == statuses
+    assert ["waiting", None, "done", "done", "waiting", "waiting"] == statuses
+
+
+def test_who_asks_much_takes_no_answer_from_others(store: Store) -> None:
+    """What is forgotten is what ended longest ago, however many were asked after it."""
+
+    def put_in(number: int) -> str:
+        command = v1.Command(
+            fleet="harbour",
+            target=ONE,
+            id=f"c-{number}",
+            verb=v1.Verb.LOGS,
+            issued_at=written(NOW + dt.timedelta(seconds=number)),
+            expires_at=written(NOW + dt.timedelta(hours=1)),
+        )
+        with store.write() as connection:
+            commands.ask(connection, command, b"", actor="operator")
+        return command.id
+
+    def kept() -> set[str]:
+        with store.read() as connection:
+            return {each.id for each in commands.latest(connection, limit=999)}
+
+    first = [put_in(number) for number in range(100)]
+    for each in first:
+        tell(store, each, blob=None)
+    others = [put_in(number) for number in range(100, 400)]
+    assert {*first, *others} == kept()
+
+    after = dt.timedelta(minutes=10)
+    for each in others[: commands.KEPT - 100]:
+        tell(store, each, blob=None, at=NOW + after)
+    others.append(put_in(601))
+    assert {*first, *others} == kept()
+
+    for each in others[commands.KEPT - 100 : commands.KEPT - 90]:
+        tell(store, each, blob=None, at=NOW + after)
+    others.append(put_in(602))
+    assert {*first[10:], *others} == kept()
 
 
 async def skerry(

@@ -214,6 +214,28 @@ async def test_history_tells_what_happened_in_sentences(
     assert [1, 8, 9] == [each["event"]["number"] for each in kept["moments"][1:]]
 
 
+async def test_a_question_is_in_the_history_whatever_was_changed_since(
+    served: Served, store: Store, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So many questions as there are moments, however many other changes came after them."""
+    with store.write() as connection:
+        for action in ["command.ask"] * 3 + ["device.settings"] * 5:
+            wish = {"verb": "logs", "id": "c-1"}
+            audit.add(
+                connection,
+                audit.Entry(at=AT, actor="ada", action=action, subject=ONE, after=wish),
+            )
+    _, whole = await ask(served, f"{ONE}/changes")
+    _, page = await ask(served, f"{ONE}/changes", action="command.ask", limit=2)
+    _, rest = await ask(served, f"{ONE}/changes", action="command.ask", before=page["before"])
+
+    assert 0 == await skerry(served, "device", "history", ONE, "--limit", "2", token=token)
+    assert 2 == capsys.readouterr().out.count("ada asked it for logs")
+    asked = [each for each in whole["changes"] if each["action"] == "command.ask"]
+    assert asked == page["changes"] + rest["changes"]
+    assert (8, 2, None) == (len(whole["changes"]), len(page["changes"]), rest["before"])
+
+
 @pytest.mark.parametrize("kind", sorted(set(v1.EventKind) - {v1.EventKind.HEALTH}))
 def test_every_kind_of_event_is_a_sentence(kind: v1.EventKind) -> None:
     """No kind shows as a code alone, and a bare one breaks nothing."""

@@ -1,6 +1,9 @@
 """A device's life and how it was, over the API: in order, in parts, with every refusal."""
 
+import base64
 import datetime as dt
+import json
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -87,11 +90,20 @@ async def test_health_of_a_time_is_in_slots(served: Served, store: Store) -> Non
     assert (None, None) == (slot["cpu_mean"], slot["temperature_most_c"])
 
 
+def cursor(of: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(of).encode()).decode().rstrip("=")
+
+
 @pytest.mark.parametrize(
     ("path", "query"),
     [
         ("lifeline", {"before": "nonsense"}),
         ("lifeline", {"before": "bnVsbA"}),
+        ("lifeline", {"before": cursor(["", "", math.inf])}),
+        ("lifeline", {"before": cursor(["", "", math.nan])}),
+        ("lifeline", {"before": cursor(["", "", 1.5])}),
+        ("lifeline", {"before": cursor([1, "", 1])}),
+        ("lifeline", {"before": cursor({"a": 1, "b": 2, "c": 3})}),
         ("lifeline", {"before": "x" * 2000}),
         ("lifeline", {"since": "yesterday"}),
         ("lifeline", {"limit": 501}),

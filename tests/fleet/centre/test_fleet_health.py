@@ -1,14 +1,22 @@
 """`/api/v1/fleet/health`: what is asked about, a page at a time; bad questions are told so."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
+from agent.wire import v1
+from fleet.cli import main
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
+from fleet.store import arrivals
 from fleet.store.engine import Store
+from tests.fleet.centre.served import TOKEN
 from tests.fleet.centre.test_fleet_document import asking, read
-from tests.fleet.screens.village import VILLAGE, Villager, settle
+from tests.fleet.screens.village import FLEET, LATE, OLD, VILLAGE, Villager, settle
 
 HEARD = 7
+SCREENS = ("status", "health")
 
 
 async def test_it_is_for_operators(home: Home, authority: Authority, store: Store) -> None:
@@ -65,6 +73,40 @@ async def test_groups_say_only_what_was_asked(
     assert {each: row[each] for each in numbers} == numbers
     (only,) = nothing["groups"]
     assert only == nothing["total"]
+
+
+@pytest.mark.parametrize("period_s", [1e-306, 5e-324, 0.5])
+async def test_a_period_of_no_time_makes_no_rate_beyond_all_numbers(
+    home: Home, authority: Authority, store: Store, tmp_path: Path, period_s: float
+) -> None:
+    """What two devices say of themselves takes the fleet from nobody's eyes."""
+    settle(store, tuple(Villager(name=f"cam-{n}") for n in range(2)))
+    served = v1.DeploymentHealth(
+        name="digits", revision=3, digest=OLD.digest, requests=100, errors=0
+    )
+    with store.write() as connection:
+        for device in ("d-1", "d-2"):
+            told = v1.Health(
+                fleet=FLEET,
+                device=device,
+                session=1,
+                at=LATE,
+                period_s=period_s,
+                deployments=(served,),
+            )
+            arrivals.commit(connection, [told], now=LATE)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    async with asking(home, authority, store) as client:
+        paths = ("fleet", "fleet/health", "devices/d-1")
+        answers = [await client.get(f"/api/v1/{path}") for path in paths]
+        where = ["--centre", str(client.base_url), "--token-file", str(token)]
+        ended = [await asyncio.to_thread(main, ["fleet", what, *where]) for what in SCREENS]
+
+    assert [200] * 3 == [each.status_code for each in answers]
+    assert [200.0] == [each["per_s"] for each in answers[0].json()["numbers"]]
+    assert 200.0 == answers[1].json()["total"]["per_s"]
+    assert [0, 0] == ended
 
 
 @pytest.mark.parametrize(

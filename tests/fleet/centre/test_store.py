@@ -1,6 +1,7 @@
 """The store keeps each thing once, never goes backwards, and knows its own history."""
 
 import sqlite3
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from agent.wire import v1
@@ -224,6 +225,10 @@ def test_changes_are_asked_for_by_position(store: Store) -> None:
 # What devices say
 
 
+def add(connection: Connection, batch: list[v1.Event]) -> Sequence[v1.Acked]:
+    return events.add(connection, batch, events.unheard(connection, batch), now=AT)
+
+
 @given(st.lists(st.lists(st.integers(1, 12), max_size=8), min_size=1, max_size=4))
 def test_events_are_kept_once_and_acknowledged_without_gaps(
     lasting_store: Store, batches: list[list[int]]
@@ -236,7 +241,7 @@ def test_events_are_kept_once_and_acknowledged_without_gaps(
         came |= set(numbers)
         with lasting_store.write() as connection:
             batch = [event(number, device=device) for number in numbers]
-            acked = events.add(connection, batch, now=AT)
+            acked = add(connection, batch)
         through = next(number for number in range(13) if number + 1 not in came)
         assert [through] * bool(numbers) == [each.number for each in acked]
     with lasting_store.read() as connection:
@@ -248,8 +253,8 @@ def test_a_folded_event_stands_for_all_from_its_first(store: Store) -> None:
     """An outbox that folded numbers away doesn't wait for them forever."""
     add_devices(store, [ONE])
     with store.write() as connection:
-        before = events.add(connection, [event(1), event(9, first=3)], now=AT)
-        after = events.add(connection, [event(2)], now=AT)
+        before = add(connection, [event(1), event(9, first=3)])
+        after = add(connection, [event(2)])
 
     assert [1] == [each.number for each in before]
     assert [9] == [each.number for each in after]
@@ -259,8 +264,8 @@ def test_ledgers_are_numbered_apart(store: Store) -> None:
     """A device with a new ledger begins at 1 again, and is not taken for a replay."""
     add_devices(store, [ONE])
     with store.write() as connection:
-        events.add(connection, [event(1), event(2)], now=AT)
-        [acked] = events.add(connection, [event(1, ledger="l-2")], now=AT)
+        add(connection, [event(1), event(2)])
+        [acked] = add(connection, [event(1, ledger="l-2")])
 
     assert ("l-2", 1) == (acked.ledger, acked.number)
 
