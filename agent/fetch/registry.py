@@ -132,8 +132,8 @@ class Registry:
             except CorruptError:
                 partial.unlink(missing_ok=True)
                 raise
+            _etag_path(partial).unlink(missing_ok=True)  # it is whole, and asked for no more
             layout.adopt(part.digest, partial)
-        _etag_path(partial).unlink(missing_ok=True)
 
     def _piece(self, file: IO[bytes], partial: Path, part: Descriptor, have: int) -> None:
         """Append what one connection brings.
