@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from agent.wire import codec, v1
-from fleet.inventory import Inventory, Target
+from fleet.inventory import Inventory
 from fleet.store import bundles, desired, devices, presence, reported
+from fleet.store.targets import target_of
 from models import card_codec
 from models.card import Card
 
@@ -27,19 +28,13 @@ def observe(connection: Connection, fleet: str) -> Inventory:
     wanted = {document.target: document.payload for document in desired.every(connection)}
     targets = []
     for device in devices.every(connection):
-        seen = here.get(device.id)
         payload = wanted.get(device.id)
         targets.append(
-            Target(
-                device=device.id,
-                name=device.name,
-                site=device.site_name,
-                labels=device.labels,
-                facts=device.facts,
-                online=seen is not None and seen.online,
-                last_seen=None if seen is None else seen.since,
-                desired=None if payload is None else codec.decode(payload, v1.Desired),
-                reported=told.get(device.id),
+            target_of(
+                device,
+                seen=here.get(device.id),
+                told=told.get(device.id),
+                wanted=None if payload is None else codec.decode(payload, v1.Desired),
             )
         )
     return Inventory(fleet=fleet, targets=tuple(targets), epoch=EPOCH)

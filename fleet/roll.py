@@ -17,13 +17,13 @@ from fleet.alerts.notes import Noted, note, shows_nothing
 from fleet.clock import written
 from fleet.health.drift import Drift
 from fleet.health.heard import Heard
-from fleet.inventory import Target
 from fleet.store import desired, devices, drift, health, presence, reported
 from fleet.store.tables import desired as desired_table
 from fleet.store.tables import devices as devices_table
 from fleet.store.tables import health as health_table
 from fleet.store.tables import presence as presence_table
 from fleet.store.tables import reported as reported_table
+from fleet.store.targets import target_of
 
 _AT_ONCE = 500
 
@@ -145,16 +145,8 @@ def heard_of(
 ) -> Heard:
     """Return what was last heard of a device, from all that the store holds of it."""
     return Heard(
-        target=Target(
-            device=device.id,
-            name=device.name,
-            site=device.site_name,
-            labels=device.labels,
-            facts=device.facts,
-            online=seen is not None and seen.online,
-            last_seen=None if seen is None else seen.since,
-            desired=wanted,
-            reported=None if told is None else told.document,
+        target=target_of(
+            device, seen=seen, told=None if told is None else told.document, wanted=wanted
         ),
         joined_at=device.joined_at,
         reported_at=None if told is None else told.received_at,

@@ -21,7 +21,7 @@ from fleet.api.access import peer_of
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse
-from fleet.api.shown import known_among, target_of
+from fleet.api.shown import known_among
 from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.commands import TOGETHER
@@ -31,6 +31,7 @@ from fleet.selector import EVERYTHING, TEXT_LIMIT
 from fleet.store import commands as asked_store
 from fleet.store import devices as stored
 from fleet.store.errors import NotFoundError
+from fleet.store.targets import target_of
 
 _LINES = 200
 _PAGE = 500

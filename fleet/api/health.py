@@ -1,8 +1,5 @@
 """`/api/v1/fleet/health`: the fleet's numbers and drift, added up over what is asked about."""
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from typing import Annotated, Self
@@ -12,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from agent.wire import v1
 from agent.wire.reasons import Reason
+from fleet.api.cursor import cursor, place
 from fleet.api.glance import Glance
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
@@ -29,6 +27,7 @@ from models.card import DriftReference
 _PAGE = 100
 _PAGE_LIMIT = 1000
 _CURSOR_LIMIT = 2000
+_KINDS = tuple(type(each) for each in astuple(Cell()))
 _BY = f"{By.DEPLOYMENT},{By.BUNDLE},{By.CLASS}"
 _NO_REQUEST = "No request in the last period."
 
@@ -139,7 +138,7 @@ def routes(parts: Parts, glance: Glance) -> APIRouter:
     ) -> FleetHealth:
         """Show requests, errors, latency and drift, added up over groups of devices."""
         wanted = _by(by)
-        start = _place(after)
+        start = Cell(*place(after, _KINDS, of="after")) if after else None
         seen = glance.look()
         found = grouped(seen.cells, wanted)
         rest = [cell for cell in found if start is None or cell > start]
@@ -152,7 +151,7 @@ def routes(parts: Parts, glance: Glance) -> APIRouter:
             by=wanted,
             total=_shown(Cell(), everything, [], known),
             groups=[_shown(cell, found[cell], wanted, known) for cell in shown],
-            after=_cursor(shown[-1]) if more else None,
+            after=cursor(astuple(shown[-1])) if more else None,
         )
 
     return router
@@ -222,25 +221,3 @@ def _by(text: str) -> list[By]:
     if strange:
         raise PlanError(Reason.MALFORMED, f"by: {strange[0][:80]!r} is none of {', '.join(By)}")
     return list(dict.fromkeys(map(By, words)))
-
-
-def _cursor(cell: Cell) -> str:
-    return base64.urlsafe_b64encode(json.dumps(astuple(cell)).encode()).decode().rstrip("=")
-
-
-def _place(cursor: str) -> Cell | None:
-    """Return after which group a page begins; None: at the beginning.
-
-    Raises:
-        PlanError: MALFORMED: it was not given here.
-    """
-    if not cursor:
-        return None
-    try:
-        raw = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
-        raw = None
-    kinds = [type(each) for each in astuple(Cell())]
-    if not isinstance(raw, list) or [type(each) for each in raw] != kinds:
-        raise PlanError(Reason.MALFORMED, "after: it is no cursor that was given here")
-    return Cell(*raw)

@@ -1,8 +1,5 @@
 """What happened to a device, and how it was: `/lifeline` and `/health/history` of one."""
 
-import base64
-import binascii
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Self
 
@@ -12,6 +9,7 @@ from sqlalchemy import Connection
 
 from agent.wire import v1
 from agent.wire.reasons import Reason
+from fleet.api.cursor import cursor, place
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.shown import shown_at
@@ -24,6 +22,7 @@ from fleet.store import away, devices, events, health_days, summed
 _PAGE = 100
 _PAGE_LIMIT = 500
 _CURSOR_LIMIT = 1000
+_KINDS = (str, str, int)
 _SINCE = "From then on, as RFC 3339."
 _UNTIL = "Before then, as RFC 3339; by default now."
 
@@ -184,7 +183,7 @@ def lived(
         AmbiguousError: several have the name.
         PlanError: `before` is not what a page said, or there is no such time.
     """
-    place = _place(before)
+    first = tuple(place(before, _KINDS, of="before")) if before else None
     begin, end = (None if each is None else written(_aware(each)) for each in (since, until))
     with parts.store.read() as connection:
         found = devices.named(connection, device)
@@ -194,14 +193,14 @@ def lived(
         for each in moments
         if (begin is None or _ends(each) >= begin)
         and (end is None or each.at < end)
-        and (place is None or each.place < place)
+        and (first is None or each.place < first)
     ]
     shown = wanted[-limit:]
     return Lifeline(
         device=found.id,
         as_of=shown_at(parts.clock()),
         moments=[MomentShown.of(each) for each in shown],
-        before=_cursor(shown[0]) if len(wanted) > len(shown) else None,
+        before=cursor(shown[0].place) if len(wanted) > len(shown) else None,
     )
 
 
@@ -271,24 +270,3 @@ def _ends(moment: Moment) -> str:
     return (
         "9999" if moment.kind is Kind.AWAY and moment.until is None else moment.until or moment.at
     )
-
-
-def _cursor(first: Moment) -> str:
-    return base64.urlsafe_b64encode(json.dumps(first.place).encode()).decode().rstrip("=")
-
-
-def _place(cursor: str) -> tuple[str, str, int] | None:
-    """Return before what to go on.
-
-    Raises:
-        PlanError: this is no cursor of ours.
-    """
-    if not cursor:
-        return None
-    try:
-        raw = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
-        raw = None
-    if not isinstance(raw, list) or [type(each) for each in raw] != [str, str, int]:
-        raise PlanError(Reason.MALFORMED, "`before` is not what a page said: leave it out")
-    return raw[0], raw[1], raw[2]

@@ -15,7 +15,6 @@ from fleet.health.drift import Drift
 from fleet.health.heard import Heard, words
 from fleet.health.states import State, Verdict
 from fleet.health.sums import Numbers, Served
-from fleet.inventory import Target
 from fleet.roll import heard_of
 from fleet.sentences import explain
 from fleet.store import desired, devices, drift, health, presence, reported
@@ -111,18 +110,6 @@ class Known:
         return heard_of(
             self.device, self.seen, self.told, self.wanted, self.feels, drifts=self.drifts
         )
-
-
-def target_of(device: devices.Device) -> Target:
-    """Return a device as selectors read it: nothing that it said lately is in it."""
-    return Target(
-        device=device.id,
-        name=device.name,
-        site=device.site_name,
-        labels=device.labels,
-        facts=device.facts,
-        online=False,
-    )
 
 
 def known(connection: Connection, name: str) -> Known:

@@ -102,6 +102,8 @@ def test_the_page_says_both_too() -> None:
     whole = draw(seen(record, serving={"digits": replace(SEAT, workers=2, short=None)}), "")
     assert "<dt>Workers</dt><dd>2 of 2</dd>" in whole
     assert "Fewer workers" not in whole
+    nobody = draw(seen(record, serving={}, answering=frozenset()), "")
+    assert "<dt>Workers</dt><dd>0 of 2</dd>" in nobody
 
 
 @pytest.mark.looptime
@@ -133,6 +135,23 @@ async def test_it_is_written_when_it_changed_and_not_all_the_time(tmp_path: Path
     assert rest == read(path).compared["digits"].requests
     moments = [moment for moment, _ in written]
     assert 15 <= len(moments) <= 600 / EACH_S + 2
+
+
+@pytest.mark.looptime
+async def test_who_answers_is_written_at_once(tmp_path: Path) -> None:
+    """Whatever was written just before: a worker that died is seen within seconds."""
+    asyncio.get_running_loop().set_default_executor(Inline())
+    path, serving = tmp_path / "glimpse.json", {"digits": SEAT}
+    glimpses = Glimpses(path, lambda: Glimpse(serving={**serving}, compared={"digits": SEEN}))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(glimpses.run(), name="glimpses")
+        await asyncio.sleep(2)
+        assert SEAT == read(path).serving["digits"]
+        serving["digits"] = replace(SEAT, workers=0)
+        glimpses.wake()
+        await asyncio.sleep(8)
+        assert 0 == read(path).serving["digits"].workers
+        running.cancel()
 
 
 @pytest.mark.looptime

@@ -168,6 +168,7 @@ async def test_the_deaths_of_all_are_the_deployment_s(dense: Package) -> None:
         assert 200 == (await made.infer(array))[0]
         last = made.board.current("digits")
         assert last is not None
+        assert 1 == made.board.strength("digits")  # the dead are replaced no more
         os.kill(last.pid, signal.SIGKILL)
         await happens(made, Happening.CRASHED, times=RESTARTS_LIMIT + 1)
         status, body = await made.infer(array)

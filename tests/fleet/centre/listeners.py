@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,19 +70,27 @@ class Hook:
 async def hook(*, always: int | None = None, location: str = "") -> AsyncIterator[Hook]:
     """Let a web server listen until the block ends."""
     made = Hook(always=always, location=location)
+    async with _listening(made.serve) as made.port:
+        yield made
+
+
+@asynccontextmanager
+async def _listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    """Serve who connects, on a port of ours, until the block ends."""
     served: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         served.add(task)
         task.add_done_callback(served.discard)
-        await made.serve(reader, writer)
+        await serve(reader, writer)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
+    server = await asyncio.start_server(each, "127.0.0.1", 0)
     try:
-        yield made
+        yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         await _ended(served)
@@ -168,20 +176,5 @@ async def post(
 ) -> AsyncIterator[Post]:
     """Let a mail server listen until the block ends."""
     made = Post(unknown=set(unknown), hangs=hangs, greets=greets)
-    served: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        served.add(task)
-        task.add_done_callback(served.discard)
-        await made.serve(reader, writer)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    try:
+    async with _listening(made.serve) as made.port:
         yield made
-    finally:
-        server.close()
-        await _ended(served)
-        await server.wait_closed()
