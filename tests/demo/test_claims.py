@@ -270,10 +270,11 @@ def test_a_device_that_falls_silent_is_named(play: Callable[..., Demo]) -> None:
 
 def test_without_the_older_runtime_it_says_so(play: Callable[..., Demo], tmp_path: Path) -> None:
     """The bad model then has damaged weights, and is refused and rolled back all the same."""
-    demo = play("--devices", "2", "--tflite-python", tmp_path / "none")
+    other = tmp_path / "none" / "bin" / "python"
+    demo = play("--devices", "2", "--tflite-python", other)
 
     assert (0, []) == demo.ended()
-    assert any("No tflite-runtime here" in line for line in demo.lines)
+    assert any(f"No tflite-runtime: there is no {other}" in line for line in demo.lines)
     (line,) = [line for line in demo.lines if line.startswith("  ↶ bad model")]
     assert "its weights were damaged before it was signed" in line
     assert "nobody ever served it" in line
