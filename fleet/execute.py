@@ -29,7 +29,8 @@ from fleet.clock import written
 from fleet.identity.join import new_id
 from fleet.inventory import Inventory
 from fleet.kept import overtaking, progress_of, written_out
-from fleet.observe import EPOCH, cards, observe
+from fleet.observe import cards
+from fleet.roll import EPOCH, Roll
 from fleet.rollouts.asking import due, look_again_at, overtaken
 from fleet.rollouts.difference import difference
 from fleet.rollouts.documents import renewed, without
@@ -102,7 +103,7 @@ class Executor:
     def __init__(
         self,
         *,
-        fleet: str,
+        roll: Roll,
         store: Store,
         key: SigningKey,
         clock: Callable[[], datetime],
@@ -110,7 +111,7 @@ class Executor:
         connected: Callable[[], bool],
         chronicle: Chronicle,
     ) -> None:
-        self._fleet = fleet
+        self._roll = roll
         self._store = store
         self._key = key
         self._clock = clock
@@ -159,7 +160,7 @@ class Executor:
             PlanError: nothing can be planned.
         """
         with self._store.read() as connection:
-            made = self._plan(connection, request, observe(connection, self._fleet))
+            made = self._plan(connection, request, self._roll.inventory())
         with self._plans_lock:
             self._plans[made.digest] = made
             while len(self._plans) > _PLANS_KEPT:
@@ -186,7 +187,7 @@ class Executor:
         trace = trace or Trace(id=secrets.token_hex(16))
         moved: list[tuple[Rollout, Rollout]] = []
         with self._store.write() as connection:
-            inventory = observe(connection, self._fleet)
+            inventory = self._roll.inventory()
             made = self._plan(connection, request, inventory)
             if if_plan is not None:
                 self._require(if_plan, made)
@@ -242,7 +243,7 @@ class Executor:
         with self._store.write() as connection:
             before = _read(connection, rollout_id)
             # Looked at first: nobody who was asked a moment ago is taken for one who never was.
-            inventory = observe(connection, self._fleet)
+            inventory = self._roll.inventory()
             after = self._as_seen(before, inventory, now)
             if word is RolloutHappening.RETURN_ASKED:
                 after = fold(after, _taken_over(connection, after, inventory), now)
@@ -274,7 +275,7 @@ class Executor:
         now = self._clock()
         moved: list[tuple[Rollout, Rollout]] = []
         with self._store.write() as connection:
-            inventory = observe(connection, self._fleet)
+            inventory = self._roll.inventory()
             for rollout in rollouts.opened(connection):
                 before = _read(connection, rollout)
                 after = self._as_seen(before, inventory, now)
@@ -306,7 +307,7 @@ class Executor:
         now = self._clock()
         with self._store.read() as connection:
             waiting = [_read(connection, rollout) for rollout in rollouts.opened(connection)]
-            inventory = observe(connection, self._fleet) if waiting else None
+            inventory = self._roll.inventory() if waiting else None
         wait_s = _PERIOD_S
         for before in waiting:
             after = before
@@ -338,7 +339,7 @@ class Executor:
         now = self._clock()
         with self._store.write() as connection:
             before = _read(connection, rollout_id)
-            inventory = observe(connection, self._fleet)
+            inventory = self._roll.inventory()
             after = self._as_seen(before, inventory, now)
             asked = due(after, now)[:_AT_ONCE]
             for progress in asked:
@@ -387,7 +388,7 @@ class Executor:
         return renewed(
             current,
             replace(deployment, trace_id=trace_id),
-            fleet=self._fleet,
+            fleet=self._roll.fleet,
             target=progress.target,
             epoch=EPOCH,
             issued_at=issued_at,

@@ -6,7 +6,7 @@ length: a large fleet that moves all the time leaves time for others. Blocking, 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -16,11 +16,13 @@ from sqlalchemy.exc import OperationalError
 from fleet.alerts.alert import OPEN, Ack, Alert, Silence, acknowledged
 from fleet.alerts.cause import Scope
 from fleet.alerts.fold import fold
+from fleet.alerts.notes import Noted, note
 from fleet.alerts.rules import causes
 from fleet.alerts.world import World
 from fleet.clock import written
 from fleet.identity.join import new_id
 from fleet.kept import parsed
+from fleet.known import Known
 from fleet.roll import Roll
 from fleet.rollouts.progress import Rollout
 from fleet.store import alerts, audit, rollouts
@@ -48,6 +50,7 @@ class Lookout:
         self,
         *,
         store: Store,
+        roll: Roll,
         clock: Callable[[], datetime],
         connected: Callable[[], bool],
         certificates: Mapping[str, datetime],
@@ -58,7 +61,8 @@ class Lookout:
         self._connected = connected
         self._certificates = certificates
         self._changed = changed
-        self._roll = Roll()
+        self._roll = roll
+        self._notes = dict[str, tuple[Known, Noted]]()
         self._rollouts: dict[str, tuple[int, Rollout]] = {}
         self._hearing_since: datetime | None = None
         self._looked_at: datetime | None = None
@@ -87,12 +91,13 @@ class Lookout:
             self._hearing_since = None
         elif self._hearing_since is None:
             self._hearing_since = now
+        notes = self._note(now)
         with self._store.read() as connection:
             before = alerts.live(connection, now)
             world = World(
                 now=now,
                 hearing_since=self._hearing_since,
-                notes=self._roll.read(connection, now),
+                notes=notes,
                 rollouts=self._under_way(connection, before),
                 certificates=self._certificates,
             )
@@ -199,6 +204,18 @@ class Lookout:
             audit.add(connection, entry)
         self._changed()
         return ended
+
+    def _note(self, now: datetime) -> Sequence[Noted]:
+        """Return what is noted of every device; of whom nothing new is known, the note is kept."""
+        notes: dict[str, tuple[Known, Noted]] = {}
+        for known in self._roll.call():
+            device = known.device
+            kept = self._notes.get(device.id)
+            if kept is None or kept[0] is not known:
+                kept = known, note(known.heard, device.certificate_expires_at, now)
+            notes[device.id] = kept
+        self._notes = notes
+        return [noted for _, noted in notes.values()]
 
     def _under_way(self, connection: Connection, before: Iterable[Alert]) -> tuple[Rollout, ...]:
         """Return the newest rollouts and all that are open, or have an alert that is.

@@ -104,8 +104,9 @@ def create(parts: Parts) -> FastAPI:
     app.state.glance = Glance(parts)  # the pages look by the same
     app.include_router(joining.routes(parts))
     app.include_router(commands.answering(parts))
-    for routes in (fleet.routes, devices.routes, history.routes, tokens.routes, bundles.routes):
+    for routes in (devices.routes, history.routes, tokens.routes, bundles.routes):
         app.include_router(routes(parts), dependencies=for_operators)
+    app.include_router(fleet.routes(app.state.glance), dependencies=for_operators)
     app.include_router(health.routes(parts, app.state.glance), dependencies=for_operators)
     app.include_router(lifeline.routes(parts), dependencies=for_operators)
     for acting in (rollouts.routes, settings.routes, commands.routes, alerts.routes):

@@ -21,20 +21,16 @@ from fleet.api.access import peer_of
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse
-from fleet.api.shown import known_among
 from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.commands import TOGETHER
-from fleet.health.states import verdict
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.selector import EVERYTHING, TEXT_LIMIT
 from fleet.store import commands as asked_store
 from fleet.store import devices as stored
 from fleet.store.errors import NotFoundError
-from fleet.store.targets import target_of
 
 _LINES = 200
-_PAGE = 500
 _IDS_LIMIT = 4096
 _LINES_LIMIT = 100_000
 _UNPACKED_LIMIT_BYTES = 64 * 1024 * 1024
@@ -224,27 +220,14 @@ def answering(parts: Parts) -> APIRouter:
 
 
 def _matching(parts: Parts, wish: CommandsWish) -> list[str]:
-    """Return the devices that are meant, by id: all, or more than may be asked.
-
-    They are looked through by name, some hundreds at a time and no further than needed; what a
-    device says is read only of those whose labels, facts and site are right.
-    """
+    """Return the devices that are meant, by id: all, or more than may be asked."""
     if not (wish.selector.strip() or wish.field.strip()):
         raise PlanError(
             PlanReason.SELECTOR_MALFORMED, f"nobody is named; to reach everybody, say: {EVERYTHING}"
         )
     wanted = parse(wish.selector, wish.field)
-    now, found, last = parts.clock(), list[str](), ("", "")
-    while len(found) <= TOGETHER:
-        with parts.store.read() as connection:
-            page = stored.after(connection, *last, limit=_PAGE)
-            likely = [each for each in page if wanted.may_match(target_of(each))]
-            heard = [each.heard for each in known_among(connection, likely)] if likely else []
-        found += [each.target.device for each in heard if wanted.matches(each, verdict(each, now))]
-        if len(page) < _PAGE:
-            break
-        last = page[-1].name, page[-1].id
-    return found
+    found = wanted.among(parts.roll.call(), parts.clock(), limit=TOGETHER + 1)
+    return [each.device.id for each, _ in found]
 
 
 def _keep(parts: Parts, device: str, command: str, packed: bytes) -> bool:

@@ -1,20 +1,22 @@
 """The whole fleet at one look, shared by everybody who looks at the same time.
 
-A look reads every device. So it is kept while nothing moves, and those who ask while one is
-being taken wait for one that began after they asked: however many look, the store is read by one.
-A look that took long is kept longer: a large fleet that moves all the time leaves time for others.
+A look counts what has changed since the last one, so that it is short; it is kept while nothing
+moves, and those who ask while one is being taken wait for one that began after they asked: however
+many look, the fleet is counted by one. A look that took long is kept longer: a large fleet that
+moves all the time leaves time for others.
 """
 
 import threading
 import time
 
-from fleet.api.fleet import Look, look
+from fleet.api.look import Look, look
 from fleet.api.parts import Parts
+from fleet.health.headcount import Headcount
 
 KEPT_S = 5
 """For how long a look is kept where nothing was committed: only time has changed something."""
 
-REST = 4
+REST = 1
 """After a look, at least so many times its length without one. On a small fleet that is less
 than `fleet.page.pulse.LEAST_S`, so that no beat is missed."""
 
@@ -24,6 +26,7 @@ class Glance:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._headcount = Headcount()
         self._lock = threading.Lock()
         self._begun = 0
         self._key: tuple[int, int, bool] | None = None
@@ -40,7 +43,7 @@ class Glance:
             fresh = self._begun > asked or key == self._key or began < self._rests_until
             if self._kept is None or not fresh:
                 self._begun += 1
-                self._key, self._kept = key, look(self._parts)
+                self._key, self._kept = key, look(self._parts, self._headcount)
                 ended = time.perf_counter()
                 self._rests_until = ended + REST * (ended - began)
             return self._kept

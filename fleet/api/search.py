@@ -4,12 +4,15 @@ A selector reads labels and facts (`fleet.selector`); fields read what is known 
 `state=offline,bundle=digits:1.4.0`. All parts must hold.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
 
 from fleet.health.heard import Heard
-from fleet.health.states import State, Verdict
-from fleet.inventory import Target
+from fleet.health.states import State, Verdict, verdict
+from fleet.known import Known
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.selector import EVERYTHING, Selector, SelectorError
 from fleet.selector import parse as parse_selector
@@ -61,11 +64,42 @@ class Search:
             value in FIELDS[name](heard, judged) for name, value in self.fields
         )
 
-    def may_match(self, target: Target) -> bool:
-        """Say whether a device may be looked for, by what never changes with what it says."""
-        return self.selector.matches(target.attributes) and all(
-            value == (target.site or "") for name, value in self.fields if name == "site"
-        )
+    def among(
+        self,
+        every: Sequence[Known],
+        now: datetime,
+        *,
+        limit: int,
+        after: tuple[str, str] = ("", ""),
+        prefix: str = "",
+    ) -> list[tuple[Known, Verdict]]:
+        """Return the first of these devices that match, with their verdicts.
+
+        Args:
+            every: devices by name, then id.
+            now: when it is.
+            limit: so many at the most.
+            after: name and id of the one after which to begin.
+            prefix: what their names begin with.
+        """
+        found = []
+        for each in islice(every, bisect_right(every, after, key=place_of), None):
+            heard = each.heard
+            if not heard.target.name.startswith(prefix) or not self.selector.matches(
+                heard.target.attributes
+            ):
+                continue
+            judged = verdict(heard, now)
+            if self.matches(heard, judged):
+                found.append((each, judged))
+                if len(found) == limit:
+                    break
+        return found
+
+
+def place_of(known: Known) -> tuple[str, str]:
+    """Return what devices are ordered by."""
+    return known.device.name, known.device.id
 
 
 def parse(selector: str, fields: str) -> Search:

@@ -46,7 +46,11 @@ def ls(
     asked = {"selector": selector, "field": ",".join(fields)}
     with centre.connect() as api:
         query = {name: text for name, text in asked.items() if text}
-        found = api.get("api", "v1", "devices", query=query)
+        found = page = api.get("api", "v1", "devices", query=query)
+        while page["after"] is not None:
+            page = api.get("api", "v1", "devices", query={**query, "after": page["after"]})
+            found["devices"] += page["devices"]
+        del found["after"]
     if output is Output.JSON:
         print_json("skerry.devices/1", found)
         return

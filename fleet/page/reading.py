@@ -1,8 +1,5 @@
 """The pages that only show: fleet, devices, bundles, rollouts. Each is a function of a request."""
 
-import base64
-import binascii
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,14 +9,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fleet.api import alerts, bundles, devices, lifeline, rollouts
+from fleet.api.cursor import cursor, place
 from fleet.api.devices import DeviceSummary
-from fleet.api.fleet import NEEDS_SHOWN
 from fleet.api.glance import Glance
+from fleet.api.look import NEEDS_SHOWN
 from fleet.api.parts import Parts
-from fleet.api.search import Search, parse
-from fleet.api.shown import known_after, shown_at
+from fleet.api.search import Search, parse, place_of
+from fleet.api.shown import shown_at
 from fleet.health.quarters import QUARTERS
-from fleet.health.states import verdict
 from fleet.marks import ASIDE_MARKS, MARKS, Mark
 from fleet.page import strips
 from fleet.page.glance import groups
@@ -34,7 +31,6 @@ PAGE_LIMIT = 200
 """Rows of a page at the most."""
 
 _PAGE = 100
-_CHUNK = 500
 _CHANGES_SHOWN = 10
 _ALERTS_SHOWN = 7
 _ROLLOUTS_SHOWN = 100
@@ -100,7 +96,7 @@ class Reading:
             min(max(int(given), 1), PAGE_LIMIT) if given.isascii() and given.isdigit() else _PAGE
         )
         seen = self._glance.look()
-        rows: list[DeviceSummary] = []
+        rows = list[DeviceSummary]()
         after, wrong = "", None
         try:
             wanted = parse(asked["selector"], asked["field"])
@@ -108,10 +104,13 @@ class Reading:
             wanted, wrong = None, error
         if wanted is not None:
             start = _place(request.query_params.get("after", ""))
-            rows = self._matching(wanted, asked["q"], start, limit + 1)
-            if len(rows) > limit:
-                rows = rows[:limit]
-                after = _cursor(rows[-1].name, rows[-1].id)
+            now = self._parts.clock()
+            found = wanted.among(
+                self._parts.roll.call(), now, limit=limit + 1, after=start, prefix=asked["q"]
+            )
+            rows = [devices.summary(*each, now) for each in found[:limit]]
+            if len(found) > limit:
+                after = cursor(place_of(found[limit - 1][0]))
         return self._render.page(
             request,
             "devices.html",
@@ -127,26 +126,6 @@ class Reading:
             wrong=wrong,
             without=[] if rows or wanted is None else list(self._without(wanted, asked)),
         )
-
-    def _matching(
-        self, wanted: Search, prefix: str, start: tuple[str, str], limit: int
-    ) -> list[DeviceSummary]:
-        """Return the next devices that match, read a chunk at a time: never all at once."""
-        rows: list[DeviceSummary] = []
-        chunk = limit if wanted == Search() else _CHUNK
-        while True:
-            with self._parts.store.read() as connection:
-                found = known_after(connection, *start, limit=chunk, prefix=prefix)
-            now = self._parts.clock()
-            for each in found:
-                judged = verdict(each.heard, now)
-                if wanted.matches(each.heard, judged):
-                    rows.append(devices.summary(each, judged, now))
-                if len(rows) == limit:
-                    return rows
-            if len(found) < chunk:
-                return rows
-            start = (found[-1].device.name, found[-1].device.id)
 
     def _without(
         self, wanted: Search, asked: Mapping[str, str]
@@ -320,15 +299,10 @@ def _bar(targets: Sequence[Mapping[str, Any]], wave: int | None) -> list[dict[st
     return list(counts.values())
 
 
-def _cursor(name: str, device: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([name, device]).encode()).decode().rstrip("=")
-
-
-def _place(cursor: str) -> tuple[str, str]:
+def _place(given: str) -> tuple[str, str]:
     """Return where a page begins; a cursor that is none begins at the beginning."""
     try:
-        raw = base64.urlsafe_b64decode(cursor[:1000] + "=" * (-len(cursor[:1000]) % 4))
-        name, device = json.loads(raw)
-    except (binascii.Error, ValueError, TypeError):
+        name, device = place(given[:1000], (str, str), of="after")
+    except PlanError:
         return "", ""
-    return str(name), str(device)
+    return name, device

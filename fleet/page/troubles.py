@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fleet.alerts.cause import Scope, Severity
 from fleet.api.alerts import AlertShown
 from fleet.api.devices import DeviceDetail
-from fleet.api.fleet import Need
+from fleet.api.look import Need
 from fleet.health.heard import words
 
 _RANK = {severity: number for number, severity in enumerate(Severity)}

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0007"
+SCHEMA = "0008"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -314,3 +314,12 @@ events_summed = Table(
     Column("last_at", String(32), nullable=False),
 )
 """The transitions of a device that are no longer kept, by kind; when they came, by our clock."""
+
+touched = Table(
+    "touched",
+    metadata,
+    Column("device", String(64), primary_key=True),
+    Column("part", String(16), primary_key=True),
+    Column("number", BigInteger, nullable=False, index=True),
+)
+"""What `fleet.store.touched` keeps: the last transaction that wrote a part of a device."""

@@ -17,6 +17,7 @@ from fleet.clock import written
 from fleet.execute import Executor
 from fleet.identity.places import Home
 from fleet.kept import progress_of
+from fleet.roll import Roll
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.fold import IllegalEventError
 from fleet.rollouts.policy import RolloutRequest
@@ -85,7 +86,7 @@ def new_executor(
 ) -> Executor:
     """Return what a new process has: the store, and nothing else."""
     return Executor(
-        fleet=FLEET,
+        roll=Roll(store, FLEET),
         store=store,
         key=SigningKey.load(home.desired_key),
         clock=clock,

@@ -2,13 +2,13 @@
 
 import pytest
 
-from fleet.api.search import parse
-from fleet.api.shown import Known, every_known, known_after
-from fleet.health.states import verdict
+from fleet.api.search import parse, place_of
+from fleet.known import Known
+from fleet.roll import Roll
 from fleet.rollouts.errors import PlanError
 from fleet.store.engine import Store
 from tests.fleet.deciding.paper import NOW
-from tests.fleet.screens.village import VILLAGE, settle
+from tests.fleet.screens.village import FLEET, VILLAGE, settle
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,9 @@ def test_all_parts_must_hold(store: Store, selector: str, field: str, expected: 
     """Labels and facts by selector; state, reason, site and bundle by field."""
     settle(store)
     wanted = parse(selector, field)
-    with store.read() as connection:
-        found = every_known(connection)
+    found = Roll(store, FLEET).call()
 
-    assert expected == sum(wanted.matches(each.heard, verdict(each.heard, NOW)) for each in found)
+    assert expected == len(wanted.among(found, NOW, limit=len(VILLAGE)))
 
 
 @pytest.mark.parametrize(
@@ -48,18 +47,17 @@ def test_what_can_not_be_read_is_refused(selector: str, field: str) -> None:
 def test_pages_together_are_the_whole(store: Store) -> None:
     """By name, each once, however small the pages; a prefix is taken as it is written."""
     settle(store)
-    name = device = ""
-    pages: list[Known] = []
-    with store.read() as connection:
-        while page := known_after(connection, name, device, limit=2):
-            pages += page
-            name, device = page[-1].device.name, page[-1].device.id
-        whole = every_known(connection)
-        prefixed = known_after(connection, "", "", limit=9, prefix="lerwick-")
-        wild = known_after(connection, "", "", limit=9, prefix="l%")
+    whole = Roll(store, FLEET).call()
+    every = parse("", "")
+    pages = list[Known]()
+    while page := every.among(
+        whole, NOW, limit=2, after=place_of(pages[-1]) if pages else ("", "")
+    ):
+        pages += [each for each, _ in page]
 
-    assert whole == pages
-    assert (4, 0) == (len(prefixed), len(wild))
+    assert list(whole) == pages
+    assert 4 == len(every.among(whole, NOW, limit=9, prefix="lerwick-"))
+    assert [] == every.among(whole, NOW, limit=9, prefix="l%")
 
 
 def test_a_commit_is_noticed(store: Store) -> None:
