@@ -307,7 +307,7 @@ class Executor:
         now = self._clock()
         with self._store.read() as connection:
             waiting = [_read(connection, rollout) for rollout in rollouts.opened(connection)]
-            inventory = self._roll.inventory() if waiting else None
+            inventory = self._roll.inventory(patience_s=None) if waiting else None
         wait_s = _PERIOD_S
         for before in waiting:
             after = before

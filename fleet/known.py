@@ -1,6 +1,6 @@
 """A device, and all that the store holds of it. Blocking, inside the caller's transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -64,49 +64,14 @@ def known(connection: Connection, name: str) -> Known:
     )
 
 
-def every_known(connection: Connection) -> Sequence[Known]:
-    """Return what the store holds of every device, by name, then id. It is dear."""
-    return _together(
-        devices.every(connection),
-        presence.every(connection),
-        reported.every(connection),
-        desired.every(connection),
-        health.every(connection),
-        drifts=drift.every(connection),
-    )
-
-
 def known_among(connection: Connection, found: Sequence[devices.Device]) -> Sequence[Known]:
     """Return what the store holds of these devices, some hundreds of them."""
     ids = [each.id for each in found]
-    return _together(
-        found,
-        presence.among(connection, ids).values(),
-        reported.among(connection, ids),
-        desired.among(connection, ids),
-        health.among(connection, ids),
-        drifts=drift.among(connection, ids),
-    )
-
-
-def read(held: desired.HeldDesired | None) -> v1.Desired | None:
-    """Return a kept document as the value it is."""
-    return None if held is None else codec.decode(held.payload, v1.Desired)
-
-
-def _together(
-    found: Iterable[devices.Device],
-    births: Iterable[presence.Presence],
-    reports: Iterable[reported.HeldReport],
-    documents: Iterable[desired.HeldDesired],
-    feelings: Iterable[health.HeldHealth],
-    *,
-    drifts: Mapping[str, tuple[Drift, ...]],
-) -> Sequence[Known]:
-    here = {seen.device: seen for seen in births}
-    told = {report.document.device: report for report in reports}
-    wanted = {document.target: document for document in documents}
-    feels = {each.document.device: each for each in feelings}
+    here = presence.among(connection, ids)
+    told = {report.document.device: report for report in reported.among(connection, ids)}
+    wanted = {document.target: document for document in desired.among(connection, ids)}
+    feels = {each.document.device: each for each in health.among(connection, ids)}
+    drifts = drift.among(connection, ids)
     return [
         Known(
             device=device,
@@ -118,3 +83,8 @@ def _together(
         )
         for device in found
     ]
+
+
+def read(held: desired.HeldDesired | None) -> v1.Desired | None:
+    """Return a kept document as the value it is."""
+    return None if held is None else codec.decode(held.payload, v1.Desired)

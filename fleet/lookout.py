@@ -208,7 +208,7 @@ class Lookout:
     def _note(self, now: datetime) -> Sequence[Noted]:
         """Return what is noted of every device; of whom nothing new is known, the note is kept."""
         notes: dict[str, tuple[Known, Noted]] = {}
-        for known in self._roll.call():
+        for known in self._roll.call(patience_s=None):
             device = known.device
             kept = self._notes.get(device.id)
             if kept is None or kept[0] is not known:

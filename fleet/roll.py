@@ -9,7 +9,8 @@ It reads in transactions of its own, so that it never holds what was not committ
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from fleet.inventory import Inventory
-from fleet.known import Known, every_known, read
+from fleet.known import Known, known_among, read
 from fleet.store import desired, devices, drift, health, presence, reported, touched
 from fleet.store.engine import Store
 from fleet.store.touched import Part
@@ -29,6 +30,17 @@ _AT_ONCE = 500
 """Ids in one query: an engine bounds them."""
 
 
+PATIENCE_S = 5.0
+"""How long somebody who asks waits for the first reading: what they use has patience, too."""
+
+
+class RollUnreadError(Exception):
+    """The centre is still reading its fleet: so many devices, of so many."""
+
+    def __init__(self, read: int, devices: int) -> None:
+        super().__init__(f"the centre has just begun: it has read {read:,} of {devices:,} devices")
+
+
 class Roll:
     """Keeps what the store holds of every device of a fleet."""
 
@@ -37,40 +49,69 @@ class Roll:
         self._store = store
         self._lock = threading.Lock()
         self._number = -1
+        self._progress = (0, 0)
         self._known: dict[str, Known] = {}
         self._called: tuple[Known, ...] = ()
         self._inventory: Inventory | None = None
 
-    def call(self) -> Sequence[Known]:
+    def call(self, *, patience_s: float | None = PATIENCE_S) -> Sequence[Known]:
         """Return what is known of every device now, by name, then id.
 
         Of whom nothing was written since the last call, it is the very same value.
+
+        Args:
+            patience_s: how long to wait while somebody else reads the fleet for the first time;
+                None: as long as it takes.
+
+        Raises:
+            RollUnreadError: the fleet is still being read for the first time.
         """
-        with self._lock:
-            self._read()
+        with self._read(patience_s):
             return self._called
 
-    def inventory(self) -> Inventory:
-        """Return the fleet as the store last saw it, as the value that planning reads."""
-        with self._lock:
-            self._read()
+    def inventory(self, *, patience_s: float | None = PATIENCE_S) -> Inventory:
+        """Return the fleet as the store last saw it, as the value that planning reads.
+
+        Raises:
+            RollUnreadError: as `call`.
+        """
+        with self._read(patience_s):
             if self._inventory is None:
                 targets = tuple(each.heard.target for each in self._called)
                 self._inventory = Inventory(fleet=self.fleet, targets=targets, epoch=EPOCH)
             return self._inventory
 
-    def _read(self) -> None:
+    @contextmanager
+    def _read(self, patience_s: float | None) -> Iterator[None]:
+        """Read what was written since, and let nobody else until the block ends."""
+        wait_s = -1 if patience_s is None or self._number >= 0 else patience_s
+        if not self._lock.acquire(timeout=wait_s):
+            raise RollUnreadError(*self._progress)
+        try:
+            self._read_on()
+            yield
+        finally:
+            self._lock.release()
+
+    def _read_on(self) -> None:
         with self._store.read() as connection:
             number = touched.head(connection)
             if number == self._number:
                 return
             if self._number < 0:
-                self._known = {each.device.id: each for each in every_known(connection)}
+                self._read_all(connection)
             else:
                 self._read_since(connection)
         self._number = number
         self._called = tuple(self._known.values())
         self._inventory = None
+
+    def _read_all(self, connection: Connection) -> None:
+        every = devices.every(connection)
+        for start in range(0, len(every), _AT_ONCE):
+            self._progress = (start, len(every))
+            for each in known_among(connection, every[start : start + _AT_ONCE]):
+                self._known[each.device.id] = each
 
     def _read_since(self, connection: Connection) -> None:
         parts: dict[str, dict[str, Any]] = {}

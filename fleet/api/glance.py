@@ -34,7 +34,12 @@ class Glance:
         self._rests_until = 0.0
 
     def look(self) -> Look:
-        """Return a look that began after this was asked, or is as good as one. Blocking."""
+        """Return a look that began after this was asked, or is as good as one. Blocking.
+
+        Raises:
+            RollUnreadError: the fleet is still being read for the first time.
+        """
+        self._parts.roll.call()  # all who ask meanwhile learn that, and nobody waits in a row
         asked = self._begun
         with self._lock:
             moment = int(self._parts.clock().timestamp()) // KEPT_S

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from agent.wire.codec import WireError
 from agent.wire.reasons import Reason
 from fleet.identity.errors import JoinRefusedError
+from fleet.roll import RollUnreadError
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.fold import IllegalEventError
 from fleet.rollouts.states import ROLLOUT, RolloutHappening, RolloutState
@@ -96,7 +97,7 @@ def said(error: Exception) -> tuple[int, Refusal]:
     return status, Refusal(error=what, reason=reason, next=next_step)
 
 
-def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, PLR0911  # one case a kind
+def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, PLR0911, PLR0912  # one case a kind
     match error:
         case HTTPException():
             words = _OF_STATUS.get(error.status_code, ("REFUSED", "see docs/reference"))
@@ -125,6 +126,8 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
             return 409, (str(error), "AMBIGUOUS", "name one of them by its id")
         case ConflictError():
             return 409, (str(error), error.code, error.next_step)
+        case RollUnreadError():
+            return 503, (str(error), "STARTING", "ask again in some seconds")
         case OperationalError():
             next_step = "try again; if it stays so, look at the centre's disk"
             return 503, ("the store can't do it now", "STORE_BUSY", next_step)
@@ -159,6 +162,7 @@ TOLD: tuple[type[Exception], ...] = (
     NotFoundError,
     AmbiguousError,
     ConflictError,
+    RollUnreadError,
     OperationalError,
     Exception,
 )

@@ -29,6 +29,7 @@ from fleet.metrics.courses import Courses
 from fleet.metrics.families import Sheet
 from fleet.metrics.slots import Key
 from fleet.metrics.tally import Tally
+from fleet.roll import RollUnreadError
 from fleet.store.engine import Store
 from fleet.store.tables import audit, bundles, devices
 
@@ -83,6 +84,8 @@ class Watch:
                 continue
             try:
                 self._sheets = await asyncio.to_thread(self._look)
+            except RollUnreadError:
+                continue  # the fleet is large, and the centre has just begun: nothing is known yet
             except OperationalError as error:
                 log.warning("the store can't be read for metrics now", why=str(error.orig))
             self._fresh.set()

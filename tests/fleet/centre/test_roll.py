@@ -9,8 +9,8 @@ import pytest
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.health.headcount import Headcount
-from fleet.known import every_known
-from fleet.roll import Roll
+from fleet.known import known_among
+from fleet.roll import Roll, RollUnreadError
 from fleet.store import devices, presence, touched
 from fleet.store.engine import Store
 from tests.fleet.centre.outlook import Outlook
@@ -69,7 +69,7 @@ def test_what_is_counted_between_looks_is_what_counting_anew_gives(
         kept.take((each.heard for each in roll.call()), outlook.now)
         anew = Headcount()
         with outlook.store.read() as connection:
-            every = every_known(connection)
+            every = known_among(connection, devices.every(connection))
         anew.take((each.heard for each in every), outlook.now)
         assert list(every) == list(roll.call())
         assert counted(anew) == counted(kept)
@@ -88,6 +88,31 @@ def test_nobody_is_read_again_of_whom_nothing_was_written(outlook: Outlook) -> N
     changed = [new for old, new in zip(before, after, strict=True) if old is not new]
     assert [LERWICK[0]] == [each.device.id for each in changed]
     assert changed[0].told is before[after.index(changed[0])].told  # its report was not read again
+
+
+def test_who_asks_while_the_fleet_is_read_first_is_told_how_far_it_is(
+    outlook: Outlook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not left waiting: a large fleet takes a minute to read, and a page has less patience."""
+    roll = Roll(outlook.store, FLEET)
+    reading, going_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> list[object]:
+        reading.set()
+        going_on.wait(30)
+        return []
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fleet.roll.known_among", slow)
+        first = threading.Thread(target=roll.call)
+        first.start()
+        assert reading.wait(30)
+        for ask in (roll.call, roll.inventory):
+            with pytest.raises(RollUnreadError, match="0 of 14 devices"):
+                ask(patience_s=0.01)
+        going_on.set()
+        first.join()
+    assert () == roll.call(patience_s=0.01)  # it was read: of nothing, as it was told
 
 
 def test_what_was_not_committed_was_never_there(outlook: Outlook) -> None:
