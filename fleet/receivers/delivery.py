@@ -136,6 +136,8 @@ class Delivery:
             NotFoundError: there is no such receiver.
         """
         known = {each.name: each for each in await asyncio.to_thread(self._configured)}
+        if name not in known and self._error:
+            return self._error  # it may be in there: nobody can say
         if name not in known:
             raise NotFoundError("receiver", name)
         error = ""
@@ -143,6 +145,8 @@ class Delivery:
             await self._ways.tell(known[name], probe(self._clock(), new_id("a-test-")))
         except ReceiverError as refused:
             error = str(refused)
+        except Exception as fault:  # noqa: BLE001  # whoever asks is told what happened, whatever it was
+            error = _fault(name, fault)
         await asyncio.to_thread(self._tested, name, actor, error)
         return error
 
@@ -187,10 +191,7 @@ class Delivery:
         except OperationalError as error:
             log.warning("the store can't be used now", why=str(error.orig))
         except Exception as error:  # noqa: BLE001  # one receiver's trouble ends neither the others nor the centre
-            why = f"it could not be told: {error!r}"[:300]
-            at = traceback.format_tb(error.__traceback__)[-1].strip()
-            log.error("a fault of Skerry's own: report it", receiver=receiver.name, why=why, at=at)  # noqa: TRY400  # locals may hold what a receiver's file keeps secret
-            self._failed(receiver, why)
+            self._failed(receiver, _fault(receiver.name, error))
         else:
             self._took(receiver, news)
         finally:
@@ -263,3 +264,11 @@ class Delivery:
                 after={"error": error},
             )
             audit.add(connection, entry)
+
+
+def _fault(name: str, error: Exception) -> str:
+    """Write down what nobody thought of; return it in words."""
+    why = f"it could not be told: {error!r}"[:300]
+    at = traceback.format_tb(error.__traceback__)[-1].strip()  # locals may hold a secret
+    log.error("a fault of Skerry's own: report it", receiver=name, why=why, at=at)
+    return why
