@@ -4,6 +4,7 @@ Rules:
 - Each receiver is served by a task of its own: one that hangs holds up nobody else.
 - A message counts as told once it was taken. A crash between the two tells it twice, with the
   same id.
+- Of several centres on one store, one tells each message: who has claimed it there.
 - A receiver that fails is tried again after a time that doubles, and its failure is shown.
 """
 
@@ -89,6 +90,7 @@ class Delivery:
         self._store = store
         self._clock = clock
         self._file = file
+        self._me = new_id("c-")
         # Of its own: a mail server that hangs takes no thread that somebody else waits for.
         self._threads = ThreadPoolExecutor(RECEIVERS_LIMIT, thread_name_prefix="mail")
         self._ways = Ways(fleet=fleet, clock=clock, publish=publish, threads=self._threads)
@@ -185,7 +187,7 @@ class Delivery:
         """Tell one receiver all that is due, until it takes one no more."""
         news = self._news
         try:
-            await self._tell(receiver)
+            all_told = await self._tell(receiver)
         except ReceiverError as error:
             self._failed(receiver, str(error))
         except OperationalError as error:
@@ -193,18 +195,28 @@ class Delivery:
         except Exception as error:  # noqa: BLE001  # one receiver's trouble ends neither the others nor the centre
             self._failed(receiver, _fault(receiver.name, error))
         else:
-            self._took(receiver, news)
+            self._took(receiver, news, AGAIN_S if all_told else FIRST_S)
         finally:
             self._busy.discard(receiver.name)
 
-    async def _tell(self, receiver: Receiver) -> None:
+    async def _tell(self, receiver: Receiver) -> bool:
+        """Tell a receiver what is due; return False where another centre tells some of it."""
         every, waiting = await asyncio.to_thread(self._due, receiver)
         if isinstance(receiver.way, Alertmanager):
             await self._ways.tell_all(receiver.way, every)
+        told = 0
         for alert in waiting:
-            await self._ways.tell(receiver, alert)
-            await asyncio.to_thread(self._take, receiver, alert)
+            if not await asyncio.to_thread(self._claim, receiver, alert):
+                continue
+            was_taken = False
+            try:
+                await self._ways.tell(receiver, alert)
+                was_taken = True
+            finally:
+                await asyncio.to_thread(self._settle, receiver, alert, was_taken=was_taken)
             self._taken_at[receiver.name] = self._clock()
+            told += 1
+        return told == len(waiting)
 
     def _due(self, receiver: Receiver) -> tuple[list[Alert], list[Alert]]:
         """Return what is open to a receiver, and what it has yet to be told. Blocking."""
@@ -229,13 +241,19 @@ class Delivery:
         )
         return [], waiting
 
-    def _take(self, receiver: Receiver, alert: Alert) -> None:
+    def _claim(self, receiver: Receiver, alert: Alert) -> bool:
         with self._store.write() as connection:
-            alerts.take(connection, receiver.name, alert.id, alert.position)
+            return alerts.claim(
+                connection, receiver.name, alert, holder=self._me, now=self._clock()
+            )
 
-    def _took(self, receiver: Receiver, news: int) -> None:
+    def _settle(self, receiver: Receiver, alert: Alert, *, was_taken: bool) -> None:
+        with self._store.write() as connection:
+            alerts.settle(connection, receiver.name, alert, holder=self._me, was_taken=was_taken)
+
+    def _took(self, receiver: Receiver, news: int, again_s: float) -> None:
         before = self._standing.get(receiver.name, Standing())
-        next_at = asyncio.get_running_loop().time() + AGAIN_S
+        next_at = asyncio.get_running_loop().time() + again_s
         self._standing[receiver.name] = Standing(news=news, next_at=next_at)
         if before.failing_since is not None:
             log.info("receiver answers again", receiver=receiver.name)
