@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from fleet.alerts.cause import Cause, Key, Scope
-from fleet.alerts.notes import Noted, Sign
+from fleet.alerts.notes import Noted, Sign, signs
 from fleet.alerts.world import World
 from fleet.clock import written
-from fleet.health.states import HealthReason
+from fleet.health.heard import Heard
+from fleet.health.states import HealthReason, State, Verdict
 from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import UNDER_WAY, RolloutState, TargetState, WaveState
 
@@ -195,6 +196,15 @@ def _once(signs: Iterable[Sign]) -> Iterator[tuple[Key, Sign]]:
     for sign in signs:
         keyed.setdefault(Key(sign.rule, sign.scope, sign.subject), sign)
     yield from keyed.items()
+
+
+def counted_by(heard: Heard, judged: Verdict, now: datetime) -> Iterator[str]:
+    """Return the rules that count a device; of a site's devices that are away, both that may."""
+    if judged.state is State.OFFLINE:
+        long = judged.finding.since < written(now - timedelta(seconds=LONG_S))
+        yield from ["SkerryDevicesLongSilent"] if long else ["SkerrySiteCut", "SkerryDevicesAway"]
+    elif judged.state is not State.UNKNOWN:
+        yield from {sign.rule for sign in signs(heard, now)}
 
 
 def broker(seen: Seen) -> Iterator[Cause]:

@@ -240,7 +240,9 @@ def _matching(parts: Parts, wish: CommandsWish) -> list[str]:
             page = stored.after(connection, *last, limit=_PAGE)
             likely = [each for each in page if wanted.may_match(target_of(each))]
             heard = [each.heard for each in known_among(connection, likely)] if likely else []
-        found += [each.target.device for each in heard if wanted.matches(each, verdict(each, now))]
+        found += [
+            each.target.device for each in heard if wanted.matches(each, verdict(each, now), now)
+        ]
         if len(page) < _PAGE:
             break
         last = page[-1].name, page[-1].id

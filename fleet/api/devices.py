@@ -93,7 +93,9 @@ def routes(parts: Parts) -> APIRouter:
         return DeviceList(
             as_of=shown_at(now),
             devices=[
-                summary(*each, now) for each in judged if wanted.matches(each[0].heard, each[1])
+                summary(*each, now)
+                for each in judged
+                if wanted.matches(each[0].heard, each[1], now)
             ],
         )
 

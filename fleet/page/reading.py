@@ -140,7 +140,7 @@ class Reading:
             now = self._parts.clock()
             for each in found:
                 judged = verdict(each.heard, now)
-                if wanted.matches(each.heard, judged):
+                if wanted.matches(each.heard, judged, now):
                     rows.append(devices.summary(each, judged, now))
                 if len(rows) == limit:
                     return rows
@@ -152,11 +152,11 @@ class Reading:
         self, wanted: Search, asked: Mapping[str, str]
     ) -> Iterator[tuple[str, int, dict[str, str]]]:
         """Say of each part of a filter how many would match without it."""
-        judged = self._glance.look().judged
+        judged, now = self._glance.look().judged, self._parts.clock()
 
         def count(search: Search, prefix: str) -> int:
             return sum(
-                heard.target.name.startswith(prefix) and search.matches(heard, told)
+                heard.target.name.startswith(prefix) and search.matches(heard, told, now)
                 for heard, told in judged
             )
 
