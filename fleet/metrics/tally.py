@@ -102,7 +102,14 @@ class Tally:
         with self._lock:
             self._published = published
             bundles = set(lost)
-            kept = (self._quarantines, self._golden, self._shadow, self._requests)
+            self._why.release(lambda key: key[:2] in bundles)
+            kept = (
+                self._rollbacks,
+                self._quarantines,
+                self._golden,
+                self._shadow,
+                self._requests,
+            )
             for counted in kept:
                 for key in [key for key in counted if key[:2] in bundles]:
                     del counted[key]
