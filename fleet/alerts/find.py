@@ -146,11 +146,13 @@ def _parts(awaited: Noted) -> set[Key]:
     return {*keys, *(Key(key.rule, Scope.FLEET) for key in keys)}
 
 
+def is_cut(devices: int, of: int) -> bool:
+    """Say whether a site of which so many devices aren't heard is cut off."""
+    return devices >= CUT_LEAST and devices >= CUT_SHARE * of
+
+
 def _is_cut(away: Away, site: str) -> bool:
-    group = away.sites[site]
-    return (
-        bool(site) and group.devices >= CUT_LEAST and group.devices >= CUT_SHARE * away.sizes[site]
-    )
+    return bool(site) and is_cut(away.sites[site].devices, away.sizes[site])
 
 
 def cut(seen: Seen) -> Iterator[Cause]:

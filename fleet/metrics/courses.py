@@ -16,8 +16,8 @@ from fleet.metrics.bins import Bins
 from fleet.metrics.census import Named
 from fleet.metrics.families import Sheet, Spread
 from fleet.metrics.slots import OTHER, UNKNOWN, Key, Slots
-from fleet.rollouts.gate import decides_at
-from fleet.rollouts.progress import Rollout
+from fleet.rollouts.gate import decides_at, judge
+from fleet.rollouts.progress import Rollout, RolloutWave
 from fleet.rollouts.states import ENDED, RolloutState, WaveState
 from fleet.store.rollouts import KeptRollout, named
 from fleet.store.tables import rollouts
@@ -45,7 +45,8 @@ _MOVING = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIV
 class _Read:
     """A rollout as it was read, what of it was read, and when it last moved.
 
-    `soaks_until`: until then it moves, as nothing has to but time.
+    `soaks_until`: until then it moves, as nothing has to but time. `gate` is the last one that
+    weighs something: its wave, what it sees, and what it wants, as shares.
     """
 
     mark: int
@@ -53,6 +54,7 @@ class _Read:
     moved: datetime
     began: datetime
     soaks_until: datetime | None
+    gate: tuple[str, float, float] | None
 
 
 class Courses:
@@ -128,6 +130,7 @@ class Courses:
             began=began,
             moved=_moved(rollout, began),
             soaks_until=_soaks_until(rollout),
+            gate=_gate(rollout, began),
         )
 
     def _count_ends(self, states: Mapping[str, str], read: Mapping[str, _Read]) -> None:
@@ -167,6 +170,16 @@ def _sheet(
             for each, found in shown.items()
             if (verdict := _verdict(found.rollout)) is not None
         },
+        "skerry_rollout_gate_observed_ratio": {
+            (each, found.gate[0]): found.gate[1]
+            for each, found in shown.items()
+            if found.gate is not None
+        },
+        "skerry_rollout_gate_wanted_ratio": {
+            (each, found.gate[0]): found.gate[2]
+            for each, found in shown.items()
+            if found.gate is not None
+        },
         "skerry_rollout_last_progress_timestamp_seconds": {
             (each,): max(found.moved, min(found.soaks_until or found.moved, now)).timestamp()
             for each, found in shown.items()
@@ -194,7 +207,23 @@ def _wave(rollout: Rollout) -> int:
 
 def _verdict(rollout: Rollout) -> Key | None:
     decided = [wave for wave in rollout.waves if wave.gate and wave.state in _DECIDED]
-    return (f"wave {decided[-1].number}", decided[-1].state.value) if decided else None
+    return (_named(decided[-1]), decided[-1].state.value) if decided else None
+
+
+def _gate(rollout: Rollout, now: datetime) -> tuple[str, float, float] | None:
+    """Return what the last gate that has seen something sees and wants; no time changes that."""
+    found = None
+    for wave, members in rollout.members():
+        if wave.gate is None or wave.state is WaveState.WAITING:
+            continue
+        shown = judge(wave, members, frozenset(), now)
+        if shown.ended:
+            found = _named(wave), shown.good / shown.ended, wave.gate.success_percent / 100
+    return found
+
+
+def _named(wave: RolloutWave) -> str:
+    return f"wave {wave.number}"
 
 
 def _moved(rollout: Rollout, began: datetime) -> datetime:

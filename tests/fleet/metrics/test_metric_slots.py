@@ -57,6 +57,7 @@ def rolled_back(number: int, name: str) -> v1.Event:
 def test_a_bundle_that_is_gone_gives_back_its_rollbacks_slots() -> None:
     """Years of bundles: what goes back today has a name, whatever went back before."""
     tally, number = Tally(), 0
+    names: list[str] = []
     for year in range(30):
         names = [f"y{year}-{each}" for each in range(20)]
         lost = tally.named.bundles.settle([(name, "unknown") for name in names])
@@ -75,7 +76,8 @@ def test_a_bundle_that_is_gone_gives_back_its_rollouts_slot(store: Store) -> Non
     named = Named()
     courses = Courses(named)
     with store.read() as connection:
-        courses.look(connection, NOW)
+        finished = courses.look(connection, NOW)["skerry_rollouts_finished_total"]
+    lately = range(0)
     for number in range(3 * NAMES_LIMIT):
         lately = range(number, max(-1, number - NAMES_LIMIT), -1)
         named.bundles.settle([(f"b{each}", NEW.version) for each in lately])

@@ -5,6 +5,8 @@ import random
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -22,10 +24,22 @@ from fleet.metrics import watch
 from fleet.metrics.families import FAMILIES, FORBIDDEN_LABELS
 from fleet.metrics.scrape import scrape_token
 from fleet.metrics.tally import Tally
+from fleet.rollouts.policy import Gate
+from fleet.rollouts.states import TargetState, WaveState
 from fleet.store.engine import Store
 from tests.fleet.centre.parties import NOW, add_bundles
 from tests.fleet.centre.served import OPERATOR, TOKEN, Served, serving
-from tests.fleet.screens.village import FLEET, NEW, OLD, VILLAGE, Villager, keep, settle, waiting
+from tests.fleet.screens.village import (
+    BEFORE,
+    FLEET,
+    NEW,
+    OLD,
+    VILLAGE,
+    Villager,
+    keep,
+    settle,
+    waiting,
+)
 
 SCRAPER = {"Authorization": f"Bearer {scrape_token(Access(TOKEN))}"}
 NASTY = 'a "quoted" \\ back\nslash \t\x00\r 日本 é ￿ \U0001f41f {x="y"} # HELP \ud800'
@@ -228,6 +242,7 @@ async def test_a_village_is_counted_and_promtool_has_nothing_to_say(
     )
     assert {("digits", "1.4.0", "cpu"): 7} == found["skerry_fleet_devices_serving"]
     assert {("1h",): 2, ("1d",): 2, ("7d",): 1} == found["skerry_fleet_devices_silent"]
+    assert {("whole",): 1, ("partly",): 1, ("cut",): 0} == found["skerry_sites"]
     assert 1 == found["skerry_rollout_info"]["r-41", "digits", "1.5.0", "paused"]
     assert 1 == found["skerry_rollout_devices"]["r-41", "refused"]
     assert {("r-41",): 1} == found["skerry_rollout_wave"]
@@ -243,6 +258,63 @@ async def test_a_village_is_counted_and_promtool_has_nothing_to_say(
     assert ours <= {*listed} | {
         f"{each}_{part}" for each in listed for part in ("bucket", "sum", "count")
     }
+
+
+async def test_a_cut_site_is_counted_whoever_names_the_sites(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """Also one that is too small for a name of its own; one whose devices left long ago is none."""
+    away: dict[str, Any] = {"leaves": True}  # three days ago
+    villagers = [Villager(name=f"a-{n}", site=f"big-{n // 3}") for n in range(180)]
+    villagers += [Villager(name=f"b-{n}", site="small", **away) for n in range(2)]
+    villagers += [Villager(name="c", site="alone", **away)]
+    settle(store, tuple(villagers))
+    async with centre(home, authority, store) as (_, client):
+        found = await scrape(client)
+
+    assert "small" not in {site for _, site in found["skerry_fleet_devices"]}
+    assert {("whole",): 60, ("partly",): 1, ("cut",): 1} == found["skerry_sites"]
+
+
+async def test_a_gate_says_what_it_sees_and_what_it_wants(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """Of the last wave of which any target came to an end; one without a gate weighs nothing."""
+    made = waiting()
+    first, second = made.waves
+    gate = Gate(success_percent=90, error_percent=5)
+    good, bad = (
+        replace(each, state=state)
+        for each, state in zip(
+            made.targets, (TargetState.COMMITTED, TargetState.REFUSED), strict=True
+        )
+    )
+    weighed = replace(first, gate=gate, state=WaveState.SOAKING)
+    later = replace(second, gate=replace(gate, success_percent=50), targets=())
+    keep(store, replace(made, id="r-1", targets=(good, bad), waves=(weighed, later)), BEFORE)
+    begun = replace(later, state=WaveState.RUNNING)
+    keep(store, replace(made, id="r-2", targets=(good, bad), waves=(weighed, begun)), BEFORE)
+    keep(store, replace(made, id="r-3", waves=(replace(weighed, gate=None), later)), BEFORE)
+    async with centre(home, authority, store) as (_, client):
+        found = await scrape(client)
+
+    gates = [("r-1", "wave 1"), ("r-2", "wave 1")]
+    assert dict.fromkeys(gates, 0.5) == found["skerry_rollout_gate_observed_ratio"]
+    assert dict.fromkeys(gates, 0.9) == found["skerry_rollout_gate_wanted_ratio"]
+
+
+async def test_what_found_no_room_on_devices_is_counted(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """By how many events a device summed up, once; there is a zero before."""
+    told = event(9, kind=v1.EventKind.FOLDED, first=2, count=40, reason=Reason.OUTBOX_FULL)
+    async with centre(home, authority, store) as (served, client):
+        before = await scrape(client)
+        served.tally.commits([told, told], 0.01)
+        found = await scrape(client)
+
+    assert {(): 0} == before["skerry_device_events_folded_total"]
+    assert {(): 40} == found["skerry_device_events_folded_total"]
 
 
 async def test_what_is_said_twice_is_counted_once(
