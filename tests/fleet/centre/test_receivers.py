@@ -224,6 +224,30 @@ async def test_nobody_waits_for_another(outlook: Outlook, file: Path) -> None:
     assert ["opened"] == good.news
 
 
+async def test_an_alertmanager_that_hangs_or_is_not_there_holds_up_nobody(
+    outlook: Outlook, file: Path
+) -> None:
+    """It is told when it is back, of what is open then; the others are told at once."""
+    async with hook(always=0) as hangs, hook() as good, telling(outlook, file) as (made, _):
+        away = free_port()
+        write(
+            file,
+            f'[receiver.a-hangs]\nkind = "alertmanager"\nurl = "http://127.0.0.1:{hangs.port}"\n'
+            f'[receiver.b-away]\nkind = "alertmanager"\nurl = "http://127.0.0.1:{away}"\n'
+            + webhook("z-good", good.url),
+        )
+        fail(outlook)
+        made.wake()
+        await until(lambda: good.news == ["opened"])
+        await until(lambda: made.failing() == ["a-hangs", "b-away"])
+        hangs.always = 200
+        await until(lambda: made.failing() == ["b-away"])
+        errors = [(await standing(made, name)).standing.error for name in ("a-hangs", "b-away")]
+
+    assert "" == errors[0]
+    assert "it can't be reached" in errors[1]
+
+
 async def test_a_restart_loses_nothing_and_repeats_nothing(outlook: Outlook, file: Path) -> None:
     """What was taken stays taken; what happened while nobody could tell is told."""
     async with hook() as ours:

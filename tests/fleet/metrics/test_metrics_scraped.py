@@ -14,16 +14,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from agent.wire import v1
+from agent.wire import codec, v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
+from agent.wire.topics import Kind, Topic
 from fleet.api.access import Access
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
+from fleet.link.intake import admit
 from fleet.metrics import watch
 from fleet.metrics.families import FAMILIES, FORBIDDEN_LABELS
 from fleet.metrics.scrape import scrape_token
 from fleet.metrics.tally import Tally
+from fleet.ports import Received
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.states import TargetState, WaveState
 from fleet.store.engine import Store
@@ -409,6 +412,52 @@ async def test_every_nasty_character_of_a_name_survives_the_real_parser(
     assert len(found["skerry_device_rollbacks_total"]) <= 101
     assert 299 == sum(found["skerry_device_rollbacks_total"].values())  # one gave way
     assert 0 == found["skerry_metrics_label_overflow_total"]["finished",]
+
+
+async def test_whatever_a_device_calls_its_accelerator_is_one_label_that_is_read_back(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """As it comes over the wire; a flood of names is few series, and the scrape stays one."""
+    add_bundles(store, "1.4.0")
+    names = [NASTY.replace("\ud800", ""), "", "x" * 256, *(f"chip {n}\n" for n in range(50))]
+    topic = str(Topic(FLEET, "d-1", Kind.REPORTED))
+    async with centre(home, authority, store) as (served, client):
+        await scrape(client)  # from now on bundles have their names
+        for number, name in enumerate(names):
+            came = admit(FLEET, topic, codec.encode(report(accelerator=name)))
+            assert isinstance(came, Received)
+            assert isinstance(came.document, v1.Reported)
+            served.tally.commits([came.document, health(at=number)], 0.01)
+        found = await scrape(client)
+
+    counted = found["skerry_inference_requests_total"]
+    accelerators = {accelerator for *_, accelerator, _ in counted}
+    assert {names[0], "unknown", "other"} < accelerators
+    assert len(accelerators) <= 7
+    assert 100 * len(names) == sum(counted.values())
+
+
+async def test_a_prometheus_that_hangs_or_is_not_there_changes_nothing(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """It asks and never reads, says half of its question, goes away: others are answered."""
+    settle(store)
+    question = f"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: {SCRAPER['Authorization']}\r\n"
+    async with centre(home, authority, store) as (served, client):
+        host, port = served.plain.removeprefix("http://").split(":")
+        hanging = [await asyncio.open_connection(host, int(port)) for _ in range(40)]
+        for number, (_, writer) in enumerate(hanging):
+            writer.write(f"{question}{chr(13) + chr(10) if number % 2 else ''}".encode())
+        for _, writer in hanging[:10]:
+            writer.transport.abort()
+        async with asyncio.timeout(20):
+            found = await scrape(client)
+            fleet = await client.get("/api/v1/fleet", headers=OPERATOR)
+        for _, writer in hanging:
+            writer.transport.abort()
+
+    assert 200 == fleet.status_code
+    assert len(VILLAGE) == sum(found["skerry_fleet_devices"].values())
 
 
 async def test_a_route_is_counted_by_its_pattern(
