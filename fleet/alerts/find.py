@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from fleet.alerts.cause import Cause, Key, Scope
-from fleet.alerts.notes import Noted, Sign
+from fleet.alerts.notes import Noted, Sign, signs
 from fleet.alerts.world import World
 from fleet.clock import written
-from fleet.health.states import HealthReason
+from fleet.health.heard import Heard
+from fleet.health.states import HealthReason, State, Verdict
 from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import UNDER_WAY, RolloutState, TargetState, WaveState
 
@@ -145,11 +146,13 @@ def _parts(awaited: Noted) -> set[Key]:
     return {*keys, *(Key(key.rule, Scope.FLEET) for key in keys)}
 
 
+def is_cut(devices: int, of: int) -> bool:
+    """Say whether a site of which so many devices aren't heard is cut off."""
+    return devices >= CUT_LEAST and devices >= CUT_SHARE * of
+
+
 def _is_cut(away: Away, site: str) -> bool:
-    group = away.sites[site]
-    return (
-        bool(site) and group.devices >= CUT_LEAST and group.devices >= CUT_SHARE * away.sizes[site]
-    )
+    return bool(site) and is_cut(away.sites[site].devices, away.sizes[site])
 
 
 def cut(seen: Seen) -> Iterator[Cause]:
@@ -195,6 +198,15 @@ def _once(signs: Iterable[Sign]) -> Iterator[tuple[Key, Sign]]:
     for sign in signs:
         keyed.setdefault(Key(sign.rule, sign.scope, sign.subject), sign)
     yield from keyed.items()
+
+
+def counted_by(heard: Heard, judged: Verdict, now: datetime) -> Iterator[str]:
+    """Return the rules that count a device; of a site's devices that are away, both that may."""
+    if judged.state is State.OFFLINE:
+        long = judged.finding.since < written(now - timedelta(seconds=LONG_S))
+        yield from ["SkerryDevicesLongSilent"] if long else ["SkerrySiteCut", "SkerryDevicesAway"]
+    elif judged.state is not State.UNKNOWN:
+        yield from {sign.rule for sign in signs(heard, now)}
 
 
 def broker(seen: Seen) -> Iterator[Cause]:

@@ -80,11 +80,12 @@ def note(heard: Heard, certificate_ends: str, now: datetime) -> Noted:
         at=heard.at or heard.joined_at,
         quiet_after_s=silent_limit_s(heard),
         certificate_ends=certificate_ends,
-        signs=tuple(_signs(heard, now)),
+        signs=tuple(signs(heard, now)),
     )
 
 
-def _signs(heard: Heard, now: datetime) -> Iterator[Sign]:
+def signs(heard: Heard, now: datetime) -> Iterator[Sign]:
+    """Return what a device shows of causes, as it was last heard."""
     shown = set()
     for state, finding in findings(heard, now):
         sign = _sign(heard, state, finding)

@@ -1,7 +1,8 @@
 """Which devices are looked for: one filter for the API, the page and the command. Pure.
 
 A selector reads labels and facts (`fleet.selector`); fields read what is known beside them:
-`state=offline,bundle=digits:1.4.0`. All parts must hold.
+`state=offline,bundle=digits:1.4.0`. `alert` lists the devices that a rule counts. All parts must
+hold.
 """
 
 from bisect import bisect_right
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
+from fleet.alerts.find import counted_by
+from fleet.alerts.rules import BY_NAME
 from fleet.health.heard import Heard
 from fleet.health.states import State, Verdict, verdict
 from fleet.known import Known
@@ -17,25 +20,25 @@ from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.selector import EVERYTHING, Selector, SelectorError
 from fleet.selector import parse as parse_selector
 
-_Find = Callable[[Heard, Verdict], Iterator[str]]
+_Find = Callable[[Heard, Verdict, datetime], Iterator[str]]
 
 
-def _bundles(heard: Heard, _: Verdict) -> Iterator[str]:
+def _bundles(heard: Heard, *_: object) -> Iterator[str]:
     for bundle in heard.serving():
         yield bundle.name
         yield f"{bundle.name}:{bundle.version}"
         yield bundle.digest
 
 
-def _state(_: Heard, judged: Verdict) -> Iterator[str]:
+def _state(_: Heard, judged: Verdict, __: datetime) -> Iterator[str]:
     yield judged.state
 
 
-def _reason(_: Heard, judged: Verdict) -> Iterator[str]:
+def _reason(_: Heard, judged: Verdict, __: datetime) -> Iterator[str]:
     yield judged.finding.reason
 
 
-def _site(heard: Heard, _: Verdict) -> Iterator[str]:
+def _site(heard: Heard, *_: object) -> Iterator[str]:
     yield heard.target.site or ""
 
 
@@ -44,6 +47,7 @@ FIELDS: Mapping[str, _Find] = {
     "reason": _reason,
     "site": _site,
     "bundle": _bundles,
+    "alert": counted_by,
 }
 """What can be asked for by name, and the values of a device that answer to it."""
 
@@ -58,10 +62,10 @@ class Search:
     selector: Selector = field(default_factory=Selector)
     fields: tuple[tuple[str, str], ...] = ()
 
-    def matches(self, heard: Heard, judged: Verdict) -> bool:
-        """Say whether a device is looked for."""
+    def matches(self, heard: Heard, judged: Verdict, now: datetime) -> bool:
+        """Say whether a device is looked for, as it was judged now."""
         return self.selector.matches(heard.target.attributes) and all(
-            value in FIELDS[name](heard, judged) for name, value in self.fields
+            value in FIELDS[name](heard, judged, now) for name, value in self.fields
         )
 
     def among(
@@ -90,7 +94,7 @@ class Search:
             ):
                 continue
             judged = verdict(heard, now)
-            if self.matches(heard, judged):
+            if self.matches(heard, judged, now):
                 found.append((each, judged))
                 if len(found) == limit:
                     break
@@ -128,5 +132,10 @@ def _fields(text: str) -> Iterator[tuple[str, str]]:
             raise PlanError(
                 PlanReason.SELECTOR_MALFORMED,
                 f"{value[:80]!r} is no state; there are {', '.join(State)}",
+            )
+        if name == "alert" and value not in BY_NAME:
+            raise PlanError(
+                PlanReason.SELECTOR_MALFORMED,
+                f"{value[:80]!r} is no rule; skerry alert rules lists them",
             )
         yield name, value

@@ -6,9 +6,11 @@ else: what they serve now nobody knows.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from agent.wire.reasons import Reason
+from fleet.alerts.find import LONG_S, is_cut
+from fleet.clock import written
 from fleet.health.drift import Level
 from fleet.health.states import State
 from fleet.health.sums import Judged
@@ -55,8 +57,16 @@ def census(
     fallback: Counter[Key] = Counter()
     drifting: Counter[tuple[Key, Level]] = Counter()
     silent: Counter[str] = Counter(dict.fromkeys(SILENT, 0))
+    present: Counter[str] = Counter()
+    absent: Counter[str] = Counter()
+    long_ago = written(now - timedelta(seconds=LONG_S))
     for heard, verdict in judged:
-        states[verdict.state, heard.target.site] += 1
+        site = heard.target.site
+        states[verdict.state, site] += 1
+        if site and verdict.state is State.OFFLINE:
+            absent[site] += verdict.finding.since >= long_ago
+        elif site and verdict.state is not State.UNKNOWN:
+            present[site] += 1
         if verdict.state in _AWAY:
             for_s = heard.silent_s(now)
             silent.update(over for over, limit_s in SILENT.items() if for_s > limit_s)
@@ -103,6 +113,7 @@ def census(
             for bundle in sorted(on_devices)
             for level in Level
         ),
+        "skerry_sites": _sites(present, absent),
         "skerry_fleet_devices_silent": {(over,): silent[over] for over in SILENT},
     }, lost
 
@@ -116,6 +127,16 @@ def _by_state(states: Counter[tuple[State, str | None]], sites: Slots) -> dict[K
             key = (state.value, label)
             shown[key] = shown.get(key, 0) + states[state, site]
     return shown
+
+
+def _sites(present: Counter[str], absent: Counter[str]) -> dict[Key, float]:
+    """Count sites as alerts do: of whom was ever heard, and lately enough to be waited for."""
+    shown = dict.fromkeys(("whole", "partly", "cut"), 0)
+    for site in {*present, *absent}:
+        away = absent[site]
+        cut = is_cut(away, away + present[site])
+        shown["cut" if cut else "partly" if away else "whole"] += 1
+    return {(state,): sites for state, sites in shown.items()}
 
 
 def _site(site: str | None) -> Key:

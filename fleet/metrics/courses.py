@@ -15,9 +15,9 @@ from fleet.kept import progress_of
 from fleet.metrics.bins import Bins
 from fleet.metrics.census import Named
 from fleet.metrics.families import Sheet, Spread
-from fleet.metrics.slots import UNKNOWN, Key, Slots
-from fleet.rollouts.gate import decides_at
-from fleet.rollouts.progress import Rollout
+from fleet.metrics.slots import OTHER, UNKNOWN, Key, Slots
+from fleet.rollouts.gate import decides_at, judge
+from fleet.rollouts.progress import Rollout, RolloutWave
 from fleet.rollouts.states import ENDED, RolloutState, WaveState
 from fleet.store.rollouts import KeptRollout, named
 from fleet.store.tables import rollouts
@@ -25,11 +25,18 @@ from fleet.store.tables import rollouts
 SHOWN = 20
 """Rollouts, the newest first."""
 
+NAMES_LIMIT = 20
+"""Bundles whose rollouts that ended are counted by name."""
+
 RECENT_S = 86400
 """For how long one that has ended is shown."""
 
+NONE = "none"
+"""In place of a bundle: the rollout takes a deployment away."""
+
 DURATION_BOUNDS_S = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200, 604800)
 
+_NO_NAMES = frozenset({NONE, OTHER, UNKNOWN})
 _DECIDED = frozenset({WaveState.PASSED, WaveState.FAILED, WaveState.INCONCLUSIVE})
 _MOVING = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE})
 
@@ -38,7 +45,8 @@ _MOVING = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIV
 class _Read:
     """A rollout as it was read, what of it was read, and when it last moved.
 
-    `soaks_until`: until then it moves, as nothing has to but time.
+    `soaks_until`: until then it moves, as nothing has to but time. `gate` is the last one that
+    weighs something: its wave, what it sees, and what it wants, as shares.
     """
 
     mark: int
@@ -46,6 +54,7 @@ class _Read:
     moved: datetime
     began: datetime
     soaks_until: datetime | None
+    gate: tuple[str, float, float] | None
 
 
 class Courses:
@@ -55,7 +64,7 @@ class Courses:
         self._names = names
         self._read: dict[str, _Read] = {}
         self._states: dict[str, str] | None = None
-        self._bundles = Slots(20)
+        self._bundles = Slots(NAMES_LIMIT)
         self._finished: Counter[Key] = Counter()
         self._took = Bins(DURATION_BOUNDS_S)
 
@@ -77,17 +86,36 @@ class Courses:
             ).all()
         )
         read = {each: self._as_read(named(connection, each)) for each in list(states)[:SHOWN]}
+        self._settle()
         self._count_ends(states, read)
         self._states, self._read = states, read
         for name, _ in self._names.bundles.held:
             for outcome in ENDED:
-                self._finished[outcome.value, *self._bundles.label((name,))] += 0
+                self._finished[outcome.value, self._label(name)] += 0
         shown = {
             each: found
             for each, found in read.items()
             if found.rollout.state not in ENDED or (now - found.moved).total_seconds() < RECENT_S
         }
         return {**_sheet(shown, self._names, now), **self._ended()}
+
+    @property
+    def overflow(self) -> Mapping[str, int]:
+        """How often a bundle found no slot."""
+        return {"finished": self._bundles.overflow}
+
+    def _settle(self) -> None:
+        """Give the slots to bundles that are named now; what others had is forgotten."""
+        held = [(name,) for name, _ in self._names.bundles.held if name not in _NO_NAMES]
+        lost = {name for (name,) in self._bundles.settle(held)}
+        for key in [key for key in self._finished if key[1] in lost]:
+            del self._finished[key]
+
+    def _label(self, name: str) -> str:
+        if name in _NO_NAMES:
+            return name
+        (shown,) = self._bundles.label((name,))
+        return shown
 
     def _as_read(self, kept: KeptRollout) -> _Read:
         mark = hash(kept.progress)  # of a large fleet it is megabytes: parsed only when it moved
@@ -102,6 +130,7 @@ class Courses:
             began=began,
             moved=_moved(rollout, began),
             soaks_until=_soaks_until(rollout),
+            gate=_gate(rollout, began),
         )
 
     def _count_ends(self, states: Mapping[str, str], read: Mapping[str, _Read]) -> None:
@@ -111,7 +140,7 @@ class Courses:
                 continue
             found = read.get(each)
             name = UNKNOWN if found is None else _bundle(found.rollout, self._names)[0]
-            self._finished[state, *self._bundles.label((name,))] += 1
+            self._finished[state, self._label(name)] += 1
             if found is not None:
                 self._took.add((state,), max(0.0, (found.moved - found.began).total_seconds()))
 
@@ -141,6 +170,16 @@ def _sheet(
             for each, found in shown.items()
             if (verdict := _verdict(found.rollout)) is not None
         },
+        "skerry_rollout_gate_observed_ratio": {
+            (each, found.gate[0]): found.gate[1]
+            for each, found in shown.items()
+            if found.gate is not None
+        },
+        "skerry_rollout_gate_wanted_ratio": {
+            (each, found.gate[0]): found.gate[2]
+            for each, found in shown.items()
+            if found.gate is not None
+        },
         "skerry_rollout_last_progress_timestamp_seconds": {
             (each,): max(found.moved, min(found.soaks_until or found.moved, now)).timestamp()
             for each, found in shown.items()
@@ -150,7 +189,7 @@ def _sheet(
 
 def _bundle(rollout: Rollout, names: Named) -> Key:
     if rollout.bundle is None:  # it takes a deployment away
-        return ("none", "none")
+        return (NONE, NONE)
     return names.bundles.label((rollout.bundle.name, rollout.bundle.version))
 
 
@@ -168,7 +207,23 @@ def _wave(rollout: Rollout) -> int:
 
 def _verdict(rollout: Rollout) -> Key | None:
     decided = [wave for wave in rollout.waves if wave.gate and wave.state in _DECIDED]
-    return (f"wave {decided[-1].number}", decided[-1].state.value) if decided else None
+    return (_named(decided[-1]), decided[-1].state.value) if decided else None
+
+
+def _gate(rollout: Rollout, now: datetime) -> tuple[str, float, float] | None:
+    """Return what the last gate that has seen something sees and wants; no time changes that."""
+    found = None
+    for wave, members in rollout.members():
+        if wave.gate is None or wave.state is WaveState.WAITING:
+            continue
+        shown = judge(wave, members, frozenset(), now)
+        if shown.ended:
+            found = _named(wave), shown.good / shown.ended, wave.gate.success_percent / 100
+    return found
+
+
+def _named(wave: RolloutWave) -> str:
+    return f"wave {wave.number}"
 
 
 def _moved(rollout: Rollout, began: datetime) -> datetime:

@@ -100,6 +100,11 @@ class Watch:
                 await self._fresh.wait()
         return self._sheets
 
+    @property
+    def overflow(self) -> Mapping[str, int]:
+        """How often something found no slot."""
+        return self._courses.overflow
+
     def _look(self) -> tuple[Sheet, ...]:
         judged = self._glance.look().judged
         now = self._clock()

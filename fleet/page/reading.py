@@ -131,11 +131,11 @@ class Reading:
         self, wanted: Search, asked: Mapping[str, str]
     ) -> Iterator[tuple[str, int, dict[str, str]]]:
         """Say of each part of a filter how many would match without it."""
-        judged = self._glance.look().judged
+        judged, now = self._glance.look().judged, self._parts.clock()
 
         def count(search: Search, prefix: str) -> int:
             return sum(
-                heard.target.name.startswith(prefix) and search.matches(heard, told)
+                heard.target.name.startswith(prefix) and search.matches(heard, told, now)
                 for heard, told in judged
             )
 

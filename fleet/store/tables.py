@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0008"
+SCHEMA = "0009"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -260,8 +260,13 @@ told = Table(
     Column("receiver", String(64), primary_key=True),
     Column("alert", String(64), primary_key=True),
     Column("position", BigInteger, nullable=False),
+    Column("holder", String(64)),
+    Column("until", String(32)),
 )
-"""The last news of an alert that a receiver has taken: what is above it is yet to be told."""
+"""The last news of an alert that a receiver has taken: what is above it is yet to be told.
+
+0: it has taken none. `holder` is the centre that tells it now, and `until` when no other may.
+"""
 
 health_days = Table(
     "health_days",

@@ -125,7 +125,7 @@ async def test_an_alert_says_why_who_what_happened_and_what_to_do(
     assert "skerry alert show a-golden" in golden
     assert "opened" in golden.partition("What happened")[2]
     assert "6 more" in away
-    assert '/devices?field=state%3Doffline%2Csite%3Dlerwick"' in away
+    assert '/devices?field=alert%3DSkerryDevicesAway%2Csite%3Dlerwick"' in away
     assert "Check their power and their network." in away
     assert "cleared" in ended
     assert "Acknowledge" not in ended

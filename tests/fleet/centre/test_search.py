@@ -24,6 +24,8 @@ from tests.fleet.screens.village import FLEET, VILLAGE, settle
         ("", "bundle=digits:1.4.0", 8),
         ("", "bundle=digits:1.5.0", 0),
         ("", "reason=GOLDEN_MISMATCH", 1),
+        ("", "alert=SkerryGoldenFailing", 1),
+        ("", "alert=SkerrySiteCut,site=lerwick", 1),
     ],
 )
 def test_all_parts_must_hold(store: Store, selector: str, field: str, expected: int) -> None:
@@ -36,7 +38,8 @@ def test_all_parts_must_hold(store: Store, selector: str, field: str, expected: 
 
 
 @pytest.mark.parametrize(
-    ("selector", "field"), [("room in", ""), ("", "state"), ("", "state=good"), ("", "x=1")]
+    ("selector", "field"),
+    [("room in", ""), ("", "state"), ("", "state=good"), ("", "x=1"), ("", "alert=x")],
 )
 def test_what_can_not_be_read_is_refused(selector: str, field: str) -> None:
     """Not taken for a filter that nothing matches, and not for none."""

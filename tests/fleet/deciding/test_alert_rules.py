@@ -90,7 +90,7 @@ def test_a_cut_cable_is_one_cause(how: dict[str, object]) -> None:
     assert Key("SkerrySiteCut", Scope.SITE, "lerwick") == cut.key
     assert (400, 400) == (cut.devices, cut.of)
     assert "Cut off: site lerwick; 400 of 400 devices can't be heard." == said(cut).title
-    assert "skerry device ls --field state=offline,site=lerwick" == said(cut).command
+    assert "skerry device ls --field alert=SkerrySiteCut,site=lerwick" == said(cut).command
 
 
 def test_some_of_a_site_are_another_cause() -> None:
