@@ -24,7 +24,7 @@ from sqlalchemy.exc import OperationalError
 from fleet.api.glance import Glance
 from fleet.clock import written
 from fleet.identity.places import Home
-from fleet.metrics.census import census
+from fleet.metrics.census import Census
 from fleet.metrics.courses import Courses
 from fleet.metrics.families import Sheet
 from fleet.metrics.slots import Key
@@ -65,6 +65,7 @@ class Watch:
         self._home = home
         self._clock = clock
         self._tally = tally
+        self._census = Census(tally.named)
         self._courses = Courses(tally.named)
         self._audited: Counter[Key] = Counter()
         self._audited_to: int | None = None
@@ -110,7 +111,7 @@ class Watch:
         now = self._clock()
         with self._store.read() as connection:
             published = _published(connection)
-            counted, lost = census(judged, now, self._tally.named, list(published.values()))
+            counted, lost = self._census.take(judged, now, list(published.values()))
             self._tally.know(published, lost)
             moving = self._courses.look(connection, now)
             kept = self._kept(connection, now)
