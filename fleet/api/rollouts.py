@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header
@@ -18,6 +19,7 @@ from fleet.api.rollout_shown import (
     ExclusionShown,
     PlanShown,
     RolloutDetail,
+    RolloutOfTarget,
     RolloutSummary,
     WhyShown,
     detail,
@@ -27,6 +29,7 @@ from fleet.api.rollout_shown import (
     summary,
     told,
 )
+from fleet.api.rollout_shown import of_target as shown_of_target
 from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.execute import Started
@@ -46,6 +49,9 @@ from fleet.store import audit, bundles, devices, health, rollouts
 
 _WORDS_READ = 200
 """Of the audit's entries about one rollout; the first of them is its start."""
+
+_OF_TARGET = 10
+"""Rollouts that are told of one device: each takes as long as `skerry rollout why` of it."""
 
 
 class RolloutWish(Wish):
@@ -252,19 +258,42 @@ def _as_of_now(connection: Connection, kept: rollouts.KeptRollout) -> tuple[Roll
     return outlived(now, held, later.brought), later
 
 
+def of_target(
+    connection: Connection, device: devices.Device, at: datetime
+) -> tuple[list[RolloutOfTarget], bool]:
+    """Return the newest open rollouts that have a device, and whether there are more."""
+    kept = rollouts.open_with(connection, device.id, limit=_OF_TARGET + 1)
+    found = []
+    for each in kept[:_OF_TARGET]:
+        now, later = _as_of_now(connection, each)
+        said = _said(connection, each, now, later, device, at=at)
+        found.append(shown_of_target(said, now, now.by_target().get(device.id), later, at))
+    return found, len(kept) > _OF_TARGET
+
+
 def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
-    """Look among the targets, then among those the plan left out."""
     with parts.store.read() as connection:
         kept = rollouts.named(connection, rollout)
         device = None if target is None else devices.named(connection, target)
         now, later = _as_of_now(connection, kept)
-        at = parts.clock()
-        compared = _compared(connection, now.targets)
+        return _said(connection, kept, now, later, device, at=parts.clock())
+
+
+def _said(
+    connection: Connection,
+    kept: rollouts.KeptRollout,
+    now: Rollout,
+    later: Overtaking,
+    device: devices.Device | None,
+    *,
+    at: datetime,
+) -> WhyShown:
+    """Look among the targets, then among those the plan left out."""
     progress: Progress | None = None
     because = why(now, None, at) if device is None else (Cause(code=WhyReason.NOT_MEANT),)
     if device is not None and (progress := now.by_target().get(device.id)) is not None:
         because = why(now, progress, at)
-        beside = compared.get(device.id, {})
+        beside = _compared(connection, [progress]).get(device.id, {})
         because = tuple(
             replace(each, parameters=beside) if each.code == WhyReason.COMPARED else each
             for each in because
