@@ -54,9 +54,10 @@ def lines(said: Mapping[str, Any]) -> Iterator[Line]:
 def _every(said: Mapping[str, Any]) -> Iterator[Line]:
     state = said["state"]
     yield Line(label="WHY", text=state["sentence"], code=state["reason"], next=state["next"])
+    when = "when last heard, " if state["was"] is not None else ""
     for number, each in enumerate(said["also"]):
         about = f"{each['subject']}: " if each["subject"] else ""
-        text = f"{each['state']}: {about}{each['sentence']}"
+        text = f"{when}{each['state']}: {about}{each['sentence']}"
         yield Line(label="" if number else "ALSO", text=text, code=each["code"], next=each["next"])
     for each in said["deployments"]:
         yield from _deployment(each, state["reason"])
