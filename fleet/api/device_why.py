@@ -3,6 +3,8 @@
 Nothing is decided in here: what was found out elsewhere is put together.
 """
 
+import threading
+import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Self
@@ -28,6 +30,9 @@ from fleet.rollouts.progress import Cause
 from fleet.store import drift, events
 
 _EVENTS_READ = 20
+_KEPT = 64
+_LONG_S = 1.0
+_REST = 4
 _FAR = frozenset({Level.ALARM, Level.WATCH})
 
 
@@ -97,7 +102,38 @@ class DeviceWhy(BaseModel):
     )
 
 
-def routes(parts: Parts) -> APIRouter:
+class Whys:
+    """Keeps the last answers that took long: pages look again whenever something moves.
+
+    An open rollout to many devices takes seconds to read. Its answer is kept for some times as
+    long as it took, and one is made at a time; what is quick is made anew for everybody.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[float, DeviceWhy]] = {}
+
+    def of(self, device: str) -> DeviceWhy:
+        """Return why a device is as it is. Blocking.
+
+        Raises:
+            NotFoundError: there is none with this id or name.
+            AmbiguousError: several have the name.
+        """
+        with self._lock:
+            began = time.perf_counter()  # in a thread there is no loop whose time it could be
+            self._kept = {name: kept for name, kept in self._kept.items() if kept[0] > began}
+            if device in self._kept:
+                return self._kept[device][1]
+            made = explained(self._parts, device)
+            ended = time.perf_counter()
+            if ended - began > _LONG_S and len(self._kept) < _KEPT:
+                self._kept[device] = ended + _REST * (ended - began), made
+            return made
+
+
+def routes(whys: Whys) -> APIRouter:
     """Return the route."""
     router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
 
@@ -107,7 +143,7 @@ def routes(parts: Parts) -> APIRouter:
 
         Of the rollouts that are open the newest ten that have it are told.
         """
-        return explained(parts, device)
+        return whys.of(device)
 
     return router
 

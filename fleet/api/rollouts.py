@@ -41,7 +41,7 @@ from fleet.rollouts.look import outlived
 from fleet.rollouts.plan import Plan
 from fleet.rollouts.policy import CAREFUL, RolloutRequest
 from fleet.rollouts.progress import Cause, Progress, Rollout
-from fleet.rollouts.states import RolloutHappening
+from fleet.rollouts.states import RolloutHappening, TargetState
 from fleet.rollouts.trace import Trace, of_header
 from fleet.rollouts.why import WhyReason, why
 from fleet.selector import SelectorError, asked
@@ -50,8 +50,11 @@ from fleet.store import audit, bundles, devices, health, rollouts
 _WORDS_READ = 200
 """Of the audit's entries about one rollout; the first of them is its start."""
 
+_MAY_BE_OVERTAKEN = frozenset({TargetState.COMMITTED, TargetState.SUPERSEDED})
 _OF_TARGET = 10
-"""Rollouts that are told of one device: each takes as long as `skerry rollout why` of it."""
+_OF_TARGET_READ = 64 << 20
+"""Rollouts that are told of one device, and how long their progress may be together: of a rollout
+to 100,000 devices it is some 58 MB, and takes seconds to read."""
 
 
 class RolloutWish(Wish):
@@ -250,25 +253,40 @@ def _compared(connection: Connection, targets: Sequence[Progress]) -> dict[str, 
     }
 
 
-def _as_of_now(connection: Connection, kept: rollouts.KeptRollout) -> tuple[Rollout, Overtaking]:
-    """Return a rollout as it is to be read now, and by which later ones it was overtaken."""
+def _as_of_now(
+    connection: Connection, kept: rollouts.KeptRollout, *, of: str | None = None
+) -> tuple[Rollout, Overtaking]:
+    """Return a rollout as it is to be read now, and by which later ones it was overtaken.
+
+    Where only the rollout and one target (`of`) are asked about, no other target is looked up.
+    """
     now = progress_of(kept)
-    held = wanted(connection, [progress.target for progress in now.targets], now.deployment)
-    later = overtaking(connection, now, held)
-    return outlived(now, held, later.brought), later
+    targets = [each for each in now.targets if of in (None, each.target)]
+    if of is not None and not any(each.state in _MAY_BE_OVERTAKEN for each in targets):
+        return now, Overtaking(brought={}, asked={})
+    held = wanted(connection, [each.target for each in targets], now.deployment)
+    later = overtaking(connection, replace(now, targets=tuple(targets)), held)
+    if of is None:
+        return outlived(now, held, later.brought), later
+    mine = outlived(replace(now, targets=tuple(targets)), held, later.brought).by_target()
+    return replace(now, targets=tuple(mine.get(each.target, each) for each in now.targets)), later
 
 
 def of_target(
     connection: Connection, device: devices.Device, at: datetime
 ) -> tuple[list[RolloutOfTarget], bool]:
     """Return the newest open rollouts that have a device, and whether there are more."""
-    kept = rollouts.open_with(connection, device.id, limit=_OF_TARGET + 1)
-    found = []
-    for each in kept[:_OF_TARGET]:
-        now, later = _as_of_now(connection, each)
-        said = _said(connection, each, now, later, device, at=at)
+    found: list[RolloutOfTarget] = []
+    read = 0
+    for name, length in rollouts.open_with(connection, device.id, limit=_OF_TARGET + 1):
+        read += length
+        if found and (len(found) == _OF_TARGET or read > _OF_TARGET_READ):
+            return found, True
+        kept = rollouts.named(connection, name)
+        now, later = _as_of_now(connection, kept, of=device.id)
+        said = _said(connection, kept, now, later, device, at=at)
         found.append(shown_of_target(said, now, now.by_target().get(device.id), later, at))
-    return found, len(kept) > _OF_TARGET
+    return found, False
 
 
 def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:

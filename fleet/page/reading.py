@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fleet.api import alerts, bundles, device_why, devices, lifeline, rollouts
+from fleet.api import alerts, bundles, devices, lifeline, rollouts
+from fleet.api.device_why import Whys
 from fleet.api.devices import DeviceSummary
 from fleet.api.fleet import NEEDS_SHOWN
 from fleet.api.glance import Glance
@@ -57,10 +58,11 @@ _TARGET_ORDER = (Mark.FAILING, Mark.ROLLED_BACK, Mark.UPDATING, Mark.PAUSED, Mar
 class Reading:
     """What the pages that show are made of."""
 
-    def __init__(self, parts: Parts, renderer: Renderer, glance: Glance) -> None:
+    def __init__(self, parts: Parts, renderer: Renderer, glance: Glance, whys: Whys) -> None:
         self._parts = parts
         self._render = renderer
         self._glance = glance
+        self._whys = whys
 
     def routes(self) -> list[Route]:
         """Return where the pages are."""
@@ -179,7 +181,7 @@ class Reading:
     def device(self, request: Request) -> Response:
         """Is it serving? Why this state? What should it run, what does it run?"""
         found = devices.detail(self._parts, request.path_params["device"])
-        why = device_why.explained(self._parts, found.id).model_dump(mode="json")
+        why = self._whys.of(found.id).model_dump(mode="json")
         with self._parts.store.read() as connection:
             changes = audit.latest(connection, limit=_CHANGES_SHOWN, about=found.id)
         felt = lifeline.history(self._parts, found.id, limit=QUARTERS + 1)

@@ -10,6 +10,8 @@ import pytest
 from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
+from fleet.api import device_why
+from fleet.api import rollouts as rollouts_of_api
 from fleet.clock import written
 from fleet.identity.places import Home
 from fleet.sentences import REASONS
@@ -214,6 +216,26 @@ async def test_what_is_over_is_not_told(quay: Quay) -> None:
     assert [True] == [each["as_wanted"] for each in after["deployments"]]
 
 
+async def test_who_was_overtaken_is_told_by_which_rollout(quay: Quay) -> None:
+    """An older one is open for another's sake; what it says here is what `rollout why` says."""
+    older = await quay.start("1.0.0", "--policy", "all-at-once")
+    await quay.say(*HERE)
+    newer = await quay.start("1.1.0", "--policy", "all-at-once", to="skerry/device=d-1")
+    first, second = (await said(quay, "d-1"))["rollouts"]
+    (other,) = (await said(quay, "d-2"))["rollouts"]
+    for entry, device, rollout in (
+        (first, "d-1", newer),
+        (second, "d-1", older),
+        (other, "d-2", older),
+    ):
+        alone = await quay.ask(f"/why?target={device}", of=rollout)
+        assert alone == {name: entry[name] for name in alone}
+
+    assert ["OVERTAKEN_HERE"] == [each["code"] for each in second["because"]]
+    assert newer in second["because"][0]["next"]
+    assert ["SERVES_IT"] == [each["code"] for each in other["because"]]
+
+
 async def test_of_many_rollouts_the_newest_are_told(quay: Quay) -> None:
     """Each of eleven names has one under way here: ten are told, and that there are more."""
     for number in range(11):
@@ -237,6 +259,37 @@ async def test_who_has_a_name_twice_is_asked_which(quay: Quay) -> None:
 
     assert ("", 6) == (ended.out, ended.code)
     assert 3 == len(ended.err.splitlines())
+
+
+async def test_large_rollouts_are_not_all_read(quay: Quay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest is told however large it is; that there are more is said."""
+    for name in ("digits-a", "digits-b"):
+        words = ("--policy", "all-at-once", "--as", name)
+        await quay.start("1.0.0", *words, to="skerry/device=d-1")
+    monkeypatch.setattr(rollouts_of_api, "_OF_TARGET_READ", 1)
+    found = await said(quay, "d-1")
+
+    assert ["digits-b"] == [each["deployment"] for each in found["rollouts"]]
+    assert found["more_rollouts"]
+
+
+async def test_what_took_long_is_kept_and_what_is_quick_is_of_now(
+    quay: Quay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages look again whenever something moves: a large rollout is not read for each of them."""
+    await quay.serve_all()
+    quick = await said(quay, "d-1")
+    quay.tide.rise(7)
+    anew = await said(quay, "d-1")
+    monkeypatch.setattr(device_why, "_LONG_S", 0.0)
+    monkeypatch.setattr(device_why, "_REST", 1e6)
+    long = await said(quay, "d-1")
+    quay.tide.rise(7)
+    kept, other = await said(quay, "d-1"), await said(quay, "d-2")
+
+    assert quick["as_of"] < anew["as_of"]
+    assert long == kept
+    assert kept["as_of"] < other["as_of"]
 
 
 def test_what_is_no_next_step_is_one_that_somebody_says() -> None:
