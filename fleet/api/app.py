@@ -14,6 +14,7 @@ from fleet.api import (
     alerts,
     bundles,
     commands,
+    device_why,
     devices,
     fleet,
     health,
@@ -104,6 +105,8 @@ def create(parts: Parts) -> FastAPI:
     app.state.glance = Glance(parts)  # the pages look by the same
     app.include_router(joining.routes(parts))
     app.include_router(commands.answering(parts))
+    app.state.whys = device_why.Whys(parts)
+    app.include_router(device_why.routes(app.state.whys), dependencies=for_operators)
     for routes in (devices.routes, history.routes, tokens.routes, bundles.routes):
         app.include_router(routes(parts), dependencies=for_operators)
     app.include_router(fleet.routes(app.state.glance), dependencies=for_operators)

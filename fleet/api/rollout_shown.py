@@ -201,6 +201,23 @@ class WhyShown(BaseModel):
     as_of: str
 
 
+class RolloutOfTarget(WhyShown):
+    """A rollout that has a device, and why it is where it is in there."""
+
+    deployment: str
+    bundle: v1.BundleRef | None
+    replaces: list[str] = Field(description="What it had before, as `name:version`.")
+    wave: int | None = Field(description="The wave it is in; null: the plan left it out.")
+    wave_count: int
+    wave_state: str | None
+    set_aside: str | None = Field(
+        description="`offline`, `held` or `window`, where that keeps it waiting."
+    )
+    waits_for: list[Because] = Field(
+        description="Why the rollout is no further, where that is what it waits for."
+    )
+
+
 def told(cause: Cause) -> Because:
     """Return a reason with its sentence."""
     said = explain(cause.code, cause.parameters)
@@ -374,6 +391,35 @@ def detail(
             for each in rollout.targets
         ],
         as_of=written(now),
+    )
+
+
+def of_target(
+    said: WhyShown,
+    rollout: Rollout,
+    progress: Progress | None,
+    later: Overtaking,
+    now: datetime,
+) -> RolloutOfTarget:
+    """Return a rollout as one of its targets meets it; `said` is why it is where it is.
+
+    A progress of None: the plan left it out.
+    """
+    mine = [] if progress is None else [progress]
+    wave = next((each for each in rollout.waves if said.target in each.targets), None)
+    waits = progress is not None and progress.state is TargetState.PLANNED
+    known = {each.code for each in said.because}
+    because = [newer_named(each, rollout, None, later) for each in why(rollout, None, now)]
+    return RolloutOfTarget(
+        **dict(said),
+        deployment=rollout.deployment,
+        bundle=rollout.bundle,
+        replaces=_replaced(mine),
+        wave=None if wave is None else wave.number,
+        wave_count=len(rollout.waves),
+        wave_state=None if wave is None else wave.state,
+        set_aside=None if progress is None else _aside(progress),
+        waits_for=[told(each) for each in because if each.code not in known] if waits else [],
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header
@@ -18,6 +19,7 @@ from fleet.api.rollout_shown import (
     ExclusionShown,
     PlanShown,
     RolloutDetail,
+    RolloutOfTarget,
     RolloutSummary,
     WhyShown,
     detail,
@@ -27,6 +29,7 @@ from fleet.api.rollout_shown import (
     summary,
     told,
 )
+from fleet.api.rollout_shown import of_target as shown_of_target
 from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.execute import Started
@@ -38,7 +41,7 @@ from fleet.rollouts.look import outlived
 from fleet.rollouts.plan import Plan
 from fleet.rollouts.policy import CAREFUL, RolloutRequest
 from fleet.rollouts.progress import Cause, Progress, Rollout
-from fleet.rollouts.states import RolloutHappening
+from fleet.rollouts.states import RolloutHappening, TargetState
 from fleet.rollouts.trace import Trace, of_header
 from fleet.rollouts.why import WhyReason, why
 from fleet.selector import SelectorError, asked
@@ -46,6 +49,12 @@ from fleet.store import audit, bundles, devices, health, rollouts
 
 _WORDS_READ = 200
 """Of the audit's entries about one rollout; the first of them is its start."""
+
+_MAY_BE_OVERTAKEN = frozenset({TargetState.COMMITTED, TargetState.SUPERSEDED})
+_OF_TARGET = 10
+_OF_TARGET_READ = 64 << 20
+"""Rollouts that are told of one device, and how long their progress may be together: of a rollout
+to 100,000 devices it is some 58 MB, and takes seconds to read."""
 
 
 class RolloutWish(Wish):
@@ -244,27 +253,65 @@ def _compared(connection: Connection, targets: Sequence[Progress]) -> dict[str, 
     }
 
 
-def _as_of_now(connection: Connection, kept: rollouts.KeptRollout) -> tuple[Rollout, Overtaking]:
-    """Return a rollout as it is to be read now, and by which later ones it was overtaken."""
+def _as_of_now(
+    connection: Connection, kept: rollouts.KeptRollout, *, of: str | None = None
+) -> tuple[Rollout, Overtaking]:
+    """Return a rollout as it is to be read now, and by which later ones it was overtaken.
+
+    Where only the rollout and one target (`of`) are asked about, no other target is looked up.
+    """
     now = progress_of(kept)
-    held = wanted(connection, [progress.target for progress in now.targets], now.deployment)
-    later = overtaking(connection, now, held)
-    return outlived(now, held, later.brought), later
+    targets = [each for each in now.targets if of in (None, each.target)]
+    if of is not None and not any(each.state in _MAY_BE_OVERTAKEN for each in targets):
+        return now, Overtaking(brought={}, asked={})
+    held = wanted(connection, [each.target for each in targets], now.deployment)
+    later = overtaking(connection, replace(now, targets=tuple(targets)), held)
+    if of is None:
+        return outlived(now, held, later.brought), later
+    mine = outlived(replace(now, targets=tuple(targets)), held, later.brought).by_target()
+    return replace(now, targets=tuple(mine.get(each.target, each) for each in now.targets)), later
+
+
+def of_target(
+    connection: Connection, device: devices.Device, at: datetime
+) -> tuple[list[RolloutOfTarget], bool]:
+    """Return the newest open rollouts that have a device, and whether there are more."""
+    found: list[RolloutOfTarget] = []
+    read = 0
+    for name, length in rollouts.open_with(connection, device.id, limit=_OF_TARGET + 1):
+        read += length
+        if found and (len(found) == _OF_TARGET or read > _OF_TARGET_READ):
+            return found, True
+        kept = rollouts.named(connection, name)
+        now, later = _as_of_now(connection, kept, of=device.id)
+        said = _said(connection, kept, now, later, device, at=at)
+        found.append(shown_of_target(said, now, now.by_target().get(device.id), later, at))
+    return found, False
 
 
 def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
-    """Look among the targets, then among those the plan left out."""
     with parts.store.read() as connection:
         kept = rollouts.named(connection, rollout)
         device = None if target is None else devices.named(connection, target)
         now, later = _as_of_now(connection, kept)
-        at = parts.clock()
-        compared = _compared(connection, now.targets)
+        return _said(connection, kept, now, later, device, at=parts.clock())
+
+
+def _said(
+    connection: Connection,
+    kept: rollouts.KeptRollout,
+    now: Rollout,
+    later: Overtaking,
+    device: devices.Device | None,
+    *,
+    at: datetime,
+) -> WhyShown:
+    """Look among the targets, then among those the plan left out."""
     progress: Progress | None = None
     because = why(now, None, at) if device is None else (Cause(code=WhyReason.NOT_MEANT),)
     if device is not None and (progress := now.by_target().get(device.id)) is not None:
         because = why(now, progress, at)
-        beside = compared.get(device.id, {})
+        beside = _compared(connection, [progress]).get(device.id, {})
         because = tuple(
             replace(each, parameters=beside) if each.code == WhyReason.COMPARED else each
             for each in because

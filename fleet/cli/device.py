@@ -13,6 +13,7 @@ from fleet.cli.device_export import export
 from fleet.cli.device_history import history
 from fleet.cli.device_logs import logs
 from fleet.cli.device_set import set_device
+from fleet.cli.device_why import why
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, print_json
@@ -20,7 +21,7 @@ from fleet.health.quarters import QUARTERS
 from fleet.health.states import State
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Devices: list, show, read logs, set."
+    no_args_is_help=True, add_completion=False, help="Devices: list, show, why, read logs, set."
 )
 
 
@@ -78,6 +79,7 @@ def show_device(
     show(device_screen.shown(screen, found, strips.day(screen, past)))
 
 
+app.command()(why)
 app.command()(export)
 app.command()(history)
 app.command()(logs)

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from fleet.api import alerts, bundles, devices, lifeline, rollouts
 from fleet.api.cursor import cursor, place
+from fleet.api.device_why import Whys
 from fleet.api.devices import DeviceSummary
 from fleet.api.glance import Glance
 from fleet.api.look import NEEDS_SHOWN
@@ -21,10 +22,11 @@ from fleet.marks import ASIDE_MARKS, MARKS, Mark
 from fleet.page import strips
 from fleet.page.glance import groups
 from fleet.page.rendering import Renderer
-from fleet.page.troubles import besides, of_device, ordered
+from fleet.page.troubles import besides
 from fleet.rollouts.errors import PlanError
 from fleet.rollouts.states import ENDED, ROLLOUT, RolloutHappening, RolloutState
 from fleet.store import audit
+from fleet.whys import lines
 from fleet.wording import consequence
 
 PAGE_LIMIT = 200
@@ -52,10 +54,11 @@ _TARGET_ORDER = (Mark.FAILING, Mark.ROLLED_BACK, Mark.UPDATING, Mark.PAUSED, Mar
 class Reading:
     """What the pages that show are made of."""
 
-    def __init__(self, parts: Parts, renderer: Renderer, glance: Glance) -> None:
+    def __init__(self, parts: Parts, renderer: Renderer, glance: Glance, whys: Whys) -> None:
         self._parts = parts
         self._render = renderer
         self._glance = glance
+        self._whys = whys
 
     def routes(self) -> list[Route]:
         """Return where the pages are."""
@@ -80,7 +83,9 @@ class Reading:
             request,
             "overview.html",
             found=seen.shown.model_dump(mode="json"),
-            alerts=[each.model_dump(mode="json") for each in ordered(opened)[:_ALERTS_SHOWN]],
+            alerts=[
+                each.model_dump(mode="json") for each in alerts.ordered(opened)[:_ALERTS_SHOWN]
+            ],
             needs=[each.model_dump(mode="json") for each in needs],
             as_of=seen.shown.as_of,
             groups=groups(seen),
@@ -155,7 +160,7 @@ class Reading:
     def device(self, request: Request) -> Response:
         """Is it serving? Why this state? What should it run, what does it run?"""
         found = devices.detail(self._parts, request.path_params["device"])
-        opened = alerts.listed(self._parts, limit=alerts.PAGE_LIMIT).alerts
+        why = self._whys.of(found.id).model_dump(mode="json")
         with self._parts.store.read() as connection:
             changes = audit.latest(connection, limit=_CHANGES_SHOWN, about=found.id)
         felt = lifeline.history(self._parts, found.id, limit=QUARTERS + 1)
@@ -164,7 +169,8 @@ class Reading:
             request,
             "device.html",
             found=found.model_dump(mode="json"),
-            alerts=[each.model_dump(mode="json") for each in of_device(opened, found)],
+            why=list(lines(why)),
+            alerts=why["alerts"],
             as_of=found.as_of,
             changes=changes,
             strips=list(strips.strips(felt.model_dump(mode="json"))),

@@ -72,6 +72,20 @@ def every(connection: Connection) -> Sequence[KeptRollout]:
     return [_rollout(row) for row in connection.execute(query)]
 
 
+def open_with(connection: Connection, device: str, *, limit: int) -> Sequence[tuple[str, int]]:
+    """Return the newest open rollouts whose plan knows a device, as a target or as left out.
+
+    Each with the length of its progress: what it takes to read it.
+    """
+    query = (
+        select(rollouts.c.id, func.length(rollouts.c.progress))
+        .where(rollouts.c.is_open, rollouts.c.plan.contains(f'"{device}"', autoescape=True))
+        .order_by(rollouts.c.number.desc())
+        .limit(limit)
+    )
+    return [(name, int(length)) for name, length in connection.execute(query)]
+
+
 def recent(
     connection: Connection, limit: int, also: Collection[str] = ()
 ) -> Sequence[tuple[str, str]]:
