@@ -1,8 +1,9 @@
 """Looks out for what is wrong: looks, decides, keeps, wakes who tells; and keeps people's words.
 
 Level-triggered: a look reads what there is and needs no memory of the last one but to be cheap.
-What decides is pure (`fleet.alerts`). A look runs off the loop, and rests for several times its
-length: a large fleet that moves all the time leaves time for others. Blocking, with an async rim.
+What decides is pure (`fleet.alerts`). A look runs off the loop, and one that took long is
+followed by a rest: a large fleet that moves all the time leaves time for others. Blocking, with an
+async rim.
 """
 
 import asyncio
@@ -30,8 +31,8 @@ from fleet.store.engine import Store
 from fleet.store.errors import AlertOverError, ConflictError
 
 PERIOD_S = 5.0
-REST = 4
-"""After a look, at least so many times its length without one."""
+REST_LIMIT_S = 10.0
+"""After a look as long again without one, but no longer than this."""
 
 _ROLLOUTS_READ = 20
 """The newest; older ones are read only while they are open, or an alert of theirs is."""
@@ -82,7 +83,7 @@ class Lookout:
             except OperationalError as error:
                 # Locked, or the disk is full: nothing was written, and the next look is the retry.
                 log.warning("the store can't be written now", why=str(error.orig))
-            await asyncio.sleep(max(PERIOD_S, REST * (loop.time() - began)))
+            await asyncio.sleep(max(PERIOD_S, min(REST_LIMIT_S, loop.time() - began)))
 
     def look(self) -> None:
         """Look once, and keep what has changed by that."""

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from agent.wire import v1
 from fleet.api.access import peer_of
+from fleet.api.glance import Glance
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse
@@ -93,7 +94,7 @@ class CommandsAsked(BaseModel):
     commands: list[CommandShown]
 
 
-def routes(parts: Parts, operator: Callable[..., Awaitable[str]]) -> APIRouter:
+def routes(parts: Parts, operator: Callable[..., Awaitable[str]], glance: Glance) -> APIRouter:
     """Return the routes for operators."""
     router = APIRouter(prefix="/api/v1", tags=["devices"])
 
@@ -136,7 +137,7 @@ def routes(parts: Parts, operator: Callable[..., Awaitable[str]]) -> APIRouter:
 
         Where more match, nobody is asked.
         """
-        found = _matching(parts, wish)
+        found = _matching(glance, wish)
         if not found:
             raise NotFoundError("device", wish.selector or wish.field)
         return CommandsAsked(commands=ask(found, wish, actor))
@@ -219,14 +220,15 @@ def answering(parts: Parts) -> APIRouter:
     return router
 
 
-def _matching(parts: Parts, wish: CommandsWish) -> list[str]:
+def _matching(glance: Glance, wish: CommandsWish) -> list[str]:
     """Return the devices that are meant, by id: all, or more than may be asked."""
     if not (wish.selector.strip() or wish.field.strip()):
         raise PlanError(
             PlanReason.SELECTOR_MALFORMED, f"nobody is named; to reach everybody, say: {EVERYTHING}"
         )
     wanted = parse(wish.selector, wish.field)
-    found = wanted.among(parts.roll.call(), parts.clock(), limit=TOGETHER + 1)
+    seen = glance.look()
+    found = wanted.among(seen.every, seen.at, limit=TOGETHER + 1)
     return [each.device.id for each, _ in found]
 
 

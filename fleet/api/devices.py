@@ -11,6 +11,7 @@ from agent.wire import v1
 from fleet.api import health
 from fleet.api.access import OPERATOR
 from fleet.api.cursor import cursor, place
+from fleet.api.glance import Glance
 from fleet.api.health import DeploymentDrift
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
@@ -74,7 +75,7 @@ class DeviceDetail(DeviceSummary):
     events: list[v1.Event] = Field(description="The latest transitions, the newest first.")
 
 
-def routes(parts: Parts) -> APIRouter:
+def routes(parts: Parts, glance: Glance) -> APIRouter:
     """Return the routes about devices."""
     router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
 
@@ -88,13 +89,13 @@ def routes(parts: Parts) -> APIRouter:
         """List the devices that match by name, a page at a time; by default all."""
         wanted = parse(selector, field)
         start = place(after, (str, str), of="after") if after else ("", "")
-        now = parts.clock()
-        found = wanted.among(parts.roll.call(), now, limit=limit + 1, after=tuple(start))
+        seen = glance.look()
+        found = wanted.among(seen.every, seen.at, limit=limit + 1, after=tuple(start))
         shown, more = found[:limit], len(found) > limit
         return DeviceList(
-            as_of=shown_at(now),
-            devices=[summary(*each, now) for each in shown],
-            after=cursor(place_of(shown[-1][0])) if more else None,
+            as_of=shown_at(seen.at),
+            devices=[summary(*each, seen.at) for each in shown],
+            after=cursor(place_of(shown[-1])) if more else None,
         )
 
     @router.get("/{device}", operation_id="getDevice", responses=answers(401, 404, 409))

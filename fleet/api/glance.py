@@ -16,8 +16,8 @@ from fleet.health.headcount import Headcount
 KEPT_S = 5
 """For how long a look is kept where nothing was committed: only time has changed something."""
 
-REST = 1
-"""After a look, at least so many times its length without one. On a small fleet that is less
+REST_LIMIT_S = 5.0
+"""After a look as long again without one, but no longer than this. On a small fleet that is less
 than `fleet.page.pulse.LEAST_S`, so that no beat is missed."""
 
 
@@ -50,5 +50,5 @@ class Glance:
                 self._begun += 1
                 self._key, self._kept = key, look(self._parts, self._headcount)
                 ended = time.perf_counter()
-                self._rests_until = ended + REST * (ended - began)
+                self._rests_until = ended + min(REST_LIMIT_S, ended - began)
             return self._kept

@@ -16,6 +16,7 @@ from fleet.health.heard import Heard
 from fleet.health.states import HealthReason, State, Verdict
 from fleet.health.sums import Judged, Numbers, Served
 from fleet.kept import progress_of
+from fleet.known import Known
 from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import RolloutState, WaveState
 from fleet.sentences import explain
@@ -97,7 +98,9 @@ class Look:
     `needs` are all that need a person, the worst first; `shown` has the first of them.
     """
 
+    every: Sequence[tuple[Known, Verdict]]
     judged: Judged
+    at: datetime
     sites: Mapping[str | None, Mapping[State, int]]
     cells: Cells
     needs: tuple[Need, ...]
@@ -113,8 +116,11 @@ def look(parts: Parts, headcount: Headcount) -> Look:
     headcount.take((each.heard for each in known), now)
     summed = headcount.cells()
     needs = (*_of_rollouts(moving), *_of_devices(headcount.alike(), shown_at(now)))
+    judged = headcount.judged()
     return Look(
-        judged=headcount.judged(),
+        every=[(each, told) for each, (_, told) in zip(known, judged, strict=True)],
+        judged=judged,
+        at=now,
         sites=headcount.by_site(),
         cells=summed,
         needs=needs,

@@ -5,7 +5,7 @@ A selector reads labels and facts (`fleet.selector`); fields read what is known 
 hold.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,11 +14,14 @@ from itertools import islice
 from fleet.alerts.find import counted_by
 from fleet.alerts.rules import BY_NAME
 from fleet.health.heard import Heard
-from fleet.health.states import State, Verdict, verdict
+from fleet.health.states import State, Verdict
 from fleet.known import Known
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.selector import EVERYTHING, Selector, SelectorError
 from fleet.selector import parse as parse_selector
+
+Judged = tuple[Known, Verdict]
+"""A device with its verdict."""
 
 _Find = Callable[[Heard, Verdict, datetime], Iterator[str]]
 
@@ -64,46 +67,46 @@ class Search:
 
     def matches(self, heard: Heard, judged: Verdict, now: datetime) -> bool:
         """Say whether a device is looked for, as it was judged now."""
-        return self.selector.matches(heard.target.attributes) and all(
-            value in FIELDS[name](heard, judged, now) for name, value in self.fields
+        return all(value in FIELDS[name](heard, judged, now) for name, value in self.fields) and (
+            not self.selector.requirements or self.selector.matches(heard.target.attributes)
         )
 
     def among(
         self,
-        every: Sequence[Known],
+        every: Sequence[Judged],
         now: datetime,
         *,
         limit: int,
         after: tuple[str, str] = ("", ""),
         prefix: str = "",
-    ) -> list[tuple[Known, Verdict]]:
-        """Return the first of these devices that match, with their verdicts.
+    ) -> list[Judged]:
+        """Return the first of these devices that match.
 
         Args:
-            every: devices by name, then id.
-            now: when it is.
+            every: devices with their verdicts, by name, then id.
+            now: when they were judged.
             limit: so many at the most.
             after: name and id of the one after which to begin.
             prefix: what their names begin with.
         """
         found = []
-        for each in islice(every, bisect_right(every, after, key=place_of), None):
-            heard = each.heard
-            if not heard.target.name.startswith(prefix) or not self.selector.matches(
-                heard.target.attributes
-            ):
-                continue
-            judged = verdict(heard, now)
-            if self.matches(heard, judged, now):
-                found.append((each, judged))
+        start = max(
+            bisect_right(every, after, key=place_of), bisect_left(every, (prefix, ""), key=place_of)
+        )
+        for known, verdict in islice(every, start, None):
+            if not known.device.name.startswith(prefix):
+                break  # they are in order
+            if self.matches(known.heard, verdict, now):
+                found.append((known, verdict))
                 if len(found) == limit:
                     break
         return found
 
 
-def place_of(known: Known) -> tuple[str, str]:
+def place_of(judged: Judged) -> tuple[str, str]:
     """Return what devices are ordered by."""
-    return known.device.name, known.device.id
+    device = judged[0].device
+    return device.name, device.id
 
 
 def parse(selector: str, fields: str) -> Search:

@@ -13,7 +13,7 @@ from fleet.api.cursor import cursor, place
 from fleet.api.device_why import Whys
 from fleet.api.devices import DeviceSummary
 from fleet.api.glance import Glance
-from fleet.api.look import NEEDS_SHOWN
+from fleet.api.look import NEEDS_SHOWN, Look
 from fleet.api.parts import Parts
 from fleet.api.search import Search, parse, place_of
 from fleet.api.shown import shown_at
@@ -109,19 +109,18 @@ class Reading:
             wanted, wrong = None, error
         if wanted is not None:
             start = _place(request.query_params.get("after", ""))
-            now = self._parts.clock()
             found = wanted.among(
-                self._parts.roll.call(), now, limit=limit + 1, after=start, prefix=asked["q"]
+                seen.every, seen.at, limit=limit + 1, after=start, prefix=asked["q"]
             )
-            rows = [devices.summary(*each, now) for each in found[:limit]]
+            rows = [devices.summary(*each, seen.at) for each in found[:limit]]
             if len(found) > limit:
-                after = cursor(place_of(found[limit - 1][0]))
+                after = cursor(place_of(found[limit - 1]))
         return self._render.page(
             request,
             "devices.html",
             status=200 if wrong is None else 422,
             rows=[each.model_dump(mode="json") for each in rows],
-            as_of=shown_at(self._parts.clock()),
+            as_of=shown_at(seen.at),
             states=seen.shown.states,
             devices=seen.shown.devices,
             asked=asked,
@@ -129,33 +128,8 @@ class Reading:
             after=after,
             began=bool(request.query_params.get("after")),
             wrong=wrong,
-            without=[] if rows or wanted is None else list(self._without(wanted, asked)),
+            without=[] if rows or wanted is None else list(_without(seen, wanted, asked)),
         )
-
-    def _without(
-        self, wanted: Search, asked: Mapping[str, str]
-    ) -> Iterator[tuple[str, int, dict[str, str]]]:
-        """Say of each part of a filter how many would match without it."""
-        judged, now = self._glance.look().judged, self._parts.clock()
-
-        def count(search: Search, prefix: str) -> int:
-            return sum(
-                heard.target.name.startswith(prefix) and search.matches(heard, told, now)
-                for heard, told in judged
-            )
-
-        requirements = wanted.selector.requirements
-        for number, part in enumerate(requirements):
-            kept = requirements[:number] + requirements[number + 1 :]
-            selector = replace(wanted.selector, requirements=kept)
-            query = {**asked, "selector": str(selector)}
-            yield str(part), count(replace(wanted, selector=selector), asked["q"]), query
-        for number, (name, value) in enumerate(wanted.fields):
-            fields = wanted.fields[:number] + wanted.fields[number + 1 :]
-            query = {**asked, "field": ",".join(f"{each}={text}" for each, text in fields)}
-            yield f"{name}={value}", count(replace(wanted, fields=fields), asked["q"]), query
-        if asked["q"]:
-            yield f"the name {asked['q']}…", count(wanted, ""), {**asked, "q": ""}
 
     def device(self, request: Request) -> Response:
         """Is it serving? Why this state? What should it run, what does it run?"""
@@ -272,6 +246,31 @@ class Reading:
             possible=[(word, WORDS[word][1], *consequence(word, found)) for word in possible],
             wrong=wrong,
         )
+
+
+def _without(
+    seen: Look, wanted: Search, asked: Mapping[str, str]
+) -> Iterator[tuple[str, int, dict[str, str]]]:
+    """Say of each part of a filter how many would match without it."""
+
+    def count(search: Search, prefix: str) -> int:
+        return sum(
+            heard.target.name.startswith(prefix) and search.matches(heard, told, seen.at)
+            for heard, told in seen.judged
+        )
+
+    requirements = wanted.selector.requirements
+    for number, part in enumerate(requirements):
+        kept = requirements[:number] + requirements[number + 1 :]
+        selector = replace(wanted.selector, requirements=kept)
+        query = {**asked, "selector": str(selector)}
+        yield str(part), count(replace(wanted, selector=selector), asked["q"]), query
+    for number, (name, value) in enumerate(wanted.fields):
+        fields = wanted.fields[:number] + wanted.fields[number + 1 :]
+        query = {**asked, "field": ",".join(f"{each}={text}" for each, text in fields)}
+        yield f"{name}={value}", count(replace(wanted, fields=fields), asked["q"]), query
+    if asked["q"]:
+        yield f"the name {asked['q']}…", count(wanted, ""), {**asked, "q": ""}
 
 
 def mark_of(target: Mapping[str, Any]) -> Mark:

@@ -2,13 +2,17 @@
 
 import pytest
 
-from fleet.api.search import parse, place_of
-from fleet.known import Known
+from fleet.api.search import Judged, parse, place_of
+from fleet.health.states import verdict
 from fleet.roll import Roll
 from fleet.rollouts.errors import PlanError
 from fleet.store.engine import Store
 from tests.fleet.deciding.paper import NOW
 from tests.fleet.screens.village import FLEET, VILLAGE, settle
+
+
+def judged(store: Store) -> list[Judged]:
+    return [(each, verdict(each.heard, NOW)) for each in Roll(store, FLEET).call()]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +36,7 @@ def test_all_parts_must_hold(store: Store, selector: str, field: str, expected: 
     """Labels and facts by selector; state, reason, site and bundle by field."""
     settle(store)
     wanted = parse(selector, field)
-    found = Roll(store, FLEET).call()
+    found = judged(store)
 
     assert expected == len(wanted.among(found, NOW, limit=len(VILLAGE)))
 
@@ -50,15 +54,15 @@ def test_what_can_not_be_read_is_refused(selector: str, field: str) -> None:
 def test_pages_together_are_the_whole(store: Store) -> None:
     """By name, each once, however small the pages; a prefix is taken as it is written."""
     settle(store)
-    whole = Roll(store, FLEET).call()
+    whole = judged(store)
     every = parse("", "")
-    pages = list[Known]()
+    pages = list[Judged]()
     while page := every.among(
         whole, NOW, limit=2, after=place_of(pages[-1]) if pages else ("", "")
     ):
-        pages += [each for each, _ in page]
+        pages += page
 
-    assert list(whole) == pages
+    assert whole == pages
     assert 4 == len(every.among(whole, NOW, limit=9, prefix="lerwick-"))
     assert [] == every.among(whole, NOW, limit=9, prefix="l%")
 
