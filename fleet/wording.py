@@ -18,6 +18,8 @@ _DIGITS = 12
 _RETURNING = ("committed", "asked", "updating", "rolled-back", "refused", "timed-out")
 """As `fleet.rollouts.states.TO_RETURN`, which a test compares."""
 
+_FAILED = ("rolled-back", "refused", "timed-out")
+
 
 def count(number: int) -> str:
     """Return a number with its thousands apart."""
@@ -171,9 +173,11 @@ def wanted(gate: Mapping[str, Any] | None) -> str:
     """Return what a gate wants."""
     if gate is None:
         return "none: what is asked is asked"
+    sample = "all" if gate["everyone"] else f"at least {gate['minimum_sample']}"
+    approval = "; then a person's approval" if gate["approval"] else ""
     return (
         f"committed >= {gate['success_percent']} %, failed <= {gate['error_percent']} %,"
-        f" of at least {gate['minimum_sample']}, within {span(gate['deadline_s'])}"
+        f" of {sample}, within {span(gate['deadline_s'])}{approval}"
     )
 
 
@@ -229,6 +233,12 @@ def consequence(word: str, found: Mapping[str, Any]) -> tuple[str, int]:
     match word:
         case "pause":
             return f"{devices(planned)} not asked yet will wait.", planned
+        case "retry":
+            failed = sum(found["counts"].get(state, 0) for state in _FAILED)
+            return f"{devices(failed)} that failed will be asked again.", failed
+        case "approve" | "promote":
+            told = f"Wave {found['wave']} passes."
+            return f"{told} {devices(planned)} not asked yet may be asked.", planned
         case "resume":
             return f"{devices(planned)} not asked yet may be asked.", planned
         case _:
@@ -282,6 +292,9 @@ _ASKED = {
     "rollout.resume": "resumed",
     "rollout.rollback": "rolled back",
     "rollout.abort": "aborted",
+    "rollout.approve": "approved a wave",
+    "rollout.promote": "let a wave pass early",
+    "rollout.retry": "asked those again that failed",
     "device.export": "exported its document",
     "command.ask": "sent a command to",
     "alert.ack": "is on the alert",

@@ -170,6 +170,9 @@ class TargetShown(BaseModel):
     sentence: str | None
     so_far: str | None = Field(description="How far it is compared with what serves, if it is.")
     since: str | None = Field(description="When its state began.")
+    again_at: str | None = Field(
+        description="It failed, and is asked again from then on. Null: it is not."
+    )
     deployment: v1.Deployment
     replaces: v1.Deployment | None
     overtaken_by: str | None = Field(description="The later rollout that it went on to.")
@@ -423,6 +426,7 @@ def _target(
         sentence=None if reason is None else explain(reason, progress.parameters).meaning,
         so_far=compared.get("so far"),
         since=_when(progress.since),
+        again_at=_when(progress.again_at),
         deployment=progress.deployment,
         replaces=progress.replaces,
         overtaken_by=later.by(progress.target) if over else None,

@@ -1,4 +1,4 @@
-"""`/api/v1/rollouts`: plan, start, look, ask why; pause, resume, abort, roll back."""
+"""`/api/v1/rollouts`: plan, start, look, ask why; pause, resume, approve, …, roll back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -176,6 +176,27 @@ def _say_routes(router: APIRouter, parts: Parts, operator: object) -> None:
     ) -> RolloutDetail:
         """Go on; a wave that its gate could not decide on passes by this."""
         return await say(rollout, RolloutHappening.RESUMED, actor, word.reason)
+
+    @router.post("/{rollout}/approve", operation_id="approveRollout", responses=refused)
+    async def approve(
+        rollout: str, word: Word, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Let the wave pass that waits for a person: for approval, or because a gate can't tell."""
+        return await say(rollout, RolloutHappening.APPROVED, actor, word.reason)
+
+    @router.post("/{rollout}/promote", operation_id="promoteRollout", responses=refused)
+    async def promote(
+        rollout: str, word: GivenWord, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Let the present wave pass now, before its soak or its gate has; a failed one never."""
+        return await say(rollout, RolloutHappening.PROMOTED, actor, word.reason)
+
+    @router.post("/{rollout}/retry", operation_id="retryRollout", responses=refused)
+    async def retry(
+        rollout: str, word: Word, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Ask those again that failed, once each and at once, whatever the reason was."""
+        return await say(rollout, RolloutHappening.RETRIED, actor, word.reason)
 
     @router.post("/{rollout}/abort", operation_id="abortRollout", responses=refused)
     async def abort(

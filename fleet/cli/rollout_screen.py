@@ -253,7 +253,13 @@ def _gate(found: Mapping[str, Any], screen: Screen) -> list[str]:
             verdict,
         ],
         ["failed", f"<= {gate['error_percent']} %", percent(seen["bad"], total), count(total), " "],
-        ["ended", f">= {gate['minimum_sample']}", count(ended), count(total), " "],
+        [
+            "ended",
+            "all" if gate["everyone"] else f">= {gate['minimum_sample']}",
+            count(ended),
+            count(total),
+            " ",
+        ],
     ]
     return screen.table(columns, rows)
 

@@ -26,7 +26,14 @@ from fleet.page.glance import groups
 from fleet.page.rendering import Renderer
 from fleet.page.troubles import besides, of_device, ordered
 from fleet.rollouts.errors import PlanError
-from fleet.rollouts.states import ENDED, ROLLOUT, RolloutHappening, RolloutState
+from fleet.rollouts.states import (
+    ENDED,
+    RolloutHappening,
+    RolloutState,
+    TargetState,
+    WaveState,
+    possible,
+)
 from fleet.store import audit
 from fleet.wording import consequence
 
@@ -44,6 +51,9 @@ _LISTED = 30
 WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
     "pause": (RolloutHappening.PAUSED, False),
     "resume": (RolloutHappening.RESUMED, False),
+    "approve": (RolloutHappening.APPROVED, False),
+    "promote": (RolloutHappening.PROMOTED, True),
+    "retry": (RolloutHappening.RETRIED, False),
     "abort": (RolloutHappening.ABORTED, True),
     "rollback": (RolloutHappening.RETURN_ASKED, True),
 }
@@ -265,7 +275,12 @@ class Reading:
             key=lambda each: (_rank(each), each["wave"], each["name"]),
         )
         state = RolloutState(found["state"])
-        possible = [word for word, (happening, _) in WORDS.items() if happening in ROLLOUT[state]]
+        sayable = possible(
+            state,
+            [WaveState(each["state"]) for each in found["waves"]],
+            [TargetState(each) for each in found["counts"]],
+        )
+        words_now = [word for word, (happening, _) in WORDS.items() if happening in sayable]
         return self._render.page(
             request,
             "rollout.html",
@@ -284,7 +299,7 @@ class Reading:
             page=_PAGE,
             wave=wave,
             outcome=outcome,
-            possible=[(word, WORDS[word][1], *consequence(word, found)) for word in possible],
+            possible=[(word, WORDS[word][1], *consequence(word, found)) for word in words_now],
             wrong=wrong,
         )
 

@@ -33,6 +33,7 @@ def difference(before: Plan, after: Plan) -> tuple[Change, ...]:
     pairs: list[tuple[str, object, object]] = [
         (part.name, getattr(before.request, part.name), getattr(after.request, part.name))
         for part in fields(RolloutRequest)
+        if part.compare
     ]
     pairs += [("fleet", before.fleet, after.fleet), ("rules", before.policy, after.policy)]
     changes = [

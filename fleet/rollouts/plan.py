@@ -41,7 +41,7 @@ from fleet.rollouts.waves import Member, Wave, compose
 from models.card import Card, Variant
 from models.fit import Hardware, Misfits, fit
 
-_GAP = 2
+REVISION_GAP = 2
 """By how much a revision rises: one number is left for a return in between."""
 
 
@@ -52,7 +52,8 @@ class Step:
     `order` is what the document would have if it were written now. `variant` is
     the file that fits; `class_name` is what such targets have in common. `hold` is
     why its owner holds the target; None: nobody does.
-    `fetch_bytes` is what the target must fetch that it doesn't already want.
+    `fetch_bytes` is what the target must fetch that it doesn't already want. `groups` are
+    its values of the labels that the policy's budgets are about; empty, where it has none.
     """
 
     target: str
@@ -66,6 +67,7 @@ class Step:
     hold: str | None = None
     site: str | None = None
     replaces: Deployment | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reachable(self) -> bool:
@@ -150,10 +152,12 @@ def plan(
     policy = policy.soaking(request.soak_s)
     card = _card_of(request, cards)
     planned_at = written(now)
+    labels = [budget.label for budget in policy.budgets]
     decisions = [
-        _decide(request, card, inventory, target, planned_at)
+        _grouped(decision, target, labels)
         for target in sorted(inventory.targets, key=lambda target: target.device)
         if _asked_for(request, target)
+        for decision in [_decide(request, card, inventory, target, planned_at)]
     ]
     known = {target.device for target in inventory.targets}
     unknown = [
@@ -176,6 +180,15 @@ def plan(
         planned_at=planned_at,
         obstacles=tuple(_obstacles(steps, waves, policy)),
     )
+
+
+def policy_of(request: RolloutRequest) -> Policy:
+    """Return the policy that a request asks for.
+
+    Raises:
+        PlanError: it names one that is not built in.
+    """
+    return request.own_policy or find_policy(request.policy)
 
 
 def find_policy(name: str) -> Policy:
@@ -271,6 +284,13 @@ def _decide(
     )
 
 
+def _grouped(decision: Step | Exclusion, target: Target, labels: Sequence[str]) -> Step | Exclusion:
+    if isinstance(decision, Exclusion) or not labels:
+        return decision
+    values = target.attributes
+    return replace(decision, groups={label: values.get(label, "") for label in labels})
+
+
 def _hindered(request: RolloutRequest, target: Target) -> Exclusion | None:
     """Say what keeps a target out whatever the bundle needs."""
     # The store was restored: its document would be refused as stale, or drive the device back.
@@ -344,7 +364,7 @@ def _deployment(request: RolloutRequest, target: Target, epoch: int) -> Deployme
     return Deployment(
         name=request.deployment,
         bundle=request.bundle,
-        revision=max(order.generation, _GAP + max(used)) if max(used) else order.generation,
+        revision=max(order.generation, REVISION_GAP + max(used)) if max(used) else order.generation,
         settings=kept if request.settings is None else request.settings,
         unit=None if wanted is None else wanted.unit,
     )

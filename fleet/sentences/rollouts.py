@@ -65,11 +65,12 @@ DECIDED: Mapping[str, Sentence] = {
     ),
     GateReason.SAMPLE_TOO_SMALL: Sentence(
         "In wave {wave}, only {sample} came to an end: too few for the gate to decide.",
-        "Look at them. Then go on (skerry rollout resume), or back (skerry rollout rollback).",
+        "Look at them. Then go on (skerry rollout approve), or back (skerry rollout rollback).",
     ),
     GateReason.BETWEEN_THRESHOLDS: Sentence(
         "In wave {wave}, of {sample} too few took it to pass, and too many to fail.",
-        "Look at who did not. Then go on, or back: skerry rollout resume, or rollback.",
+        "Look at who did not. Then skerry rollout retry asks them again, approve goes on, and "
+        "rollback goes back.",
     ),
     GateReason.ENOUGH_COMMITTED: Sentence(
         "In wave {wave}, {good} of the {sample} that came to an end serve it: enough.", "Nothing."
@@ -120,6 +121,7 @@ WAVES: Mapping[WaveState, str] = {
     WaveState.WAITING: "a wave before it has not passed",
     WaveState.RUNNING: "its targets are asked, and on their way",
     WaveState.SOAKING: "enough of them serve it, and are watched for a while",
+    WaveState.TO_APPROVE: "it has soaked, and waits for a person's approval",
     WaveState.INCONCLUSIVE: "its gate can't decide",
     WaveState.PASSED: "its gate let the next wave start",
     WaveState.FAILED: "its gate failed",

@@ -319,7 +319,7 @@ class World:
             name
             for name, rollout in self.rollouts.items()
             if rollout.state not in ENDED
-            or any(progress.state not in SETTLED for progress in rollout.targets)
+            or not all(progress.settled for progress in rollout.targets)
         ]
 
     def advance(self) -> bool:
@@ -424,7 +424,8 @@ class World:
             if committed >= min(rollout.canaries, len(members)):
                 continue
             trying = sum(each.state in UNDER_WAY and each.reachable for each in members)
-            bad = sum(each.state in BAD for each in members)
+            again = {each.target for each in asked if each.state in BAD}
+            bad = sum(each.state in BAD for each in members if each.target not in again)
             new = sum(each.class_name == name for each in asked)
             assert committed + trying + bad + new <= rollout.canaries
 

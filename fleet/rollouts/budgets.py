@@ -1,0 +1,75 @@
+"""How many of a group are under way or down at once, and how many may be. Pure.
+
+A group are those of a rollout's targets with one value of a budget's label. A share is
+of those that can be reached: who is away is no part of it. Down is also who went away
+*on the way*, until its deadline: a bundle that takes devices off the network frees no
+room by that, and one that is switched off doesn't hold up its site for ever.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from fleet.rollouts.gate import aside_at
+from fleet.rollouts.progress import Progress, Rollout, RolloutWave
+from fleet.rollouts.states import UNDER_WAY, TargetState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Those of a rollout's targets that have one value of a budget's label."""
+
+    label: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.label}={self.value}" if self.value else f"!{self.label}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """How many of a group are under way or down (`taken`), and how many may be."""
+
+    taken: int
+    limit: int
+
+
+def groups_of(rollout: Rollout, progress: Progress) -> tuple[Group, ...]:
+    """Return the groups of a target that budgets are about."""
+    return tuple(
+        Group(label=budget.label, value=progress.groups.get(budget.label, ""))
+        for budget in rollout.budgets
+    )
+
+
+def used(rollout: Rollout, now: datetime) -> dict[Group, Use]:
+    """Return, for each group that a budget is about, how much of it is used."""
+    if not rollout.budgets:
+        return {}
+    reachable: Counter[Group] = Counter()
+    taken: Counter[Group] = Counter()
+    for wave, members in rollout.members():
+        for progress in members:
+            for group in groups_of(rollout, progress):
+                reachable[group] += progress.reachable
+                taken[group] += is_down(progress, wave, now)
+    limits = {budget.label: budget for budget in rollout.budgets}
+    return {
+        group: Use(taken=taken[group], limit=limits[group.label].room(count))
+        for group, count in reachable.items()
+    }
+
+
+def spare_of(rollout: Rollout, now: datetime) -> Counter[Group]:
+    """Return, for each group that a budget is about, how many more of it may be asked."""
+    return Counter({group: use.limit - use.taken for group, use in used(rollout, now).items()})
+
+
+def is_down(progress: Progress, wave: RolloutWave, now: datetime) -> bool:
+    """Tell whether a target is on its way, or has not come to an end where it should have."""
+    if progress.state is TargetState.TIMED_OUT:
+        return progress.reachable
+    if progress.state not in UNDER_WAY:
+        return False
+    until = aside_at(progress, wave)
+    return progress.reachable or until is None or now < until
