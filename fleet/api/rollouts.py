@@ -13,6 +13,7 @@ from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.api.parts import Parts
+from fleet.api.policies import PolicyWish
 from fleet.api.refusals import answers
 from fleet.api.rollout_shown import (
     ExclusionShown,
@@ -61,6 +62,9 @@ class RolloutWish(Wish):
         None, description="Null: each device keeps what it has."
     )
     policy: str = Field(CAREFUL.name, description="How it spreads: `careful` or `all-at-once`.")
+    own_policy: PolicyWish | None = Field(
+        None, description="How it spreads, as a document, instead of one that `policy` names."
+    )
     soak_s: float | None = Field(
         None, description="How long each gate watches before it decides; null: as the policy says."
     )
@@ -327,6 +331,9 @@ def _request(parts: Parts, wish: RolloutWish) -> RolloutRequest:
     with parts.store.read() as connection:
         bundle = bundles.named(connection, wish.bundle)
         targets = tuple(devices.named(connection, name).id for name in wish.targets)
+    own = wish.own_policy
+    if own is not None and wish.policy not in (CAREFUL.name, own.name):
+        raise PlanError(Reason.MALFORMED, "policy and own_policy name two policies: say one")
     try:
         return RolloutRequest(
             bundle=v1.BundleRef(digest=bundle.digest, name=bundle.name, version=bundle.version),
@@ -334,7 +341,8 @@ def _request(parts: Parts, wish: RolloutWish) -> RolloutRequest:
             selector=None if wish.selector is None else asked(wish.selector),
             targets=targets,
             settings=wish.settings,
-            policy=wish.policy,
+            policy=wish.policy if own is None else own.name,
+            own_policy=None if own is None else own.policy(),
             soak_s=wish.soak_s,
         )
     except SelectorError as error:
