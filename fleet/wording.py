@@ -187,7 +187,47 @@ def risk(made: Mapping[str, Any]) -> str:
     who = f"{devices(at_most)} serve{'s' if at_most == 1 else ''}"
     if not any(wave["gate"] for wave in made["waves"]):
         return f"if {version} is bad, {who} it: no gate decides about anything"
-    return f"if {version} is bad, at most {who} it before a gate decides"
+    said = f"if {version} is bad, at most {who} it before a gate decides"
+    later = {
+        wave["exposed"]: wave["number"]
+        for wave in reversed(made["waves"])
+        if wave["exposed"] > at_most
+    }
+    told = [f"{count(each)} (wave {number})" for each, number in sorted(later.items())]
+    return said + (f"; where only a later wave shows it: {', '.join(told)}" if told else "")
+
+
+def cost(made: Mapping[str, Any]) -> str:
+    """Say what all devices fetch, and at which sites most of it."""
+    said = f"{size(made['fetch_bytes'])} fetched, all devices together"
+    sites = [each for each in made["by_site"] if each["site"] is not None]
+    told = [
+        f"{each['site']} {size(each['fetch_bytes'])} ({devices(each['targets'])})"
+        for each in sites[:_NAMED]
+    ]
+    rest = [f"and {count(len(sites) - _NAMED)} more sites"] if len(sites) > _NAMED else []
+    return said + (f"; {', '.join(told + rest)}" if told else "")
+
+
+def limits(made: Mapping[str, Any]) -> list[str]:
+    """Say what else a policy holds a rollout to: budgets, and who is asked again."""
+    said = [
+        f"at most {count(each['targets'])} of each {each['label']} under way or down at once"
+        if each["targets"] is not None
+        else f"at most {each['percent']} % of each {each['label']} in reach under way or down "
+        "at once"
+        for each in made["budgets"]
+    ]
+    if (retry := made["retry"]) is not None:
+        said.append(
+            f"what may pass is asked again: {_times(retry['times'])}, after "
+            f"{soak(retry['wait_s'])}, then twice as long, at most {soak(retry['longest_s'])}"
+        )
+    return said
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"up to {number} times"
 
 
 def why(found: Mapping[str, Any]) -> list[str]:

@@ -12,9 +12,10 @@ from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.clock import written
 from fleet.kept import Overtaking
+from fleet.rollouts.foresee import SiteCost, Step
 from fleet.rollouts.gate import decides_at
-from fleet.rollouts.plan import Exclusion, Plan, Step
-from fleet.rollouts.policy import Gate
+from fleet.rollouts.plan import Exclusion, Plan
+from fleet.rollouts.policy import Budget, Gate, Retry
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import OPEN_WAVES, TargetState, WaveState
 from fleet.rollouts.why import WhyReason, judged, present, reasoned, why
@@ -62,6 +63,9 @@ class WavePlanned(BaseModel):
     title: str = Field(description="Who is in it.")
     targets: list[str]
     gate: Gate | None
+    exposed: int = Field(
+        description="How many can serve it by the time that a gate can stop it here."
+    )
 
 
 class MeasuredShown(BaseModel):
@@ -99,8 +103,13 @@ class PlanShown(BaseModel):
     measured: list[MeasuredShown] = Field(
         description="Of the variants that its targets get, as their cards say."
     )
-    blast_radius: int = Field(description="How many serve it before any gate has decided.")
+    blast_radius: int = Field(description="How many can serve it before any gate can stop it.")
     fetch_bytes: int = Field(description="What all devices together must fetch.")
+    by_site: list[SiteCost] = Field(
+        description="What goes over each site's line, most first; a site of null: it has none."
+    )
+    budgets: list[Budget] = Field(description="How many of a group may be under way or down.")
+    retry: Retry | None = Field(description="Null: who failed is not asked again by itself.")
     planned_at: str
 
 
@@ -245,15 +254,22 @@ def plan_shown(plan: Plan, cards: Mapping[str, Card]) -> PlanShown:
         excluded=[_excluded(each) for each in plan.excluded],
         waves=[
             WavePlanned(
-                number=wave.number, title=wave.title, targets=list(wave.targets), gate=wave.gate
+                number=wave.number,
+                title=wave.title,
+                targets=list(wave.targets),
+                gate=wave.gate,
+                exposed=exposed,
             )
-            for wave in plan.waves
+            for wave, exposed in zip(plan.waves, plan.exposure, strict=True)
         ],
         obstacles=obstacles,
         serving=_serving(plan.steps, given=plan.request.settings is not None),
         measured=_measured(plan, cards),
         blast_radius=plan.blast_radius,
         fetch_bytes=plan.fetch_bytes,
+        by_site=list(plan.by_site),
+        budgets=list(plan.policy.budgets),
+        retry=plan.policy.retry,
         planned_at=plan.planned_at,
     )
 

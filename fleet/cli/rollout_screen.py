@@ -41,7 +41,9 @@ def plan_lines(made: Mapping[str, Any], screen: Screen) -> list[str]:
         lines += screen.field("WAVES", _waves(made["waves"]))
         for number, gate in enumerate(wording.gates(made["waves"])):
             lines += screen.told("" if number else "GATES", gate)
-    lines += screen.field("COST", [f"{size(made['fetch_bytes'])} fetched, all devices together"])
+    for number, limit in enumerate(wording.limits(made)):
+        lines += screen.told("" if number else "LIMITS", limit)
+    lines += screen.told("COST", wording.cost(made))
     lines += screen.told("RISK", wording.risk(made)) if steps else []
     for number, obstacle in enumerate(made["obstacles"]):
         said = f"{obstacle['sentence']} {obstacle['next']}"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from fleet.rollouts.budgets import groups_of, is_down, spare_of
+from fleet.rollouts.budgets import groups_of, spare_of
 from fleet.rollouts.gate import Verdict, aside_at, decides_at, judge, late_at, unproven
 from fleet.rollouts.plan import Plan
 from fleet.rollouts.progress import Event, Progress, Rollout, RolloutWave, TargetEvent
@@ -55,9 +55,8 @@ def due(rollout: Rollout, now: datetime, *, carried_to: str | None = None) -> tu
         for progress in members:
             if not _can_be_asked(progress, now, carried_to):
                 continue
-            # Who is down already takes no more of a budget, and who is tried again has its room.
-            again = progress.again_at is not None
-            groups = () if is_down(progress, wave, now) else groups_of(rollout, progress)
+            again = progress.again_at is not None  # it has had its room among the canaries
+            groups = groups_of(rollout, progress)
             canary = progress.class_name in classes and not again
             full = canary and room[progress.class_name] <= 0
             if full or any(spare[group] <= 0 for group in groups):
@@ -125,8 +124,8 @@ def look_again_at(rollout: Rollout, now: datetime) -> datetime | None:
             times.append(wave.since + timedelta(seconds=wave.gate.deadline_s))
         times += [late_at(progress, wave) for progress in members if progress.reachable]
         times += [progress.again_at for progress in members]
-        if rollout.budgets:  # who went away on the way is down no longer
-            times += [aside_at(progress, wave) for progress in members if not progress.reachable]
+        if rollout.budgets:  # who is late is down no longer
+            times += [aside_at(progress, wave) for progress in members]
     return min((each for each in times if each is not None and each > now), default=None)
 
 

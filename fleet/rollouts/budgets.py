@@ -1,9 +1,10 @@
 """How many of a group are under way or down at once, and how many may be. Pure.
 
 A group are those of a rollout's targets with one value of a budget's label. A share is
-of those that can be reached: who is away is no part of it. Down is also who went away
-*on the way*, until its deadline: a bundle that takes devices off the network frees no
-room by that, and one that is switched off doesn't hold up its site for ever.
+of those that can be reached: who is away is no part of it. Whoever is asked counts until
+it has come to an end, or until its deadline, also where it went away on the way: a
+bundle that takes devices off the network frees no room by that, and one that is switched
+off, or never says anything, doesn't hold up its site for ever.
 """
 
 from collections import Counter
@@ -12,7 +13,6 @@ from datetime import datetime
 
 from fleet.rollouts.gate import aside_at
 from fleet.rollouts.progress import Progress, Rollout, RolloutWave
-from fleet.rollouts.states import UNDER_WAY, TargetState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +66,6 @@ def spare_of(rollout: Rollout, now: datetime) -> Counter[Group]:
 
 
 def is_down(progress: Progress, wave: RolloutWave, now: datetime) -> bool:
-    """Tell whether a target is on its way, or has not come to an end where it should have."""
-    if progress.state is TargetState.TIMED_OUT:
-        return progress.reachable
-    if progress.state not in UNDER_WAY:
-        return False
+    """Tell whether a target is on its way, here or not, and may still be in time."""
     until = aside_at(progress, wave)
-    return progress.reachable or until is None or now < until
+    return until is not None and now < until

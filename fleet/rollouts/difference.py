@@ -8,7 +8,8 @@ otherwise.
 from dataclasses import dataclass, fields
 
 from fleet.canonical import canonical
-from fleet.rollouts.plan import Exclusion, Plan, Step
+from fleet.rollouts.foresee import Step
+from fleet.rollouts.plan import Exclusion, Plan
 from fleet.rollouts.policy import RolloutRequest
 
 _TEXT_LIMIT = 120

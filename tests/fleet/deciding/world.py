@@ -63,6 +63,7 @@ class Conduct(StrEnum):
     FALL_BACK = "fall back"  # its probation fails
     CRASH = "crash"  # it commits, and dies again and again later
     MUTE = "mute"  # it never comes to an end
+    STUMBLE = "stumble"  # its disk is full the first time, and not the next
 
 
 @dataclass
@@ -83,6 +84,7 @@ class Device:
 
     id: str
     runtime: str = LITERT
+    labels: Mapping[str, str] = field(default_factory=dict)
     online: bool = True
     held: bool = False
     document: Desired | None = None
@@ -90,6 +92,7 @@ class Device:
     quarantined: set[str] = field(default_factory=set)
     took: set[str] = field(default_factory=set)
     served: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
 
     def accept(self, newest: Desired | None) -> None:
         """Take the newest document; no device ever goes back."""
@@ -128,9 +131,8 @@ class Device:
                 record.phase = Phase.FETCHING if how is not Conduct.MUTE else Phase.ACCEPTED
             case Phase.FETCHING:
                 record.phase = Phase.TESTING
-            case Phase.TESTING if how is Conduct.REFUSE:
-                record.phase, record.reason = Phase.REFUSED, "GOLDEN_MISMATCH"
-                self.quarantined.add(wanted.bundle.digest)
+            case Phase.TESTING if refusal := self._refusal(wanted, how):
+                record.phase, record.reason = Phase.REFUSED, refusal
             case Phase.TESTING:
                 record.phase, record.active = Phase.PROBATION, wanted
                 self.served.add(wanted.bundle.version)
@@ -144,6 +146,15 @@ class Device:
                 record.proven, record.reason = record.before, "CRASH_LOOP"
                 self.quarantined.add(wanted.bundle.digest)
         return record.phase is not before
+
+    def _refusal(self, wanted: Deployment, how: Conduct) -> str:
+        if how is Conduct.STUMBLE and wanted.bundle.version not in self.full:
+            self.full.add(wanted.bundle.version)
+            return "DISK_FULL"
+        if how is not Conduct.REFUSE:
+            return ""
+        self.quarantined.add(wanted.bundle.digest)
+        return "GOLDEN_MISMATCH"
 
     def says(self) -> Reported:
         """Compose what it would report now."""
@@ -208,8 +219,8 @@ class World:
 
     # The fleet.
 
-    def join(self, runtime: str = LITERT) -> Device:
-        device = Device(f"d-{len(self.devices) + 1}", runtime)
+    def join(self, runtime: str = LITERT, **labels: str) -> Device:
+        device = Device(f"d-{len(self.devices) + 1}", runtime, labels)
         self.devices[device.id] = device
         self.presence[device.id] = True
         return device
@@ -264,6 +275,7 @@ class World:
                 Target(
                     device=device.id,
                     name=f"buoy-{device.id}",
+                    labels=device.labels,
                     facts={**FACTS, facts.RUNTIME: device.runtime},
                     online=self.presence[device.id],
                     desired=self.desired.get(device.id),
@@ -370,6 +382,7 @@ class World:
         after = self._as_seen(before)
         asked = due(after, self.now)
         self._few_enough(after, asked)
+        self._within_budgets(after, asked)
         for progress in asked[:_WRITTEN_AT_ONCE]:
             self._write(after, progress)
         self.rollouts[name] = after
@@ -429,6 +442,23 @@ class World:
             new = sum(each.class_name == name for each in asked)
             assert committed + trying + bad + new <= rollout.canaries
 
+    def _within_budgets(self, rollout: Rollout, asked: Iterable[Progress]) -> None:
+        """Of a group no more are on their way at once than its budget says; returns are at once."""
+        new = {each.target for each in asked}
+        if not new or rollout.state is RolloutState.ROLLING_BACK:
+            return
+        for budget in self.policies[rollout.id].budgets:
+            groups: dict[str | None, list[Progress]] = {}
+            for each in rollout.targets:
+                value = self.devices[each.target].labels.get(budget.label)
+                groups.setdefault(value, []).append(each)
+            for members in groups.values():
+                here = [each for each in members if each.reachable]
+                moving = {each.target for each in here if each.state in UNDER_WAY}
+                mine = new & {each.target for each in members}
+                allowed = budget.targets or max(1, len(here) * (budget.percent or 0) // 100)
+                assert not mine or len(moving | mine) <= allowed
+
     def _watch(self, before: Rollout, after: Rollout) -> None:
         """Hold a look to what a gate promises, by counting anew."""
         assert after.state is not before.state or after.cause == before.cause or after.cause
@@ -446,12 +476,14 @@ class World:
     def _passed_rightly(self, rollout: Rollout, old: RolloutWave, wave: RolloutWave) -> None:
         gate = wave.gate
         assert gate is not None
+        assert not gate.approval, "only a person's word lets it pass"
         targets = rollout.by_target()
         members = [targets[target] for target in wave.targets]
         good = sum(each.state is TargetState.COMMITTED for each in members)
         bad = sum(each.state in BAD for each in members)
+        asked = [each for each in members if each.state is not TargetState.SUPERSEDED]
         enough = (
-            good + bad >= gate.minimum_sample
+            good + bad >= (len(asked) if gate.everyone else gate.minimum_sample)
             and good * 100 >= gate.success_percent * (good + bad)
             and bad * 100 <= gate.error_percent * len(members)
         )
