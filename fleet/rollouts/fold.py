@@ -269,7 +269,8 @@ def _drive(rollout: Rollout, now: datetime) -> Rollout:
         if happening is WaveHappening.UNDECIDED and judgement is not None and pauses:
             running = rollout.state is RolloutState.RUNNING
             pause = RolloutHappening.INCONCLUSIVE if running else None
-            return _with(rollout, pause, _cause(wave, judgement), _rest(rollout, waves))
+            cause = _cause(wave, judgement) if running else rollout.cause
+            return _with(rollout, pause, cause, _rest(rollout, waves))
     after = replace(rollout, waves=tuple(waves))
     if all(wave.state is WaveState.SUPERSEDED for wave in waves):
         return _with(after, RolloutHappening.OVERTAKEN, None, after.waves)
