@@ -86,7 +86,7 @@ DECIDED: Mapping[str, Sentence] = {
         "Bring them back, or leave them out.",
     ),
     ObstacleReason.SAMPLE_AWAY: Sentence(
-        "Of wave {wave} {here} can be reached, and its gate wants {sample} of {targets}: it waits "
+        "Of wave {wave}, {here} can be reached, and its gate wants {sample} of {targets}: it waits "
         "for the others, and after its deadline it will {then}.",
         "Bring them back, or leave them out.",
     ),
@@ -99,12 +99,12 @@ DECIDED: Mapping[str, Sentence] = {
         "Be there for it: skerry rollout approve.",
     ),
     ObstacleReason.SHADOW_NEEDS_TRAFFIC: Sentence(
-        "In wave {wave} {targets} compare it on live requests: one with fewer than {requests} in "
+        "In wave {wave}, {targets} compare it on live requests: one with fewer than {requests} in "
         "{limit_s} s refuses it, which counts as failed.",
         "Where there is less traffic, ask for fewer requests, or for no shadow (--settings).",
     ),
     ObstacleReason.DEADLINE_TOO_SHORT: Sentence(
-        "In wave {wave} the trial alone takes {needs_s} s; who takes {deadline_s} s has failed.",
+        "In wave {wave}, the trial alone takes {needs_s} s; who takes {deadline_s} s has failed.",
         "Take a shorter trial (probation_s), or a policy with a later deadline (deadline_s).",
     ),
     ObstacleReason.CLASS_AWAY: Sentence(

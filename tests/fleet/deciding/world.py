@@ -19,6 +19,7 @@ from agent.wire.phases import Phase
 from agent.wire.v1 import (
     Active,
     Deployment,
+    DeploymentSettings,
     Desired,
     Hold,
     Problem,
@@ -39,7 +40,6 @@ from fleet.rollouts.progress import Progress, Rollout, RolloutEvent, RolloutWave
 from fleet.rollouts.states import (
     BAD,
     ENDED,
-    SETTLED,
     UNDER_WAY,
     RolloutHappening,
     RolloutState,
@@ -84,6 +84,7 @@ class Device:
 
     id: str
     runtime: str = LITERT
+    architecture: str = FACTS[facts.ARCHITECTURE]
     labels: Mapping[str, str] = field(default_factory=dict)
     online: bool = True
     held: bool = False
@@ -93,6 +94,7 @@ class Device:
     took: set[str] = field(default_factory=set)
     served: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
+    unheard: bool = False
 
     def accept(self, newest: Desired | None) -> None:
         """Take the newest document; no device ever goes back."""
@@ -119,7 +121,8 @@ class Device:
 
     def _step(self, record: Record, conduct: Mapping[tuple[str, str], Conduct]) -> bool:
         before, wanted = record.phase, record.wanted
-        how = conduct.get((wanted.bundle.version, self.runtime), Conduct.GOOD)
+        version = wanted.bundle.version
+        how = conduct.get((version, self.id)) or conduct.get((version, self.runtime), Conduct.GOOD)
         match record.phase:
             case Phase.ACCEPTED if record.proven and wanted == replace(
                 record.proven, revision=wanted.revision
@@ -151,6 +154,9 @@ class Device:
         if how is Conduct.STUMBLE and wanted.bundle.version not in self.full:
             self.full.add(wanted.bundle.version)
             return "DISK_FULL"
+        record = self.records[wanted.name]
+        if self.unheard and wanted.settings.shadow is not None and record.proven is not None:
+            return "SHADOW_INCONCLUSIVE"
         if how is not Conduct.REFUSE:
             return ""
         self.quarantined.add(wanted.bundle.digest)
@@ -201,7 +207,7 @@ class World:
     def __init__(self, classes: Iterable[str] = (LITERT,), *, away: Iterable[int] = ()) -> None:
         self.paper = Paper()
         self.now: datetime = NOW
-        self.conduct: dict[tuple[str, str], Conduct] = {}
+        self.conduct: dict[tuple[str, str], Conduct] = {}  # by version, of a class or a device
         self.devices: dict[str, Device] = {}
         self.desired: dict[str, Desired] = {}
         self.reported: dict[str, Reported] = {}
@@ -212,6 +218,8 @@ class World:
         self.followed: set[str] = set()
         self.said: list[Reported] = []
         self.writes = 0
+        self.traffic = True  # whether anybody asks a model anything
+        self.settings: DeploymentSettings | None = None  # of the rollouts that are planned
         for runtime in classes:
             self.join(runtime)
         for number in away:
@@ -220,7 +228,7 @@ class World:
     # The fleet.
 
     def join(self, runtime: str = LITERT, **labels: str) -> Device:
-        device = Device(f"d-{len(self.devices) + 1}", runtime, labels)
+        device = Device(f"d-{len(self.devices) + 1}", runtime, labels=labels)
         self.devices[device.id] = device
         self.presence[device.id] = True
         return device
@@ -253,6 +261,7 @@ class World:
     def moves(self, device: Device, *, told: bool = True) -> bool:
         """Let one device look once, take one step, and (where it can) say so."""
         before = device.document
+        device.unheard = not self.traffic
         if device.online and not device.held:
             device.accept(self.desired.get(device.id))
         moved = not device.held and device.step(self.conduct)
@@ -276,7 +285,11 @@ class World:
                     device=device.id,
                     name=f"buoy-{device.id}",
                     labels=device.labels,
-                    facts={**FACTS, facts.RUNTIME: device.runtime},
+                    facts={
+                        **FACTS,
+                        facts.RUNTIME: device.runtime,
+                        facts.ARCHITECTURE: device.architecture,
+                    },
                     online=self.presence[device.id],
                     desired=self.desired.get(device.id),
                     reported=self.reported.get(device.id),
@@ -289,6 +302,8 @@ class World:
         self, version: str, deployment: str = "digits", policy: Policy = CAREFUL, *targets: str
     ) -> Plan:
         changes: dict[str, object] = {"deployment": deployment, "policy": policy.name}
+        if self.settings is not None:
+            changes["settings"] = self.settings
         if targets:
             changes |= {"selector": None, "targets": targets}
         request = self.paper.request(version, **changes)
@@ -490,7 +505,7 @@ class World:
         if gate.inconclusive is Inconclusive.SKIP:
             return
         assert enough, (rollout, wave)
-        assert not any(each.reachable and each.state not in SETTLED for each in members)
+        assert not any(each.reachable and not (each.settled or each.failed) for each in members)
         if gate.soak_s:
             assert old.state is WaveState.SOAKING
             assert old.since is not None
