@@ -98,18 +98,19 @@ def _plain(path: Path, node: yaml.Node) -> object:
     return str(node.value)  # a date is no value of a policy: its text is refused where it stands
 
 
-def _at(node: yaml.Node, where: Sequence[int | str]) -> yaml.Node:
-    """Return the node of a field, or of the last part on the way that is there."""
+def _at(root: yaml.Node, where: Sequence[int | str]) -> yaml.Node:
+    """Return where a field stands: its name, or that of the last part on the way that is there."""
+    node = named = root
     for part in where:
-        inside: Mapping[int | str, yaml.Node] = {}
+        inside: Mapping[int | str, tuple[yaml.Node, yaml.Node]] = {}
         if isinstance(node, yaml.MappingNode):
-            inside = {key.value: value for key, value in node.value}
+            inside = {key.value: (key, value) for key, value in node.value}
         elif isinstance(node, yaml.SequenceNode):
-            inside = dict(enumerate(node.value))
+            inside = {number: (each, each) for number, each in enumerate(node.value)}
         if part not in inside:
             break
-        node = inside[part]
-    return node
+        named, node = inside[part]
+    return named
 
 
 def _line(found: yaml.Node | yaml.Event) -> int:
