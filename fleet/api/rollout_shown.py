@@ -18,7 +18,7 @@ from fleet.rollouts.plan import Exclusion, Plan
 from fleet.rollouts.policy import Budget, Gate, Retry
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import OPEN_WAVES, TargetState, WaveState
-from fleet.rollouts.why import WhyReason, judged, present, reasoned, why
+from fleet.rollouts.why import WhyReason, judged, present, reasoned, waits_for_approval, why
 from fleet.sentences import explain
 from fleet.store import audit, rollouts
 from models.card import Card, Metric
@@ -127,6 +127,7 @@ class RolloutSummary(BaseModel):
     wave: int | None = Field(description="The wave it is at; null: all are over.")
     wave_count: int
     decides_at: str | None = Field(description="When the wave that soaks has soaked.")
+    waits_for_approval: bool = Field(description="It runs, and its wave waits for a person.")
     cause: Because | None = Field(description="Why it is paused, goes back or ended so.")
     created_at: str
     trace_id: str | None = Field(
@@ -340,6 +341,7 @@ def summary(kept: rollouts.KeptRollout, now: Rollout) -> RolloutSummary:
         wave=None if at is None else at.number,
         wave_count=len(now.waves),
         decides_at=_when(decides_at(at) if at is not None and soaks else None),
+        waits_for_approval=waits_for_approval(now),
         cause=None if now.cause is None else told(now.cause),
         created_at=kept.created_at,
         trace_id=now.trace.id if now.trace else None,

@@ -18,7 +18,7 @@ from fleet.metrics.families import Sheet, Spread
 from fleet.metrics.slots import UNKNOWN, Key, Slots
 from fleet.rollouts.gate import decides_at
 from fleet.rollouts.progress import Rollout
-from fleet.rollouts.states import ENDED, RolloutState, WaveState
+from fleet.rollouts.states import ENDED, UNDECIDED_WAVES, RolloutState, WaveState
 from fleet.store.rollouts import KeptRollout, named
 from fleet.store.tables import rollouts
 
@@ -31,7 +31,6 @@ RECENT_S = 86400
 DURATION_BOUNDS_S = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200, 604800)
 
 _DECIDED = frozenset({WaveState.PASSED, WaveState.FAILED, WaveState.INCONCLUSIVE})
-_MOVING = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +162,7 @@ def _outcomes(rollout: Rollout) -> Iterator[tuple[str, int]]:
 def _wave(rollout: Rollout) -> int:
     if rollout.state in ENDED or rollout.state is RolloutState.PLANNED:
         return 0
-    return min((wave.number for wave in rollout.waves if wave.state in _MOVING), default=0)
+    return min((wave.number for wave in rollout.waves if wave.state in UNDECIDED_WAVES), default=0)
 
 
 def _verdict(rollout: Rollout) -> Key | None:

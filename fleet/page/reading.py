@@ -241,12 +241,8 @@ class Reading:
         return self._render.page(
             request,
             "rollouts.html",
-            waiting=[each for each in every if each["state"] == RolloutState.PAUSED],
-            moving=[
-                each
-                for each in every
-                if each["state"] not in ENDED and each["state"] != RolloutState.PAUSED
-            ],
+            waiting=[each for each in every if _waits(each)],
+            moving=[each for each in every if each["state"] not in ENDED and not _waits(each)],
             ended=[each for each in every if each["state"] in ENDED],
             left=len(listed.rollouts) - len(every),
             as_of=listed.as_of,
@@ -302,6 +298,11 @@ class Reading:
             possible=[(word, WORDS[word][1], *consequence(word, found)) for word in words_now],
             wrong=wrong,
         )
+
+
+def _waits(rollout: Mapping[str, Any]) -> bool:
+    """Tell whether a rollout needs a person to go on."""
+    return bool(rollout["state"] == RolloutState.PAUSED or rollout["waits_for_approval"])
 
 
 def mark_of(target: Mapping[str, Any]) -> Mark:

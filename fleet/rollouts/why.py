@@ -85,6 +85,12 @@ def present(rollout: Rollout) -> RolloutWave | None:
     return next((wave for wave in rollout.waves if wave.state in under_way), None)
 
 
+def waits_for_approval(rollout: Rollout) -> bool:
+    """Tell whether a rollout runs, and its wave waits for a person's approval."""
+    running = rollout.state is RolloutState.RUNNING
+    return running and any(wave.state in TO_APPROVE for wave in rollout.waves)
+
+
 def judged(
     rollout: Rollout, wave: RolloutWave, members: Sequence[Progress], now: datetime
 ) -> Judgement:
@@ -145,7 +151,7 @@ def _of_wave(rollout: Rollout, now: datetime) -> tuple[Cause, ...]:
 
 def _approval(rollout: Rollout, wave: RolloutWave) -> tuple[Cause, ...]:
     """Say that a person decides, where one does and the rollout goes on meanwhile."""
-    if wave.state not in TO_APPROVE or rollout.state is not RolloutState.RUNNING:
+    if not waits_for_approval(rollout):
         return ()
     return (Cause(code=WhyReason.WAITS_FOR_APPROVAL, parameters={"wave": str(wave.number)}),)
 
