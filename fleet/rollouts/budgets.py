@@ -10,14 +10,18 @@ off, or never says anything, doesn't hold up its site for ever.
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from fleet.rollouts.gate import aside_at
 from fleet.rollouts.progress import Progress, Rollout, RolloutWave
+from fleet.rollouts.states import UNDER_WAY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Those of a rollout's targets that have one value of a budget's label."""
+class Group(NamedTuple):
+    """Those of a rollout's targets that have one value of a budget's label.
+
+    A tuple, because each of 100,000 targets is looked up by it.
+    """
 
     label: str
     value: str
@@ -37,8 +41,7 @@ class Use:
 def groups_of(rollout: Rollout, progress: Progress) -> tuple[Group, ...]:
     """Return the groups of a target that budgets are about."""
     return tuple(
-        Group(label=budget.label, value=progress.groups.get(budget.label, ""))
-        for budget in rollout.budgets
+        Group(budget.label, progress.groups.get(budget.label, "")) for budget in rollout.budgets
     )
 
 
@@ -52,7 +55,8 @@ def used(rollout: Rollout, now: datetime) -> dict[Group, Use]:
         for progress in members:
             for group in groups_of(rollout, progress):
                 reachable[group] += progress.reachable
-                taken[group] += is_down(progress, wave, now)
+                if progress.state in UNDER_WAY:
+                    taken[group] += is_down(progress, wave, now)
     limits = {budget.label: budget for budget in rollout.budgets}
     return {
         group: Use(taken=taken[group], limit=limits[group.label].room(count))
