@@ -274,4 +274,5 @@ def _because(target: Mapping[str, Any]) -> str:
 
 def _state(target: Mapping[str, Any]) -> str:
     aside = "" if target["set_aside"] is None else f", {wording.kept_by(target['set_aside'])}"
-    return f"{target['state']}{aside}"
+    again = ", to be asked again" if target["again_at"] else ""
+    return f"{target['state']}{aside}{again}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
+from agent.wire.phases import Phase
 from fleet.cli.policy_file import LIMIT_BYTES, policy_in
 from fleet.cli.screen import CommandError, ExitCode
 from fleet.identity.places import Home
@@ -171,3 +172,18 @@ async def test_two_policies_are_one_too_many(quay: Quay, tmp_path: Path) -> None
     wrong = await planned(quay, wish | {"own_policy": own})
     assert wrong.status_code == 422
     assert "body.own_policy.waves.0.each_class" in wrong.text
+
+
+async def test_who_is_to_be_asked_again_is_shown_as_such(quay: Quay, tmp_path: Path) -> None:
+    """On the terminal and on the page: it failed, and that is not its end."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(GATED + "retry: {times: 1, wait_s: 600}\n")
+    rollout = await quay.start("1.0.0", "--policy-file", str(path))
+    await quay.say("d-4", phase=Phase.REFUSED, reason="DISK_FULL")
+    shown = await quay.people.skerry("rollout", "show", rollout)
+    assert "refused, to be asked again" in shown.out
+    why = await quay.people.skerry("rollout", "why", rollout, "d-4")
+    assert "ASKED_AGAIN" in why.out
+    targets = {each["target"]: each for each in (await quay.ask(of=rollout))["targets"]}
+    assert targets["d-4"]["again_at"] is not None
+    assert targets["d-1"]["again_at"] is None
