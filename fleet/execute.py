@@ -28,7 +28,7 @@ from fleet.chronicle import Chronicle
 from fleet.clock import written
 from fleet.identity.join import new_id
 from fleet.inventory import Inventory
-from fleet.kept import overtaking, progress_of, written_out
+from fleet.kept import decided_later, overtaking, progress_of, written_out
 from fleet.observe import cards
 from fleet.roll import EPOCH, Roll
 from fleet.rollouts.asking import due, look_again_at, overtaken
@@ -37,7 +37,7 @@ from fleet.rollouts.documents import renewed, without
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.fold import fold
 from fleet.rollouts.look import seen
-from fleet.rollouts.plan import Plan, find_policy, plan
+from fleet.rollouts.plan import Plan, plan, policy_of
 from fleet.rollouts.policy import RolloutRequest
 from fleet.rollouts.progress import (
     Progress,
@@ -49,7 +49,6 @@ from fleet.rollouts.progress import (
 )
 from fleet.rollouts.states import (
     ENDED,
-    SETTLED,
     TO_RETURN,
     RolloutHappening,
     RolloutState,
@@ -80,6 +79,9 @@ _AUDITED = {
     RolloutHappening.RESUMED: "rollout.resume",
     RolloutHappening.RETURN_ASKED: "rollout.rollback",
     RolloutHappening.ABORTED: "rollout.abort",
+    RolloutHappening.APPROVED: "rollout.approve",
+    RolloutHappening.PROMOTED: "rollout.promote",
+    RolloutHappening.RETRIED: "rollout.retry",
 }
 """What a person may say of a rollout under way, and what the audit calls it."""
 
@@ -233,7 +235,7 @@ class Executor:
         return started
 
     def say(self, rollout_id: str, word: RolloutHappening, *, actor: str, reason: str) -> Rollout:
-        """Apply a person's word to a rollout: paused, resumed, return asked or aborted.
+        """Apply a person's word to a rollout: paused, resumed, and so on.
 
         Raises:
             NotFoundError: there is no such rollout.
@@ -247,7 +249,10 @@ class Executor:
             after = self._as_seen(before, inventory, now)
             if word is RolloutHappening.RETURN_ASKED:
                 after = fold(after, _taken_over(connection, after, inventory), now)
-            after = fold(after, [RolloutEvent(rollout=word, by=actor, reason=reason)], now)
+            said = RolloutEvent(rollout=word, by=actor, reason=reason)
+            if word is RolloutHappening.RETRIED:
+                said = replace(said, left_out=decided_later(connection, before))
+            after = fold(after, [said], now)
             _keep(connection, before, after)
             audit.add(
                 connection,
@@ -395,7 +400,7 @@ class Executor:
         )
 
     def _plan(self, connection: Connection, request: RolloutRequest, inventory: Inventory) -> Plan:
-        policy = find_policy(request.policy)
+        policy = policy_of(request)
         return plan(request, policy, inventory, cards(connection), self._clock())
 
 
@@ -418,7 +423,7 @@ def _keep(connection: Connection, before: Rollout, after: Rollout) -> None:
 def _is_open(now: Rollout) -> bool:
     """Say whether a later look may still change something: targets that are away may come back."""
     going = now.state not in ENDED
-    return going or any(progress.state not in SETTLED for progress in now.targets)
+    return going or not all(progress.settled for progress in now.targets)
 
 
 def _taken_over(

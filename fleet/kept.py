@@ -71,6 +71,12 @@ def overtaking(
     return Overtaking(brought=brought, asked=asked)
 
 
+def decided_later(connection: Connection, older: Rollout) -> frozenset[str]:
+    """Return the targets that later rollouts of the same deployment are about, asked or not."""
+    newer = _later(connection, older)
+    return frozenset(progress.target for each in newer for progress in each.targets)
+
+
 _NEVER_ASKED = (TargetState.PLANNED, TargetState.NOT_ASKED)
 
 

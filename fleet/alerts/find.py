@@ -17,7 +17,7 @@ from fleet.clock import written
 from fleet.health.heard import Heard
 from fleet.health.states import HealthReason, State, Verdict
 from fleet.rollouts.progress import Rollout
-from fleet.rollouts.states import UNDER_WAY, RolloutState, TargetState, WaveState
+from fleet.rollouts.states import TO_APPROVE, UNDER_WAY, RolloutState, TargetState, WaveState
 
 LONG_S = 7 * 86400.0
 """Who is away for longer is no news: it counts in no site's share."""
@@ -250,12 +250,16 @@ def _moved(rollout: Rollout) -> datetime | None:
     """Return when a rollout moved last; None: it waits for what may take so long."""
     if rollout.state not in {RolloutState.RUNNING, RolloutState.ROLLING_BACK}:
         return None
-    if any(wave.state is WaveState.SOAKING for wave in rollout.waves):
+    if any(wave.state in _WAITING for wave in rollout.waves):
         return None
     awaited = [each for each in rollout.targets if _is_waited_for(each.state)]
     if not any(each.reachable for each in awaited):
         return None  # all who are waited for are away, or held
     return _last(rollout)
+
+
+_WAITING = TO_APPROVE | {WaveState.SOAKING}
+"""Waves that wait for a time or a person, and not for a device."""
 
 
 def _is_waited_for(state: TargetState) -> bool:

@@ -18,7 +18,7 @@ from fleet.health.sums import Judged, Numbers, Served
 from fleet.kept import progress_of
 from fleet.known import Known
 from fleet.rollouts.progress import Rollout
-from fleet.rollouts.states import RolloutState, WaveState
+from fleet.rollouts.states import UNDECIDED_WAVES, RolloutState
 from fleet.sentences import explain
 from fleet.store import rollouts
 
@@ -183,11 +183,7 @@ def _rollout(rollout: Rollout, started_at: str) -> RolloutShown:
         for progress in rollout.targets
         if progress.replaces is not None
     )
-    under_way = [
-        wave.number
-        for wave in rollout.waves
-        if wave.state in {WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE}
-    ]
+    under_way = [wave.number for wave in rollout.waves if wave.state in UNDECIDED_WAVES]
     told = None if cause is None else explain(cause.code, cause.parameters).meaning
     return RolloutShown(
         id=rollout.id,

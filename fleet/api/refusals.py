@@ -59,8 +59,16 @@ _WORDS = {
     RolloutHappening.RESUMED: ("resumed", "skerry rollout resume"),
     RolloutHappening.ABORTED: ("aborted", "skerry rollout abort"),
     RolloutHappening.RETURN_ASKED: ("rolled back", "skerry rollout rollback"),
+    RolloutHappening.APPROVED: ("approved", "skerry rollout approve"),
+    RolloutHappening.PROMOTED: ("promoted", "skerry rollout promote"),
+    RolloutHappening.RETRIED: ("retried", "skerry rollout retry"),
 }
 """What a person may say of a rollout, as it reads, and how it is said."""
+
+_AS_IT_IS = frozenset(
+    {RolloutHappening.APPROVED, RolloutHappening.PROMOTED, RolloutHappening.RETRIED}
+)
+"""Words that are possible only as its waves and targets are, which nobody here knows."""
 
 
 def answers(*statuses: int, body: bool = False) -> Answers:
@@ -146,10 +154,15 @@ def _sought(kind: str) -> str:
 def _illegal(error: IllegalEventError) -> tuple[str, str, str]:
     word, _command = _WORDS.get(RolloutHappening(error.happening), (str(error.happening), ""))
     state = RolloutState(error.state)
-    possible = [_WORDS[each][1] for each in ROLLOUT[state] if each in _WORDS]
+    possible = [
+        _WORDS[each][1]
+        for each in ROLLOUT[state]
+        if each in _WORDS and each not in {error.happening, *_AS_IT_IS}
+    ]
     start = "nothing can be said of it any more; start another one: skerry rollout start"
     next_step = f"possible now: {', or '.join(possible)}" if possible else start
-    return f"{error.subject} is {state}: it can't be {word}", _ILLEGAL, next_step
+    because = f": {error.why}" if error.why else ""
+    return f"{error.subject} is {state}: it can't be {word}{because}", _ILLEGAL, next_step
 
 
 TOLD: tuple[type[Exception], ...] = (

@@ -12,12 +12,13 @@ from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.clock import written
 from fleet.kept import Overtaking
+from fleet.rollouts.foresee import SiteCost, Step
 from fleet.rollouts.gate import decides_at
-from fleet.rollouts.plan import Exclusion, Plan, Step
-from fleet.rollouts.policy import Gate
+from fleet.rollouts.plan import Exclusion, Plan
+from fleet.rollouts.policy import Budget, Gate, Retry
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import OPEN_WAVES, TargetState, WaveState
-from fleet.rollouts.why import WhyReason, judged, present, reasoned, why
+from fleet.rollouts.why import WhyReason, judged, present, reasoned, waits_for_approval, why
 from fleet.sentences import explain
 from fleet.store import audit, rollouts
 from models.card import Card, Metric
@@ -62,6 +63,9 @@ class WavePlanned(BaseModel):
     title: str = Field(description="Who is in it.")
     targets: list[str]
     gate: Gate | None
+    exposed: int = Field(
+        description="How many can serve it by the time that a gate can stop it here."
+    )
 
 
 class MeasuredShown(BaseModel):
@@ -99,8 +103,13 @@ class PlanShown(BaseModel):
     measured: list[MeasuredShown] = Field(
         description="Of the variants that its targets get, as their cards say."
     )
-    blast_radius: int = Field(description="How many serve it before any gate has decided.")
+    blast_radius: int = Field(description="How many can serve it before any gate can stop it.")
     fetch_bytes: int = Field(description="What all devices together must fetch.")
+    by_site: list[SiteCost] = Field(
+        description="What goes over each site's line, most first; a site of null: it has none."
+    )
+    budgets: list[Budget] = Field(description="How many of a group may be under way or down.")
+    retry: Retry | None = Field(description="Null: who failed is not asked again by itself.")
     planned_at: str
 
 
@@ -118,6 +127,7 @@ class RolloutSummary(BaseModel):
     wave: int | None = Field(description="The wave it is at; null: all are over.")
     wave_count: int
     decides_at: str | None = Field(description="When the wave that soaks has soaked.")
+    waits_for_approval: bool = Field(description="It runs, and its wave waits for a person.")
     cause: Because | None = Field(description="Why it is paused, goes back or ended so.")
     created_at: str
     trace_id: str | None = Field(
@@ -170,6 +180,9 @@ class TargetShown(BaseModel):
     sentence: str | None
     so_far: str | None = Field(description="How far it is compared with what serves, if it is.")
     since: str | None = Field(description="When its state began.")
+    again_at: str | None = Field(
+        description="It failed, and is asked again from then on. Null: it is not."
+    )
     deployment: v1.Deployment
     replaces: v1.Deployment | None
     overtaken_by: str | None = Field(description="The later rollout that it went on to.")
@@ -259,15 +272,22 @@ def plan_shown(plan: Plan, cards: Mapping[str, Card]) -> PlanShown:
         excluded=[_excluded(each) for each in plan.excluded],
         waves=[
             WavePlanned(
-                number=wave.number, title=wave.title, targets=list(wave.targets), gate=wave.gate
+                number=wave.number,
+                title=wave.title,
+                targets=list(wave.targets),
+                gate=wave.gate,
+                exposed=exposed,
             )
-            for wave in plan.waves
+            for wave, exposed in zip(plan.waves, plan.exposure, strict=True)
         ],
         obstacles=obstacles,
         serving=_serving(plan.steps, given=plan.request.settings is not None),
         measured=_measured(plan, cards),
         blast_radius=plan.blast_radius,
         fetch_bytes=plan.fetch_bytes,
+        by_site=list(plan.by_site),
+        budgets=list(plan.policy.budgets),
+        retry=plan.policy.retry,
         planned_at=plan.planned_at,
     )
 
@@ -338,6 +358,7 @@ def summary(kept: rollouts.KeptRollout, now: Rollout) -> RolloutSummary:
         wave=None if at is None else at.number,
         wave_count=len(now.waves),
         decides_at=_when(decides_at(at) if at is not None and soaks else None),
+        waits_for_approval=waits_for_approval(now),
         cause=None if now.cause is None else told(now.cause),
         created_at=kept.created_at,
         trace_id=now.trace.id if now.trace else None,
@@ -469,6 +490,7 @@ def _target(
         sentence=None if reason is None else explain(reason, progress.parameters).meaning,
         so_far=compared.get("so far"),
         since=_when(progress.since),
+        again_at=_when(progress.again_at),
         deployment=progress.deployment,
         replaces=progress.replaces,
         overtaken_by=later.by(progress.target) if over else None,

@@ -1,4 +1,4 @@
-"""`/api/v1/rollouts`: plan, start, look, ask why; pause, resume, abort, roll back."""
+"""`/api/v1/rollouts`: plan, start, look, ask why; pause, resume, approve, …, roll back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +14,7 @@ from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.api.parts import Parts
+from fleet.api.policies import PolicyWish
 from fleet.api.refusals import answers
 from fleet.api.rollout_shown import (
     ExclusionShown,
@@ -70,6 +71,9 @@ class RolloutWish(Wish):
         None, description="Null: each device keeps what it has."
     )
     policy: str = Field(CAREFUL.name, description="How it spreads: `careful` or `all-at-once`.")
+    own_policy: PolicyWish | None = Field(
+        None, description="How it spreads, as a document, instead of one that `policy` names."
+    )
     soak_s: float | None = Field(
         None, description="How long each gate watches before it decides; null: as the policy says."
     )
@@ -185,6 +189,27 @@ def _say_routes(router: APIRouter, parts: Parts, operator: object) -> None:
     ) -> RolloutDetail:
         """Go on; a wave that its gate could not decide on passes by this."""
         return await say(rollout, RolloutHappening.RESUMED, actor, word.reason)
+
+    @router.post("/{rollout}/approve", operation_id="approveRollout", responses=refused)
+    async def approve(
+        rollout: str, word: Word, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Let the wave pass that waits for a person: for approval, or because a gate can't tell."""
+        return await say(rollout, RolloutHappening.APPROVED, actor, word.reason)
+
+    @router.post("/{rollout}/promote", operation_id="promoteRollout", responses=refused)
+    async def promote(
+        rollout: str, word: GivenWord, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Let the present wave pass now, before its soak or its gate has; a failed one never."""
+        return await say(rollout, RolloutHappening.PROMOTED, actor, word.reason)
+
+    @router.post("/{rollout}/retry", operation_id="retryRollout", responses=refused)
+    async def retry(
+        rollout: str, word: Word, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Ask those again that failed, once each and at once, whatever the reason was."""
+        return await say(rollout, RolloutHappening.RETRIED, actor, word.reason)
 
     @router.post("/{rollout}/abort", operation_id="abortRollout", responses=refused)
     async def abort(
@@ -353,6 +378,9 @@ def _request(parts: Parts, wish: RolloutWish) -> RolloutRequest:
     with parts.store.read() as connection:
         bundle = bundles.named(connection, wish.bundle)
         targets = tuple(devices.named(connection, name).id for name in wish.targets)
+    own = wish.own_policy
+    if own is not None and wish.policy not in (CAREFUL.name, own.name):
+        raise PlanError(Reason.MALFORMED, "policy and own_policy name two policies: say one")
     try:
         return RolloutRequest(
             bundle=v1.BundleRef(digest=bundle.digest, name=bundle.name, version=bundle.version),
@@ -360,7 +388,8 @@ def _request(parts: Parts, wish: RolloutWish) -> RolloutRequest:
             selector=None if wish.selector is None else asked(wish.selector),
             targets=targets,
             settings=wish.settings,
-            policy=wish.policy,
+            policy=wish.policy if own is None else own.name,
+            own_policy=None if own is None else own.policy(),
             soak_s=wish.soak_s,
         )
     except SelectorError as error:

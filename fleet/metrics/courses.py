@@ -18,7 +18,7 @@ from fleet.metrics.families import Sheet, Spread
 from fleet.metrics.slots import OTHER, UNKNOWN, Key, Slots
 from fleet.rollouts.gate import decides_at, judge
 from fleet.rollouts.progress import Rollout, RolloutWave
-from fleet.rollouts.states import ENDED, RolloutState, WaveState
+from fleet.rollouts.states import ENDED, UNDECIDED_WAVES, RolloutState, WaveState
 from fleet.store.rollouts import KeptRollout, named
 from fleet.store.tables import rollouts
 
@@ -38,7 +38,6 @@ DURATION_BOUNDS_S = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200
 
 _NO_NAMES = frozenset({NONE, OTHER, UNKNOWN})
 _DECIDED = frozenset({WaveState.PASSED, WaveState.FAILED, WaveState.INCONCLUSIVE})
-_MOVING = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +201,7 @@ def _outcomes(rollout: Rollout) -> Iterator[tuple[str, int]]:
 def _wave(rollout: Rollout) -> int:
     if rollout.state in ENDED or rollout.state is RolloutState.PLANNED:
         return 0
-    return min((wave.number for wave in rollout.waves if wave.state in _MOVING), default=0)
+    return min((wave.number for wave in rollout.waves if wave.state in UNDECIDED_WAVES), default=0)
 
 
 def _verdict(rollout: Rollout) -> Key | None:

@@ -24,7 +24,14 @@ from fleet.page.glance import groups
 from fleet.page.rendering import Renderer
 from fleet.page.troubles import besides
 from fleet.rollouts.errors import PlanError
-from fleet.rollouts.states import ENDED, ROLLOUT, RolloutHappening, RolloutState
+from fleet.rollouts.states import (
+    ENDED,
+    RolloutHappening,
+    RolloutState,
+    TargetState,
+    WaveState,
+    possible,
+)
 from fleet.store import audit
 from fleet.whys import lines
 from fleet.wording import consequence
@@ -42,6 +49,9 @@ _LISTED = 30
 WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
     "pause": (RolloutHappening.PAUSED, False),
     "resume": (RolloutHappening.RESUMED, False),
+    "approve": (RolloutHappening.APPROVED, False),
+    "promote": (RolloutHappening.PROMOTED, True),
+    "retry": (RolloutHappening.RETRIED, False),
     "abort": (RolloutHappening.ABORTED, True),
     "rollback": (RolloutHappening.RETURN_ASKED, True),
 }
@@ -190,12 +200,8 @@ class Reading:
         return self._render.page(
             request,
             "rollouts.html",
-            waiting=[each for each in every if each["state"] == RolloutState.PAUSED],
-            moving=[
-                each
-                for each in every
-                if each["state"] not in ENDED and each["state"] != RolloutState.PAUSED
-            ],
+            waiting=[each for each in every if _waits(each)],
+            moving=[each for each in every if each["state"] not in ENDED and not _waits(each)],
             ended=[each for each in every if each["state"] in ENDED],
             left=len(listed.rollouts) - len(every),
             as_of=listed.as_of,
@@ -224,7 +230,12 @@ class Reading:
             key=lambda each: (_rank(each), each["wave"], each["name"]),
         )
         state = RolloutState(found["state"])
-        possible = [word for word, (happening, _) in WORDS.items() if happening in ROLLOUT[state]]
+        sayable = possible(
+            state,
+            [WaveState(each["state"]) for each in found["waves"]],
+            [TargetState(each) for each in found["counts"]],
+        )
+        words_now = [word for word, (happening, _) in WORDS.items() if happening in sayable]
         return self._render.page(
             request,
             "rollout.html",
@@ -243,7 +254,7 @@ class Reading:
             page=_PAGE,
             wave=wave,
             outcome=outcome,
-            possible=[(word, WORDS[word][1], *consequence(word, found)) for word in possible],
+            possible=[(word, WORDS[word][1], *consequence(word, found)) for word in words_now],
             wrong=wrong,
         )
 
@@ -271,6 +282,11 @@ def _without(
         yield f"{name}={value}", count(replace(wanted, fields=fields), asked["q"]), query
     if asked["q"]:
         yield f"the name {asked['q']}…", count(wanted, ""), {**asked, "q": ""}
+
+
+def _waits(rollout: Mapping[str, Any]) -> bool:
+    """Tell whether a rollout needs a person to go on."""
+    return bool(rollout["state"] == RolloutState.PAUSED or rollout["waits_for_approval"])
 
 
 def mark_of(target: Mapping[str, Any]) -> Mark:

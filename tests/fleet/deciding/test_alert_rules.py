@@ -19,7 +19,7 @@ from fleet.clock import written
 from fleet.health.heard import Heard
 from fleet.rollouts.gate import GateReason
 from fleet.rollouts.progress import Cause as RolloutCause
-from fleet.rollouts.states import RolloutState
+from fleet.rollouts.states import RolloutState, WaveState
 from tests.fleet.deciding.paper import NOW, Paper
 from tests.fleet.deciding.test_health_states import BUNDLE, feels, heard, told
 
@@ -230,6 +230,8 @@ def test_rollouts_that_need_somebody_are_causes() -> None:
     assert [] == rules(rollout, now=NOW + HOUR)
     assert ["SkerryRolloutStalled"] == rules(rollout, now=NOW + 1.1 * HOUR)
     assert [] == rules(away, now=NOW + 1.1 * HOUR)
+    waits = tuple(replace(wave, state=WaveState.TO_APPROVE) for wave in rollout.waves)
+    assert [] == rules(replace(rollout, waves=waits), now=NOW + 1.1 * HOUR)
     paused = replace(rollout, state=RolloutState.PAUSED, cause=gate)
     assert ["SkerryRolloutInconclusive"] == rules(paused)
     assert [] == rules(replace(paused, cause=person))
