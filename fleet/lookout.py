@@ -6,7 +6,7 @@ length: a large fleet that moves all the time leaves time for others. Blocking, 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from fleet.alerts.alert import OPEN, Ack, Alert, Silence, acknowledged
 from fleet.alerts.cause import Scope
 from fleet.alerts.fold import fold
-from fleet.alerts.rules import causes
+from fleet.alerts.rules import Causes, causes
 from fleet.alerts.world import World
 from fleet.clock import written
 from fleet.identity.join import new_id
@@ -26,6 +26,7 @@ from fleet.rollouts.progress import Rollout
 from fleet.store import alerts, audit, rollouts
 from fleet.store.engine import Store
 from fleet.store.errors import AlertOverError, ConflictError
+from fleet.words import Words
 
 PERIOD_S = 5.0
 REST = 4
@@ -59,6 +60,7 @@ class Lookout:
         self._certificates = certificates
         self._changed = changed
         self._roll = Roll()
+        self._words = Words(store)
         self._rollouts: dict[str, tuple[int, Rollout]] = {}
         self._hearing_since: datetime | None = None
         self._looked_at: datetime | None = None
@@ -92,12 +94,16 @@ class Lookout:
             world = World(
                 now=now,
                 hearing_since=self._hearing_since,
-                notes=self._roll.read(connection, now),
+                notes=(notes := self._roll.read(connection, now)),
                 rollouts=self._under_way(connection, before),
                 certificates=self._certificates,
             )
-        found = causes(world)
+        self._alert(before, causes(world), now)
         self._looked_at = now
+        self._words.keep(((each.device, each.verdict(now)) for each in notes), now)
+
+    def _alert(self, before: Sequence[Alert], found: Causes, now: datetime) -> None:
+        """Keep alerts as they are now, and wake who tells where there is news."""
         if fold(before, found, now).alerts == tuple(before):
             return
         with self._store.write() as connection:

@@ -71,7 +71,7 @@ def moment(each: Mapping[str, Any], now: str) -> str:
         case "away" if each["until"] is None:
             said = f"away since then: {age(each['at'], now)}."
         case "away":
-            said = f"away for {span(each['away_s'])}, until {_clock(each['until'], each['at'])}."
+            said = f"away for {span(each['lasted_s'])}, until {_clock(each['until'], each['at'])}."
         case "summed":
             said = _no_longer_kept(each)
         case "rebooted" if event is not None:
@@ -90,7 +90,7 @@ def _clock(moment: str, beside: str) -> str:
 def _no_longer_kept(each: Mapping[str, Any]) -> str:
     until = each["until"].replace("T", " ").rstrip("Z")
     if each["subject"] == "away":
-        return f"away {count(each['count'])} times until {until}, {span(each['away_s'])} in all."
+        return f"away {count(each['count'])} times until {until}, {span(each['lasted_s'])} in all."
     return f"{count(each['count'])} events of kind {each['subject']} until {until}, only counted."
 
 

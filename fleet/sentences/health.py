@@ -65,5 +65,9 @@ HEALTH: Mapping[str, Sentence] = {
         "Nothing is wanted of it yet.", "Bring a bundle to it: skerry rollout plan."
     ),
     HealthReason.AS_WANTED: Sentence("It serves all that is wanted of it.", "Nothing."),
+    HealthReason.NOT_WATCHED: Sentence(
+        "The centre did not look at its devices then: nobody knows how this one was.",
+        "Read what it told afterwards: skerry device history.",
+    ),
 }
 """What the centre finds out by itself (`fleet.health.states`)."""

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0007"
+SCHEMA = "0011"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -314,3 +314,48 @@ events_summed = Table(
     Column("last_at", String(32), nullable=False),
 )
 """The transitions of a device that are no longer kept, by kind; when they came, by our clock."""
+
+words_now = Table(
+    "words_now",
+    metadata,
+    _device(),
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(256), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("since", String(32), nullable=False),
+)
+"""The state word of each device, since when, and the how manieth of its words it is."""
+
+words_past = Table(
+    "words_past",
+    metadata,
+    _device(),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(256), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("since", String(32), nullable=False),
+    Column("until", String(32), nullable=False),
+)
+
+words_summed = Table(
+    "words_summed",
+    metadata,
+    _device(),
+    Column("state", String(16), primary_key=True),
+    Column("spans", Integer, nullable=False),
+    Column("lasted_s", BigInteger, nullable=False),
+    Column("since", String(32), nullable=False),
+    Column("until", String(32), nullable=False),
+)
+"""What is no longer kept of a device's words, by state."""
+
+watches = Table(
+    "watches",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("since", String(32), nullable=False),
+    Column("until", String(32), nullable=False),
+)
+"""When the centre looked at its devices; between two of these nobody knows how they were."""

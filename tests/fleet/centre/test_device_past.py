@@ -64,7 +64,7 @@ async def test_a_life_is_shown_in_order_and_in_parts(served: Served, store: Stor
     assert whole["moments"] == pages
     assert whole["before"] is None
     away, last = whole["moments"][2:]
-    assert (written(NOW - 5 * HOUR), 5 * 3600) == (away["until"], away["away_s"])
+    assert (written(NOW - 5 * HOUR), 5 * 3600) == (away["until"], away["lasted_s"])
     assert last["late"]
     _, part = await ask(
         served, "lifeline", since=written(NOW - 6 * HOUR), until=written(NOW - 5 * HOUR)

@@ -1,0 +1,54 @@
+"""How each device was, in state words, over time; and when somebody looked."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    """Add the tables. What devices were before, nobody noted."""
+    _of_device("words_now", sa.Column("number", sa.Integer(), nullable=False), *_word())
+    _of_device(
+        "words_past",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        *_word(),
+        sa.Column("until", sa.String(length=32), nullable=False),
+        key="number",
+    )
+    _of_device(
+        "words_summed",
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("spans", sa.Integer(), nullable=False),
+        sa.Column("lasted_s", sa.BigInteger(), nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=False),
+        sa.Column("until", sa.String(length=32), nullable=False),
+        key="state",
+    )
+    op.create_table(
+        "watches",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=False),
+        sa.Column("until", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("number", name="pk_watches"),
+    )
+
+
+def _word() -> tuple[sa.Column[str], ...]:
+    return (
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.String(length=256), nullable=False),
+        sa.Column("subject", sa.String(length=256), nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=False),
+    )
+
+
+def _of_device(name: str, *columns: sa.Column[object], key: str | None = None) -> None:
+    op.create_table(
+        name,
+        sa.Column("device", sa.String(length=64), nullable=False),
+        *columns,
+        sa.ForeignKeyConstraint(["device"], ["devices.id"], name=f"fk_{name}_device"),
+        sa.PrimaryKeyConstraint("device", *([key] if key else []), name=f"pk_{name}"),
+    )
