@@ -163,10 +163,20 @@ def routes(parts: Parts) -> APIRouter:
                 max_length=_CURSOR_LIMIT,
             ),
         ] = "",
+        kind: Annotated[Kind | None, Query(description="Only moments of this kind.")] = None,
         limit: Annotated[int, Query(ge=1, le=_PAGE_LIMIT)] = _PAGE,
     ) -> Lifeline:
         """Show a device's life: joined, away, started again, and what it told; the newest last."""
-        return lived(parts, device, since=since, until=until, before=before, after=after, limit=limit)
+        return lived(
+            parts,
+            device,
+            since=since,
+            until=until,
+            before=before,
+            after=after,
+            kind=kind,
+            limit=limit,
+        )
 
     @router.get(
         "/{device}/health/history",
@@ -196,6 +206,7 @@ def lived(
     until: datetime | None = None,
     before: str = "",
     after: str = "",
+    kind: Kind | None = None,
     limit: int = _PAGE,
 ) -> Lifeline:
     """Return a device's life, or the last moments of a part of it; after a place the first ones.
@@ -214,13 +225,14 @@ def lived(
     in_time = [
         each
         for each in moments
-        if (begin is None or _ends(each) >= begin) and (end is None or each.at < end)
+        if (begin is None or _ends(each) >= begin)
+        and (end is None or each.at < end)
+        and (kind is None or each.kind is kind)
     ]
     wanted = [
         each
         for each in in_time
-        if (above is None or each.place < above)
-        and (below is None or each.place > below)
+        if (above is None or each.place < above) and (below is None or each.place > below)
     ]
     shown = wanted[-limit:] if below is None else wanted[:limit]
     return Lifeline(

@@ -10,6 +10,7 @@ Rules:
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from fleet.health.states import HealthReason, State, Verdict
@@ -67,7 +68,7 @@ def as_watched(words: Iterable[Spoken], watches: Sequence[Watch]) -> Iterator[Sp
     """Return the words of a device as far as somebody looked, in order, and the gaps between."""
     gaps = [
         Watch(since=one.until, until=next_one.since)
-        for one, next_one in zip(watches, watches[1:], strict=False)
+        for one, next_one in pairwise(watches)
         if one.until < next_one.since
     ]
     for each in words:

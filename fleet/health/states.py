@@ -125,11 +125,10 @@ def of_silence(
     """
     if spoke.state is State.UNKNOWN:
         return spoke
-    if not online:
-        reason, since = HealthReason.DISCONNECTED, since
-    elif (now - datetime.fromisoformat(at)).total_seconds() > quiet_after_s:
+    reason = HealthReason.DISCONNECTED
+    if online and (now - datetime.fromisoformat(at)).total_seconds() > quiet_after_s:
         reason, since = HealthReason.SILENT, at
-    else:
+    elif online:
         return spoke
     return Verdict(
         state=State.OFFLINE, finding=Finding(reason=reason, since=since), was=spoke.state

@@ -5,6 +5,7 @@ import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from fleet.api.glance import Glance
 from fleet.api.parts import Parts
 from fleet.api.search import Search, parse
 from fleet.api.shown import known_after, shown_at
+from fleet.health.lifeline import Kind
 from fleet.health.quarters import QUARTERS
 from fleet.health.states import verdict
 from fleet.marks import ASIDE_MARKS, MARKS, Mark
@@ -28,7 +30,7 @@ from fleet.page.troubles import besides, of_device, ordered
 from fleet.rollouts.errors import PlanError
 from fleet.rollouts.states import ENDED, ROLLOUT, RolloutHappening, RolloutState
 from fleet.store import audit
-from fleet.wording import consequence
+from fleet.wording import consequence, has_a_line
 
 PAGE_LIMIT = 200
 """Rows of a page at the most."""
@@ -39,6 +41,7 @@ _CHANGES_SHOWN = 10
 _ALERTS_SHOWN = 7
 _ROLLOUTS_SHOWN = 100
 _MOMENTS_SHOWN = 500
+_WORDS_SHOWN = 500  # of a day; more are not kept
 _LISTED = 30
 
 WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
@@ -181,6 +184,13 @@ class Reading:
             changes = audit.latest(connection, limit=_CHANGES_SHOWN, about=found.id)
         felt = lifeline.history(self._parts, found.id, limit=QUARTERS + 1)
         lived = lifeline.lived(self._parts, found.id, limit=_MOMENTS_SHOWN).model_dump(mode="json")
+        words = lifeline.lived(
+            self._parts,
+            found.id,
+            kind=Kind.WAS,
+            since=datetime.fromisoformat(felt.since),
+            limit=_WORDS_SHOWN,
+        ).model_dump(mode="json")
         return self._render.page(
             request,
             "device.html",
@@ -189,8 +199,9 @@ class Reading:
             as_of=found.as_of,
             changes=changes,
             strips=list(strips.strips(felt.model_dump(mode="json"))),
+            was=strips.words(words["moments"], found.as_of),
             line=strips.line(lived["moments"], found.as_of),
-            moments=lived["moments"][: -_LISTED - 1 : -1],
+            moments=list(filter(has_a_line, lived["moments"]))[: -_LISTED - 1 : -1],
         )
 
     def bundles(self, request: Request) -> Response:

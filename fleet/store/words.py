@@ -32,20 +32,20 @@ def note(connection: Connection, changed: Mapping[str, Verdict], now: datetime) 
     So many devices at once as one transaction should have: some hundreds.
     """
     held = {
-        row.device: row
+        row["device"]: row
         for row in connection.execute(
             select(words_now).where(words_now.c.device.in_(list(changed)))
-        )
+        ).mappings()
     }
     at = written(now)
     begun, ended = [], []
     for device, verdict in changed.items():
         word, before = word_of(verdict), held.get(device)
         if before is not None:
-            if word == (before.state, before.reason, before.subject):
+            if word == (before["state"], before["reason"], before["subject"]):
                 continue
-            ended.append({**before._mapping, "until": max(at, before.since)})
-        number = 1 if before is None else before.number + 1
+            ended.append({**before, "until": max(at, before["since"])})
+        number = 1 if before is None else before["number"] + 1
         begun.append({"device": device, "number": number, "since": at, **word._asdict()})
     if not begun:
         return 0
@@ -73,9 +73,7 @@ def watched(connection: Connection, now: datetime) -> None:
     ).one_or_none()
     if last is not None and at <= written(datetime.fromisoformat(last.until) + GAP):
         connection.execute(
-            update(watches)
-            .where(watches.c.number == last.number)
-            .values(until=max(at, last.until))
+            update(watches).where(watches.c.number == last.number).values(until=max(at, last.until))
         )
         return
     number = 1 if last is None else last.number + 1
@@ -85,18 +83,20 @@ def watched(connection: Connection, now: datetime) -> None:
 
 def of_device(connection: Connection, device: str) -> Sequence[Spoken]:
     """Return the words of a device that are kept, the first one first."""
-    past = connection.execute(
-        select(words_past).where(words_past.c.device == device).order_by(words_past.c.number)
-    ).all()
-    now = connection.execute(select(words_now).where(words_now.c.device == device)).all()
+    past, held = (
+        connection.execute(
+            select(table).where(table.c.device == device).order_by(table.c.number)
+        ).mappings()
+        for table in (words_past, words_now)
+    )
     return [
         Spoken(
-            word=Word(row.state, row.reason, row.subject),
-            since=row.since,
-            until=row._mapping.get("until"),
-            number=row.number,
+            word=Word(row["state"], row["reason"], row["subject"]),
+            since=row["since"],
+            until=row.get("until"),
+            number=row["number"],
         )
-        for row in (*past, *now)
+        for row in (*past, *held)
     ]
 
 
@@ -157,9 +157,7 @@ def _sum_up(connection: Connection, keys: Sequence[tuple[str, int]]) -> None:
     )
     for device, number in keys:
         connection.execute(
-            delete(words_past).where(
-                words_past.c.device == device, words_past.c.number <= number
-            )
+            delete(words_past).where(words_past.c.device == device, words_past.c.number <= number)
         )
 
 

@@ -35,13 +35,13 @@ def upgrade() -> None:
     )
 
 
-def _word() -> tuple[sa.Column[str], ...]:
-    return (
+def _word() -> list[sa.Column[object]]:
+    return [
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.String(length=256), nullable=False),
         sa.Column("subject", sa.String(length=256), nullable=False),
         sa.Column("since", sa.String(length=32), nullable=False),
-    )
+    ]
 
 
 def _of_device(name: str, *columns: sa.Column[object], key: str | None = None) -> None:
