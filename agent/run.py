@@ -165,6 +165,7 @@ class _Device:
                 delegates=settings.delegates,
             ),
             records=lambda: dict(ledger.records),
+            steps=lambda: self._reconciler.under_way(),  # noqa: PLW0108  # made after this one
             examine=lambda way, measures: self._floor.examine(way, measures=measures),
             clock=clock,
         )
