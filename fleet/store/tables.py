@@ -144,7 +144,9 @@ acked = Table(
     _device(),
     Column("ledger", String(256), primary_key=True),
     Column("number", BigInteger, nullable=False),
+    Column("begun_at", String(32), nullable=False, server_default=""),
 )
+"""`begun_at` is when the first of a ledger was acknowledged."""
 
 health = Table(
     "health",

@@ -1,4 +1,4 @@
-"""How each device was, in state words, over time; and when somebody looked."""
+"""How each device was, in state words, over time; when somebody looked; when ledgers began."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,6 +9,8 @@ down_revision = "0007"
 
 def upgrade() -> None:
     """Add the tables. What devices were before, nobody noted."""
+    begun_at = sa.Column("begun_at", sa.String(length=32), nullable=False, server_default="")
+    op.add_column("acked", begun_at)
     _of_device("words_now", sa.Column("number", sa.Integer(), nullable=False), *_word())
     _of_device(
         "words_past",
