@@ -130,7 +130,7 @@ class Reconciler:
         for name, record in self._ledger.records.items():
             for bundle in sorted(record.digests() & bundles.keys()):
                 await _log.awarning("rotten", deployment=name, bundle=bundle)
-                await self._register.tell(rot_note(bundle, name, bundles[bundle]))
+                await self._register.tell(rot_note(bundle, record, bundles[bundle]))
         self._rotten = set(bundles)
         await self._collect()
         self.wake()
@@ -466,7 +466,7 @@ class Reconciler:
         await self._downloads.fetch(step.bundle, step.shut, unheard, served=True)
         self._rotten.discard(step.bundle.digest)
         self._patience.mended(record.name)
-        await self._register.tell(rot_note(step.bundle.digest, record.name))
+        await self._register.tell(rot_note(step.bundle.digest, record))
 
     # What came of them
 
