@@ -1,7 +1,9 @@
 """One agent a home: the lock that the running one holds, with its process id in it. Blocking.
 
 A process id means something only in its own namespace: seen from the host, the agent of a
-container that says it is process 1 is not. So the namespace stands beside it.
+container that says it is process 1 is not. So the namespace stands beside it. On a disk that can't
+be written the lock says who ran before: it tells that an agent runs, and not which one. What an
+agent writes for others to read has its `signature`, by which they see whether it has ended.
 """
 
 import errno
@@ -16,6 +18,9 @@ from agent.errors import PersonError
 
 _SAID_LIMIT_BYTES = 64
 _NAMESPACE = Path("/proc/self/ns/pid")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_SIGNATURE_PARTS = 4
+_START = 19  # in what the kernel says of a process, after its name
 
 
 @contextmanager
@@ -80,6 +85,36 @@ def running_pid(lock: Path) -> int | None:
     """
     pid, _, namespace = (_look(lock) or "").partition(" ")
     return int(pid) if pid.isdigit() and namespace == _namespace() else None
+
+
+def signature() -> str:
+    """Return what names this process as long as it lives, and no other one ever."""
+    pid = os.getpid()
+    return " ".join((_said(_BOOT) or "-", _namespace() or "-", str(pid), _start(pid) or "-"))
+
+
+def has_ended(signed: str) -> bool:
+    """Say whether who signed is known to have ended; one in another container is not known."""
+    parts = signed.split(" ")
+    if len(parts) != _SIGNATURE_PARTS or not parts[2].isdigit():
+        return True
+    boot, namespace, pid, start = parts
+    if boot != (_said(_BOOT) or "-"):
+        return True
+    return namespace == (_namespace() or "-") and start != (_start(int(pid)) or "-")
+
+
+def _start(pid: int) -> str:
+    """Return when a process started, by the kernel's count; "" where there is none."""
+    fields = _said(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return fields[_START] if len(fields) > _START else ""
+
+
+def _said(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _look(lock: Path) -> str | None:

@@ -2,14 +2,15 @@
 
 A benchmark and a self-test start each model that serves once more, apart from it, confined as it
 is, behind every other process; what serves is not touched. Both are bounded in time, and neither
-begins while an update is tried here, nor goes on when one begins: its measurements would be ours.
+begins while an update is tried here, or what serves is started or chosen again, nor goes on when
+that begins: its measurements would be ours.
 What is said of a model are numbers about it: no input, and no answer to one.
 """
 
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from agent.children.converse import converse
 from agent.errors import StepError
 from agent.fetch.job import Credentials
 from agent.home import Home
+from agent.plan import STARTING, Action, Step
 from agent.state import Examined, Installed, Record, text
 from agent.upload import answer_to, send_log, send_text
 from agent.wire import v1
@@ -43,6 +45,8 @@ TRYING = frozenset(
 )
 """Phases in which something is measured, or workers are started."""
 
+_DONE_AGAIN = {Action.RESTORE: "started again", Action.CHOOSE_AGAIN: "chosen again"}
+
 Examine = Callable[[Installed, bool], Awaitable[Examined]]
 """Starts a way to serve once more; measures it, too, where that is asked for. `StepError`s."""
 
@@ -62,19 +66,24 @@ class Subject:
 
 
 class Diagnosis:
-    """Does what is asked. `wake` is called whenever a deployment has moved."""
+    """Does what is asked. `wake` is called whenever a deployment has moved, or a step begins.
+
+    `steps` are those that are taken now.
+    """
 
     def __init__(
         self,
         subject: Subject,
         *,
         records: Callable[[], Mapping[str, Record]],
+        steps: Callable[[], Iterable[Step]],
         examine: Examine,
         clock: Callable[[], str],
     ) -> None:
-        self._subject, self._records = subject, records
+        self._subject, self._records, self._steps = subject, records, steps
         self._examine, self._clock = examine, clock
         self._limit: asyncio.Timeout | None = None
+        self._cut = ""
 
     def works(self) -> Mapping[v1.Verb, Work]:
         """Return what is done for each verb."""
@@ -87,7 +96,10 @@ class Diagnosis:
 
     def wake(self) -> None:
         """End what would disturb an update that has just begun."""
-        if self._limit is not None and self._updated() and not self._limit.expired():
+        if self._limit is None or self._limit.expired() or self._cut:
+            return
+        self._cut = self._updated()
+        if self._cut:
             self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def _logs(self, parameters: Mapping[str, str]) -> Done:
@@ -119,11 +131,9 @@ class Diagnosis:
     async def _examined(self, parameters: Mapping[str, str], kind: str, *, measures: bool) -> Done:
         """Examine all that serves, one after the other, and say what that cost."""
         answer_to(parameters)
-        if name := self._updated():
-            raise StepError(
-                Reason.UPDATE_UNDER_WAY, f"{name} is {self._records()[name].phase} here"
-            )
-        serving = [each.current for each in self._records().values() if each.current]
+        if busy := self._updated():
+            raise StepError(Reason.UPDATE_UNDER_WAY, f"{busy} here")
+        serving = [name for name, each in self._records().items() if each.current]
         if not serving:
             raise StepError(Reason.NOT_FOUND, "nothing serves here")
         begun_s, load = asyncio.get_running_loop().time(), os.getloadavg()[0]
@@ -143,20 +153,30 @@ class Diagnosis:
         }
         return await self._told(parameters, found, "; ".join(map(_in_words, rows)))
 
-    async def _rows(self, serving: list[Installed], *, measures: bool) -> list[Row]:
-        """Return what became of each; those that there was no time for say so."""
+    async def _rows(self, serving: list[str], *, measures: bool) -> list[Row]:
+        """Return what became of each; those that there was no time for say so.
+
+        Each is tried the way that serves when its turn comes.
+        """
         ends = asyncio.get_running_loop().time() + LIMIT_S
-        return [_row(way) | await self._tried(way, ends, measures=measures) for way in serving]
+        rows = []
+        for name in serving:
+            record = self._records().get(name)
+            if record is not None and record.current is not None:
+                way = record.current
+                rows.append(_row(way) | await self._tried(way, ends, measures=measures))
+        return rows
 
     async def _tried(self, way: Installed, ends: float, *, measures: bool) -> Row:
+        self._cut = ""
         try:
             async with asyncio.timeout_at(ends) as self._limit:
                 self.wake()  # an update may have begun while another one was tried
                 await asyncio.sleep(0)  # what is over already ends here
                 return _seen(await self._examine(way, measures))
         except TimeoutError:
-            if name := self._updated():
-                return _why(Reason.UPDATE_UNDER_WAY, f"one of {name} began meanwhile")
+            if self._cut:  # whether that goes on still or is over
+                return _why(Reason.UPDATE_UNDER_WAY, f"it was cut off: {self._cut}")
             return _why(Reason.TIMED_OUT, f"{LIMIT_S:g} s are for all models together")
         except StepError as error:
             return _why(error.reason, text(error))
@@ -176,10 +196,17 @@ class Diagnosis:
             return Done(answer=short, problem=problem)
         return Done(answer=short, blob=blob)
 
-    def _updated(self) -> str | None:
-        """Return the deployment of which a revision is tried now."""
-        records = self._records()
-        return next((name for name, each in records.items() if each.phase in TRYING), None)
+    def _updated(self) -> str:
+        """Say which deployment is tried, started or chosen again now; "": none."""
+        busy = [
+            f"{n} is {each.phase}" for n, each in self._records().items() if each.phase in TRYING
+        ]
+        busy += [
+            f"{each.deployment} is {_DONE_AGAIN[each.action]}"
+            for each in self._steps()
+            if each.action in STARTING
+        ]
+        return next(iter(busy), "")
 
 
 def _row(way: Installed) -> Row:

@@ -1,7 +1,8 @@
 """What only the running agent knows of what serves, written down for `status`, which looks beside.
 
 How many workers answer, why not more, and how far a candidate in its shadow is: none of it must
-outlive the process, so none of it is in the ledger. The file means nothing when no agent runs.
+outlive the process, so none of it is in the ledger. The file means nothing when no agent runs, or
+another one than wrote it, whose disk can't be written: it says whose it is.
 It is written when something changed, a comparison that counts all the time at most once in
 `EACH_S`: that costs an SD card two writes a minute. A disk that can't be written keeps nobody from
 serving.
@@ -31,10 +32,11 @@ _LIMIT_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glimpse:
-    """What answers, and how candidates compare so far, by deployment."""
+    """What answers, and how candidates compare so far, by deployment; `by` whom it is known."""
 
     serving: Mapping[str, Serving]
     compared: Mapping[str, Compared]
+    by: str = ""
 
 
 class Glimpses:
@@ -95,16 +97,17 @@ def render(glimpse: Glimpse) -> bytes:
     }
     for name, seen in glimpse.compared.items():
         found.setdefault(name, {})["compared"] = [seen.requests, seen.agreed]
-    return json.dumps(found).encode()
+    return json.dumps({"by": glimpse.by, "deployments": found}).encode()
 
 
 def read(path: Path) -> Glimpse:
     """Return what was written last; nothing where that can't be read. Blocking."""
-    serving, compared = {}, {}
+    serving, compared, by = {}, {}, ""
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_LIMIT_BYTES))
-        for name, each in found.items():
+        by = str(found["by"])
+        for name, each in found["deployments"].items():
             if "workers" in each:
                 short = each["short"]
                 serving[name] = Serving(
@@ -118,4 +121,4 @@ def read(path: Path) -> Glimpse:
                 compared[name] = Compared(requests=requests, agreed=agreed)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    return Glimpse(serving=serving, compared=compared)
+    return Glimpse(serving=serving, compared=compared, by=by)

@@ -103,7 +103,8 @@ class Heed:
         verdicts = [each for each in self._ledger.quarantined.values() if each.digest in lifted]
         if verdicts:
             digests = {each.digest for each in verdicts}
-            notes = [quarantine_note(each, lifted=True) for each in verdicts]
+            records = list(self._ledger.records.values())
+            notes = [quarantine_note(each, records, lifted=True) for each in verdicts]
             await asyncio.to_thread(self._ledger.forgive, digests, notes, at=clock())
             await _log.ainfo("quarantine lifted", digests=sorted(digests))
             self._changed()

@@ -77,6 +77,9 @@ DOWNLOADING = frozenset({Action.FETCH, Action.MEND})
 """Steps that wait for a download window, if they need a download: the store may have it all."""
 
 
+STARTING = frozenset({Action.RESTORE, Action.CHOOSE_AGAIN})
+"""Steps that start what serves, or measure it anew, though no revision moves."""
+
 _OF_WHAT_SERVES = frozenset(
     {Action.RESTORE, Action.LET_GO, Action.RECOVER, Action.CHOOSE_AGAIN, Action.MEND}
 )

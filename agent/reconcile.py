@@ -20,7 +20,7 @@ from agent.ledger import Ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
 from agent.meter import Meter
 from agent.patience import Patience
-from agent.plan import ATTEMPTS_LIMIT, DOWNLOADING, Action, Step, condemned, outcome, plan
+from agent.plan import ATTEMPTS_LIMIT, DOWNLOADING, STARTING, Action, Step, condemned, outcome, plan
 from agent.ports import Floor, Supply
 from agent.register import MAY_DEFER, OvertakenError, Register
 from agent.state import GivenUp, Installed, Observed, Record, rot_note, text
@@ -105,6 +105,10 @@ class Reconciler:
         """Look again soon. Carries nothing: the next pass reads all of both sides."""
         self._woken.set()
 
+    def under_way(self) -> list[Step]:
+        """Return the steps that are taken now, but for those of the start."""
+        return [each.step for each in self._under.values()]
+
     def hurry(self) -> None:
         """Try again what waits for the network, a little spread: it may be back."""
         now = asyncio.get_running_loop().time()
@@ -126,7 +130,7 @@ class Reconciler:
         for name, record in self._ledger.records.items():
             for bundle in sorted(record.digests() & bundles.keys()):
                 await _log.awarning("rotten", deployment=name, bundle=bundle)
-                await self._register.tell(rot_note(bundle, name, bundles[bundle]))
+                await self._register.tell(rot_note(bundle, record, bundles[bundle]))
         self._rotten = set(bundles)
         await self._collect()
         self.wake()
@@ -222,6 +226,8 @@ class Reconciler:
         task = group.create_task(self._take(step), name=f"{step.action} {step.deployment}")
         self._under[step.deployment] = _Under(step, task, self._downloads.rate_bytes_per_s)
         task.add_done_callback(lambda _: self._ended(step.deployment))
+        if step.action in STARTING:
+            self._changed()
 
     def _gives_way(self, under: Step, step: Step) -> bool:
         """Tell whether what is under way ends for another step.
@@ -451,7 +457,6 @@ class Reconciler:
         except StepError as error:
             if error.reason not in _REFETCH:
                 raise
-
             await self._downloads.fetch_urgently(installed.deployment.bundle)
             self._rotten.discard(installed.digest)
             await self._floor.activate(installed)
@@ -461,7 +466,7 @@ class Reconciler:
         await self._downloads.fetch(step.bundle, step.shut, unheard, served=True)
         self._rotten.discard(step.bundle.digest)
         self._patience.mended(record.name)
-        await self._register.tell(rot_note(step.bundle.digest, record.name))
+        await self._register.tell(rot_note(step.bundle.digest, record))
 
     # What came of them
 

@@ -81,7 +81,7 @@ class Register:
         verdicts: dict[str, Quarantined | None] = {}
         if verdict is not None:
             verdicts[verdict.digest] = verdict
-            notes.append(quarantine_note(verdict, new.name))
+            notes.append(quarantine_note(verdict, (new, *([old] if old else [])), new.name))
         notes += [phase_note(new)] if _is_news(old, new) else []
         await self._write(new.name, old, new, *notes, verdicts=verdicts)
         return new
@@ -97,7 +97,7 @@ class Register:
         if verdict is None:
             return await self.put(old, new)
         notes = [phase_note(new)] if _is_news(old, new) else []
-        notes.append(quarantine_note(verdict, new.name, lifted=True))
+        notes.append(quarantine_note(verdict, (new,), new.name, lifted=True))
         await self._write(new.name, old, new, *notes, verdicts={verdict.digest: None})
         return new
 
@@ -140,7 +140,8 @@ class Register:
         others = [each for each in self._ledger.quarantined.values() if each.runtime != runtime]
         if others:
             digests = {each.digest for each in others}
-            notes = [quarantine_note(each, lifted=True) for each in others]
+            records = list(self._ledger.records.values())
+            notes = [quarantine_note(each, records, lifted=True) for each in others]
             await asyncio.to_thread(self._ledger.forgive, digests, notes, at=self._clock())
 
     def verdict(self, digest: str, problem: v1.Problem, runtime: str) -> Quarantined | None:

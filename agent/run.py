@@ -18,7 +18,7 @@ import structlog
 from agent import facts as facts_module
 from agent import policy as policies
 from agent import scrub
-from agent.alone import alone
+from agent.alone import alone, signature
 from agent.answers import Answers
 from agent.children.converse import converse
 from agent.clock import clock
@@ -133,7 +133,7 @@ class _Device:
         nudged: asyncio.Event,
     ) -> None:
         self._settings, self._identity, self._machine = settings, identity, machine
-        self._ledger, self._nudged = ledger, nudged
+        self._ledger, self._nudged, self._signature = ledger, nudged, signature()
         answer = identity.answer
         self._who = Self(
             fleet=answer.fleet,
@@ -165,6 +165,7 @@ class _Device:
                 delegates=settings.delegates,
             ),
             records=lambda: dict(ledger.records),
+            steps=lambda: self._reconciler.under_way(),  # noqa: PLW0108  # made after this one
             examine=lambda way, measures: self._floor.examine(way, measures=measures),
             clock=clock,
         )
@@ -294,7 +295,8 @@ class _Device:
         )
 
     def _glimpse(self) -> Glimpse:
-        return Glimpse(serving=self._floor.serving(), compared=self._floor.compared())
+        serving, compared = self._floor.serving(), self._floor.compared()
+        return Glimpse(serving=serving, compared=compared, by=self._signature)
 
     def _work(self) -> Mapping[str, Work]:
         return working(self._meter, self._floor.board, list(self._ledger.records))

@@ -8,7 +8,7 @@ Until a candidate is activated nothing of `current` changes, so whatever goes
 wrong before leaves the incumbent alone.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.wire import v1
@@ -207,6 +207,11 @@ class Record:
         known = [each.deployment for each in (self.current, self.previous) if each]
         found = (each for each in (self.wanted, *known) if each.revision == revision)
         return next((each.trace_id for each in found), None)
+
+    def trace_of_content(self, digest: str) -> str | None:
+        """Return the trace that brought a bundle here; None: it is not known, or has none."""
+        known = [self.wanted, *(each.deployment for each in (self.current, self.previous) if each)]
+        return next((each.trace_id for each in known if each.bundle.digest == digest), None)
 
     def superseded(self, wanted: v1.Deployment, at: str) -> "Record":
         """Want another revision; what serves goes on serving."""
@@ -467,9 +472,17 @@ def hold_note(hold: v1.Hold | None, ended: v1.Hold | None) -> Note:
 
 
 def quarantine_note(
-    verdict: Quarantined, deployment: str | None = None, *, lifted: bool = False
+    verdict: Quarantined,
+    records: Iterable[Record],
+    deployment: str | None = None,
+    *,
+    lifted: bool = False,
 ) -> Note:
-    """Return that content is not tried again on this device, or that it is after all."""
+    """Return that content is not tried again on this device, or that it is after all.
+
+    One of `records` may know the trace that brought it.
+    """
+    traces = (each.trace_of_content(verdict.digest) for each in records)
     return Note(
         kind=v1.EventKind.QUARANTINE,
         deployment=deployment,
@@ -477,10 +490,11 @@ def quarantine_note(
         reason=verdict.reason,
         message=verdict.message,
         parameters={"what": "lifted" if lifted else "quarantined"},
+        trace_id=next(filter(None, traces), None),
     )
 
 
-def rot_note(bundle: str, deployment: str, parts: Collection[str] = ()) -> Note:
+def rot_note(bundle: str, record: Record, parts: Collection[str] = ()) -> Note:
     """Return that parts of what a device needs rotted in its store; without any, that it is whole.
 
     A few of them are named.
@@ -488,11 +502,12 @@ def rot_note(bundle: str, deployment: str, parts: Collection[str] = ()) -> Note:
     named = ", ".join(sorted(part.removeprefix("sha256:")[:12] for part in parts)[:8])
     return Note(
         kind=v1.EventKind.STORE,
-        deployment=deployment,
+        deployment=record.name,
         digest=bundle,
         reason=Reason.BLOB_ROTTEN if parts else None,
         message=f"not what they were: {named}" if parts else "",
         parameters={"what": "rotten", "parts": str(len(parts))} if parts else {"what": "mended"},
+        trace_id=record.trace_of_content(bundle),
     )
 
 

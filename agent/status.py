@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from agent.alone import running
+from agent.alone import has_ended, running
 from agent.errors import PersonError
 from agent.glimpse import Glimpse, read
 from agent.home import Home
@@ -20,6 +20,8 @@ from agent.technician import Hold, read_hold
 from agent.wire.reasons import Reason
 
 Row = dict[str, str | int | None]
+
+_NOTHING = Glimpse(serving={}, compared={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +55,13 @@ def look(home: Home) -> Status:
     answer = load(home).answer
     try:
         here = running(home.lock)
-        known = read(home.glimpse) if here else Glimpse(serving={}, compared={})
         return Status(
             device=answer.device,
             fleet=answer.fleet,
             running=here,
             hold=read_hold(home.hold),
             policy=read_policy(home.policy),
-            remembered=_remembered(home.ledger, known),
+            remembered=_remembered(home.ledger, known(home)),
         )
     except OSError as error:
         raise PersonError(
@@ -70,6 +71,15 @@ def look(home: Home) -> Status:
             "do it as the user that runs the agent",
             code=4,
         ) from error
+
+
+def known(home: Home) -> Glimpse:
+    """Return what the agent that runs now knows of what serves; nothing, where none does.
+
+    On a disk that can't be written what one before it knew is left.
+    """
+    found = read(home.glimpse) if running(home.lock) else _NOTHING
+    return _NOTHING if has_ended(found.by) else found
 
 
 def as_json(status: Status) -> str:

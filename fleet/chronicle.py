@@ -4,9 +4,13 @@ Every line about a rollout has its `trace_id`, which its devices put into their 
 well: one search over both tells the story from the start to each device's commit.
 
 Nothing is decided by what is told here, and nobody waits for who hears it: the log has
-its ration, and a collector that can't be reached loses spans, not rollouts. Blocking.
+its ration, and a collector that can't be reached loses spans, not rollouts. What a device
+went through is read back beside the inbox (`run`), a bounded queue later. Blocking, with an
+async rim.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
@@ -25,6 +29,9 @@ from fleet.store.engine import Store
 _READ_BACK = 100
 """Transitions read to find all of one revision: it has a dozen, and more where it was put off."""
 
+_WAITING = 1000
+"""Revisions whose stories wait to be read back. A whole fleet's, all at once, lose some spans."""
+
 log = structlog.get_logger("fleet.rollouts")
 
 
@@ -36,6 +43,36 @@ class Chronicle:
     ) -> None:
         self._store = store
         self._export = export
+        self._settled: deque[v1.Event] = deque()
+        self._woken = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many revisions' stories wait to be read back."""
+        return len(self._settled)
+
+    def wake(self) -> None:
+        """Look soon whether there is something to read back. Call it on the loop's thread."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Read back and export what waits, until cancelled."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            if self._settled:
+                await asyncio.to_thread(self.read_back)
+
+    def read_back(self) -> None:
+        """Export what waits now: what devices went through with what they came to an end with."""
+        while self._settled:
+            event = self._settled.popleft()
+            if self._export is None:
+                continue
+            try:
+                self._export(phases(self._told(event)))
+            except OperationalError as error:
+                log.warning("the store can't be read now", why=str(error.orig))
 
     def started(self, rollout: Rollout) -> None:
         """Tell that a rollout was started."""
@@ -56,11 +93,12 @@ class Chronicle:
                 continue
             _tell_event(event)
             settled = event.kind is v1.EventKind.PHASE and event.phase in SETTLED
-            if settled and self._export is not None:
-                try:
-                    self._export(phases(self._told(event)))
-                except OperationalError as error:
-                    log.warning("the store can't be read now", why=str(error.orig))
+            if not settled or self._export is None:
+                continue
+            if len(self._settled) < _WAITING:
+                self._settled.append(event)
+            else:
+                log.warning("spans are lost", device=event.device, trace_id=event.trace_id)
 
     def _told(self, last: v1.Event) -> Sequence[tuple[v1.Event, datetime]]:
         """Return what a device went through with a revision, up to the event that ended it."""

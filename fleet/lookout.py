@@ -18,7 +18,7 @@ from fleet.alerts.alert import OPEN, Ack, Alert, Silence, acknowledged
 from fleet.alerts.cause import Scope
 from fleet.alerts.fold import fold
 from fleet.alerts.notes import Noted, note
-from fleet.alerts.rules import causes
+from fleet.alerts.rules import Causes, causes
 from fleet.alerts.world import World
 from fleet.clock import written
 from fleet.identity.join import new_id
@@ -29,6 +29,7 @@ from fleet.rollouts.progress import Rollout
 from fleet.store import alerts, audit, rollouts
 from fleet.store.engine import Store
 from fleet.store.errors import AlertOverError, ConflictError
+from fleet.words import Words
 
 PERIOD_S = 5.0
 REST_LIMIT_S = 10.0
@@ -64,6 +65,7 @@ class Lookout:
         self._changed = changed
         self._roll = roll
         self._notes = dict[str, tuple[Known, Noted]]()
+        self._words = Words(store)
         self._rollouts: dict[str, tuple[int, Rollout]] = {}
         self._hearing_since: datetime | None = None
         self._looked_at: datetime | None = None
@@ -102,8 +104,12 @@ class Lookout:
                 rollouts=self._under_way(connection, before),
                 certificates=self._certificates,
             )
-        found = causes(world)
+        self._alert(before, causes(world), now)
         self._looked_at = now
+        self._words.keep(((each.device, each.verdict(now)) for each in notes), now)
+
+    def _alert(self, before: Sequence[Alert], found: Causes, now: datetime) -> None:
+        """Keep alerts as they are now, and wake who tells where there is news."""
         if fold(before, found, now).alerts == tuple(before):
             return
         with self._store.write() as connection:

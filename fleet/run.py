@@ -204,12 +204,21 @@ class _Centre:
         )
         tally = Tally()
         tuner = Tuner(fleet=fleet, store=store, key=key, clock=clock.now, changed=changed)
+
+        def committed() -> None:
+            executor.wake()
+            chronicle.wake()
+
         link = Link(
             fleet=fleet,
             url=self._broker.centre_url,
             tls=_client_context(self._home, self._broker.centre_url),
             inbox=StoreInbox(
-                self._store, clock.now, executor.wake, tally.commits, heard=chronicle.heard
+                self._store,
+                clock.now,
+                committed,
+                tally.commits,
+                heard=chronicle.heard,
             ),
             outgoing=StoreOutgoing(self._store, fleet, clock.now),
             shared=self._broker.shares,
@@ -270,6 +279,7 @@ class _Centre:
                 tasks.create_task(self._broker.watch(), name="broker"),
                 tasks.create_task(link.run(), name="link"),
                 tasks.create_task(executor.run(), name="executor"),
+                tasks.create_task(chronicle.run(), name="chronicle"),
                 tasks.create_task(pulse.run(), name="pulse"),
                 tasks.create_task(lookout.run(), name="lookout"),
                 tasks.create_task(delivery.run(), name="delivery"),
@@ -291,6 +301,7 @@ class _Centre:
             for task in working:
                 task.cancel()
         if export is not None:
+            await asyncio.to_thread(chronicle.read_back)
             await asyncio.to_thread(export.close)
 
     def _where(self, sockets: list[socket.socket]) -> Where:

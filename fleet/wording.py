@@ -358,3 +358,8 @@ def so_far(found: Mapping[str, Any], deployment: str) -> str:
         if each["name"] == deployment and each["shadow"]
     ]
     return compared(**shadows[0]) if shadows else ""
+
+
+def has_a_line(moment: Mapping[str, Any]) -> bool:
+    """Say whether a moment of a device's life is told in a line: that it was away is told once."""
+    return not (moment["kind"] == "was" and moment["reason"] == "DISCONNECTED")

@@ -13,10 +13,14 @@ from agent.wire.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """What one code means, and the next step, both with `{parameters}`."""
+    """What one code means, and the next step, both with `{parameters}`.
+
+    `bare` is the meaning where some of them are missing: an older device, or a record of the past.
+    """
 
     meaning: str
     next_step: str
+    bare: str = ""
 
 
 class _Parameters(dict[str, str]):
@@ -25,19 +29,24 @@ class _Parameters(dict[str, str]):
     def __init__(self, given: Mapping[str, str]) -> None:
         super().__init__(given)
         self.left = dict(given)
+        self.missing = False
 
     def __getitem__(self, name: str) -> str:
         self.left.pop(name, None)
+        self.missing = self.missing or name not in self
         return self.get(name, "?")
 
 
 def filled(known: Sentence, parameters: Mapping[str, str], *, beside: bool = True) -> Sentence:
     """Return a sentence with its parameters put in, and in brackets those it did not ask for.
 
-    Without `beside` those are left out.
+    Without `beside` those are left out. Where one is missing that it asks for, and it has bare
+    words, these are said.
     """
     values = _Parameters(parameters)
     meaning = known.meaning.format_map(values)
+    if values.missing and known.bare:
+        values, meaning = _Parameters(parameters), known.bare
     next_step = known.next_step.format_map(values)
     return Sentence(bracketed(meaning, values.left if beside else {}), next_step)
 
@@ -179,14 +188,17 @@ WIRE: Mapping[str, Sentence] = {
         "It has to be fetched, and this device may fetch again from {opens} on.",
         "Nothing: it begins by itself then. To fetch now: skerry device set NAME "
         "--download-windows none, or carry it there: skerry device export.",
+        bare="It has to be fetched, and this device may not fetch now.",
     ),
     Reason.CLOCK_WRONG: Sentence(
         "The device's clock is wrong, earlier than {issued_at}, so it can't keep download windows.",
         "Set its clock (or let it have NTP); or skerry device set NAME --download-windows none.",
+        bare="The device's clock is wrong, so it can't keep download windows.",
     ),
     Reason.TIME_ZONE_UNKNOWN: Sentence(
         "The device doesn't know the time zone {zone}, so its download windows can't be kept.",
         "Upgrade tzdata on the device, or name another: skerry device set NAME --time-zone ZONE.",
+        bare="The device doesn't know its time zone, so its download windows can't be kept.",
     ),
     Reason.BLOB_ROTTEN: Sentence(
         "Something that the device keeps has rotted in its store; what serves goes on serving.",
@@ -234,26 +246,31 @@ WIRE: Mapping[str, Sentence] = {
         "This content failed here before ({cause}), and is not tried again.",
         "Publish a repaired version: quarantine is of exactly these bytes. If the machine was the "
         "cause, let it be tried again: `skerry-agent lift-quarantine` at the device.",
+        bare="This content failed here before, and is not tried again.",
     ),
     Reason.TOO_SLOW: Sentence(
         "It takes longer on this device than its latency budget allows: {measured} ms, and "
         "{budget} ms are allowed.",
         "Pack a faster variant, or raise latency_budget_s.",
+        bare="It takes longer on this device than its latency budget allows.",
     ),
     Reason.TOO_MUCH_MEMORY: Sentence(
         "It takes more memory on this device than its memory budget allows: {measured} MiB, and "
         "{budget} MiB are allowed.",
         "Pack a smaller variant, or raise memory_budget_bytes.",
+        bare="It takes more memory on this device than its memory budget allows.",
     ),
     Reason.SHADOW_DISAGREED: Sentence(
         "On live requests it answered other than the one that serves: {agreed} of {compared} "
         "agreed.",
         "Find out which of the two is right; if it is the new one, roll out with settings that "
         "have no shadow.",
+        bare="On live requests it answered other than the one that serves.",
     ),
     Reason.SHADOW_INCONCLUSIVE: Sentence(
         "There was too little to compare it by: {compared} of {wanted} live requests.",
         "Raise limit_s or lower requests of its shadow, or roll out with settings that have none.",
+        bare="There were too few live requests to compare it by.",
     ),
     Reason.ACCELERATOR_FALLBACK: Sentence(
         "It runs, on a slower path than it was built for.",

@@ -16,8 +16,10 @@ from fleet.api.shown import shown_at
 from fleet.clock import written
 from fleet.health.days import DAY_S
 from fleet.health.lifeline import Counted, Gone, Kind, Moment, Told, lifeline
+from fleet.health.spoken import as_watched
 from fleet.rollouts.errors import PlanError
-from fleet.store import away, devices, events, health_days, summed
+from fleet.sentences import explain
+from fleet.store import away, devices, events, health_days, summed, words
 
 _PAGE = 100
 _PAGE_LIMIT = 500
@@ -38,13 +40,21 @@ class MomentShown(BaseModel):
         description="The device's clock is not believed: it happened at this time or before."
     )
     count: int = Field(description="How many, of what is summed up.")
-    away_s: int = Field(description="How long it was away; 0: it is away still.")
-    subject: str = Field(description="Of what is summed up: the kind of events, or `away`.")
+    lasted_s: int = Field(description="How long it was so, in all; 0: it is so still.")
+    subject: str = Field(
+        description="Of what is summed up: the kind of events, `away`, or a state; of a state"
+        " which bundle it is about, if one."
+    )
+    state: str | None = Field(description="Of `was`, and of what is summed up of it: which state.")
+    reason: str | None = Field(description="Of `was`: why, as a code.")
+    sentence: str | None = Field(description="Of `was`: why, in words.")
     event: v1.Event | None
 
     @classmethod
     def of(cls, moment: Moment) -> Self:
         """Return a moment."""
+        word = moment.word
+        reason = word.reason or None if word else None
         return cls(
             at=moment.at,
             kind=moment.kind,
@@ -52,19 +62,23 @@ class MomentShown(BaseModel):
             late=moment.late,
             by_arrival=moment.by_arrival,
             count=moment.count,
-            away_s=moment.away_s,
+            lasted_s=moment.lasted_s,
             subject=moment.subject,
+            state=word.state if word else None,
+            reason=reason,
+            sentence=explain(reason).meaning if reason else None,
             event=moment.event,
         )
 
 
 class Lifeline(BaseModel):
-    """Some moments of a device's life, in order: the last ones before what was asked for."""
+    """Some moments of a device's life, in order: the last ones, or those beside what was given."""
 
     device: str
     as_of: str
     moments: list[MomentShown]
     before: str | None = Field(description="Ask with it for those before; null: there are none.")
+    after: str | None = Field(description="Ask with it for those after; null: there are none.")
 
 
 class SlotShown(BaseModel):
@@ -142,10 +156,27 @@ def routes(parts: Parts) -> APIRouter:
         before: Annotated[
             str, Query(description="From the page after this one.", max_length=_CURSOR_LIMIT)
         ] = "",
+        after: Annotated[
+            str,
+            Query(
+                description="From the page before this one: then the first ones, not the last.",
+                max_length=_CURSOR_LIMIT,
+            ),
+        ] = "",
+        kind: Annotated[Kind | None, Query(description="Only moments of this kind.")] = None,
         limit: Annotated[int, Query(ge=1, le=_PAGE_LIMIT)] = _PAGE,
     ) -> Lifeline:
         """Show a device's life: joined, away, started again, and what it told; the newest last."""
-        return lived(parts, device, since=since, until=until, before=before, limit=limit)
+        return lived(
+            parts,
+            device,
+            since=since,
+            until=until,
+            before=before,
+            after=after,
+            kind=kind,
+            limit=limit,
+        )
 
     @router.get(
         "/{device}/health/history",
@@ -174,33 +205,42 @@ def lived(
     since: datetime | None = None,
     until: datetime | None = None,
     before: str = "",
+    after: str = "",
+    kind: Kind | None = None,
     limit: int = _PAGE,
 ) -> Lifeline:
-    """Return a device's life, or the last moments of a part of it.
+    """Return a device's life, or the last moments of a part of it; after a place the first ones.
 
     Raises:
         NotFoundError: there is none with this id or name.
         AmbiguousError: several have the name.
-        PlanError: `before` is not what a page said, or there is no such time.
+        PlanError: `before` or `after` is not what a page said, or there is no such time.
     """
-    first = tuple(place(before, _KINDS, of="before")) if before else None
+    above = tuple(place(before, _KINDS, of="before")) if before else None
+    below = tuple(place(after, _KINDS, of="after")) if after else None
     begin, end = (None if each is None else written(_aware(each)) for each in (since, until))
     with parts.store.read() as connection:
         found = devices.named(connection, device)
         moments = _of_device(connection, found)
-    wanted = [
+    in_time = [
         each
         for each in moments
         if (begin is None or _ends(each) >= begin)
         and (end is None or each.at < end)
-        and (first is None or each.place < first)
+        and (kind is None or each.kind is kind)
     ]
-    shown = wanted[-limit:]
+    wanted = [
+        each
+        for each in in_time
+        if (above is None or each.place < above) and (below is None or each.place > below)
+    ]
+    shown = wanted[-limit:] if below is None else wanted[:limit]
     return Lifeline(
         device=found.id,
         as_of=shown_at(parts.clock()),
         moments=[MomentShown.of(each) for each in shown],
-        before=cursor(shown[0].place) if len(wanted) > len(shown) else None,
+        before=cursor(shown[0].place) if shown and shown[0].place > in_time[0].place else None,
+        after=cursor(shown[-1].place) if shown and shown[-1].place < in_time[-1].place else None,
     )
 
 
@@ -251,7 +291,16 @@ def _of_device(connection: Connection, found: devices.Device) -> list[Moment]:
         Counted(kind=each.kind, count=each.count, first_at=each.first_at, last_at=each.last_at)
         for each in summed.of_device(connection, found.id)
     ]
-    return list(lifeline(found.joined_at, told, gone, counted))
+    return list(
+        lifeline(
+            found.joined_at,
+            told,
+            gone,
+            counted,
+            spoken=as_watched(words.of_device(connection, found.id), words.all_watches(connection)),
+            spoken_sums=words.summed(connection, found.id),
+        )
+    )
 
 
 def _divided(most: int | None, by: int) -> float | None:
@@ -268,5 +317,7 @@ def _aware(moment: datetime) -> datetime:
 def _ends(moment: Moment) -> str:
     """Return when it was over: what is not over yet is of every time since it began."""
     return (
-        "9999" if moment.kind is Kind.AWAY and moment.until is None else moment.until or moment.at
+        "9999"
+        if moment.kind in {Kind.AWAY, Kind.WAS} and moment.until is None
+        else moment.until or moment.at
     )

@@ -20,6 +20,8 @@ from fleet.cli.screen import Color, Output, print_json
 from fleet.health.quarters import QUARTERS
 from fleet.health.states import State
 
+_WORDS = 500  # of a day; more are not kept
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Devices: list, show, why, read logs, set."
 )
@@ -75,8 +77,10 @@ def show_device(
             return
         query = {"limit": str(QUARTERS + 1)}
         past = api.get("api", "v1", "devices", found["id"], "health", "history", query=query)
+        query = {"kind": "was", "since": past["since"], "limit": str(_WORDS)}
+        life = api.get("api", "v1", "devices", found["id"], "lifeline", query=query)
     screen = Screen.of(sys.stdout, os.environ, color)
-    show(device_screen.shown(screen, found, strips.day(screen, past)))
+    show(device_screen.shown(screen, found, strips.day(screen, past, life["moments"])))
 
 
 app.command()(why)

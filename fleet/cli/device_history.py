@@ -13,7 +13,7 @@ from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centr
 from fleet.cli.screen import Color, Output, note, print_json
 from fleet.marks import Mark
 from fleet.transitions import happened
-from fleet.wording import count
+from fleet.wording import count, has_a_line
 
 _LIMIT = 500
 _TIME_COLUMNS = 21
@@ -27,37 +27,51 @@ def history(
     limit: Annotated[
         int, typer.Option("--limit", min=1, max=_LIMIT, help="How many moments at most.")
     ] = 30,
+    before: Annotated[
+        str, typer.Option("--before", help="Those before a page: it says how to ask.")
+    ] = "",
+    after: Annotated[
+        str, typer.Option("--after", help="Those after a page: it says how to ask.")
+    ] = "",
     output: OutputOption = Output.TABLE,
     color: ColorOption = Color.AUTO,
 ) -> None:
     """Show what happened to a device, the newest last; then who asked it for what, and why.
 
-    Late: it waited for a connection.
+    Late: it waited for a connection. Older and newer pages have no questions in them.
     """
     query = {"limit": str(limit)}
+    aside = {name: where for name, where in (("before", before), ("after", after)) if where}
     with centre.connect() as api:
-        found = api.get("api", "v1", "devices", device, "lifeline", query=query)
+        found = api.get("api", "v1", "devices", device, "lifeline", query=query | aside)
         query["action"] = "command.ask"
-        asked = api.get("api", "v1", "devices", device, "changes", query=query)["changes"]
+        asked = (
+            []
+            if aside
+            else api.get("api", "v1", "devices", device, "changes", query=query)["changes"]
+        )
     if output is Output.JSON:
-        print_json("skerry.device.history/2", {**found, "asked": asked[::-1]})
+        print_json("skerry.device.history/3", {**found, "asked": asked[::-1]})
         return
     screen = Screen.of(sys.stdout, os.environ, color)
     show(lived(screen, found["moments"], found["as_of"]))
     show(questions(screen, asked[::-1]))
-    if found["before"]:
-        note(f"there are older ones: --limit N, at most {_LIMIT}")
+    for name, words in (("before", "older"), ("after", "newer")):
+        if found[name]:
+            note(f"there are {words} ones: --{name} {found[name]}")
 
 
 def lived(screen: Screen, moments: list[Mapping[str, Any]], now: str) -> Iterator[str]:
     """Return a device's life, a sentence a moment."""
-    for each in moments:
+    for each in filter(has_a_line, moments):
         late = f"{screen.state(Mark.WAITING, 'late')}  " if each["late"] else ""
         before = "at this time or before: " if each["by_arrival"] else ""
         at = each["at"].replace("T", " ").rstrip("Z")
         said = moment(each, now)
         if each["kind"] == "away":
             said = screen.state(Mark.OFFLINE, said)
+        if each["kind"] == "was":
+            said = screen.state(Mark(each["state"]), said)
         yield from screen.told(at, late + before + said, indent=_TIME_COLUMNS)
 
 
@@ -70,7 +84,9 @@ def moment(each: Mapping[str, Any], now: str) -> str:
         case "away" if each["until"] is None:
             said = f"away since then: {age(each['at'], now)}."
         case "away":
-            said = f"away for {span(each['away_s'])}, until {_clock(each['until'], each['at'])}."
+            said = f"away for {span(each['lasted_s'])}, until {_clock(each['until'], each['at'])}."
+        case "was":
+            said = _was(each, now)
         case "summed":
             said = _no_longer_kept(each)
         case "rebooted" if event is not None:
@@ -78,6 +94,16 @@ def moment(each: Mapping[str, Any], now: str) -> str:
         case _:
             said = sentence(event)
     return said
+
+
+def _was(each: Mapping[str, Any], now: str) -> str:
+    lasted = (
+        f"since then, {age(each['at'], now)}"
+        if each["until"] is None
+        else f"for {span(each['lasted_s'])}, until {_clock(each['until'], each['at'])}"
+    )
+    about = f" of {each['subject']}" if each["subject"] else ""
+    return f"{each['state']} {lasted}: {each['sentence']} [{each['reason']}{about}]"
 
 
 def _clock(moment: str, beside: str) -> str:
@@ -89,7 +115,10 @@ def _clock(moment: str, beside: str) -> str:
 def _no_longer_kept(each: Mapping[str, Any]) -> str:
     until = each["until"].replace("T", " ").rstrip("Z")
     if each["subject"] == "away":
-        return f"away {count(each['count'])} times until {until}, {span(each['away_s'])} in all."
+        return f"away {count(each['count'])} times until {until}, {span(each['lasted_s'])} in all."
+    if each["state"] is not None:
+        times, lasted = count(each["count"]), span(each["lasted_s"])
+        return f"{each['state']} {times} times until {until}, {lasted} in all."
     return f"{count(each['count'])} events of kind {each['subject']} until {until}, only counted."
 
 

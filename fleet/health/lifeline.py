@@ -6,7 +6,8 @@ Rules:
   Otherwise it stands where it was told, and says so (`by_arrival`).
 - Events of one ledger stay in the order of their numbers, whatever a clock says: none stands after
   one with a higher number.
-- What is no longer kept one by one stands as a count, where the last of it came.
+- What is no longer kept one by one stands as a count, where the first of it came.
+- What it was, in state words, is by the centre's looks (`fleet.health.spoken`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,17 +17,19 @@ from enum import StrEnum
 
 from agent.wire import v1
 from fleet.health.days import AHEAD_S, second_of
+from fleet.health.spoken import Spoken, SpokenSum, Word
 
 
 class Kind(StrEnum):
     """What a moment of a device's life is."""
 
     JOINED = "joined"
+    WAS = "was"  # in a state, for a reason, from when to when
     AWAY = "away"  # from a death to the birth that ended it
     REBOOTED = "rebooted"  # the machine started, and the agent with it
     RESTARTED = "restarted"  # the agent started; the machine, too, if it does not say
     TOLD = "told"  # any other event
-    SUMMED = "summed"  # events, or times away, that are no longer kept one by one
+    SUMMED = "summed"  # events, times away or in a state, that are no longer kept one by one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,9 @@ class Moment:
     """One thing in a device's life.
 
     `until`: when it was over, of what lasts; None where it is not, or does not last.
-    `subject`: of what is summed up, which kind it is of.
+    `lasted_s`: of times that are over, how long they were together. `word`: of a state, and of the
+    sum of a state without its reason. `subject`: of what is summed up, which kind it is of, and of
+    a word what it is about.
     """
 
     at: str
@@ -72,26 +77,36 @@ class Moment:
     late: bool = False
     by_arrival: bool = False
     count: int = 1
-    away_s: int = 0
+    lasted_s: int = 0
     subject: str = ""
+    word: Word | None = None
+    number: int = 0
     event: v1.Event | None = None
 
     @property
     def place(self) -> tuple[str, str, int]:
         """Where it stands among the others: by time, and of one ledger by number."""
         if self.event is None:
-            return self.at, f" {self.kind} {self.subject}", 0
+            return self.at, f" {self.kind} {self.subject}", self.number
         return self.at, self.event.ledger, self.event.number
 
 
 def lifeline(
-    joined_at: str, told: Iterable[Told], gone: Iterable[Gone], counted: Iterable[Counted]
+    joined_at: str,
+    told: Iterable[Told],
+    gone: Iterable[Gone],
+    counted: Iterable[Counted],
+    *,
+    spoken: Iterable[Spoken] = (),
+    spoken_sums: Iterable[SpokenSum] = (),
 ) -> Sequence[Moment]:
     """Return a device's life, the first moment first."""
     moments = [
         Moment(at=joined_at, kind=Kind.JOINED),
         *map(_away, gone),
         *map(_counted, counted),
+        *map(_was, spoken),
+        *map(_was_often, spoken_sums),
         *_events(joined_at, told),
     ]
     return sorted(moments, key=lambda each: each.place)
@@ -104,9 +119,38 @@ def _away(span: Gone) -> Moment:
         kind=Kind.SUMMED if summed else Kind.AWAY,
         until=span.until,
         count=span.spans,
-        away_s=span.away_s,
+        lasted_s=span.away_s,
         subject="away" if summed else "",
     )
+
+
+def _was(spoken: Spoken) -> Moment:
+    return Moment(
+        at=spoken.since,
+        kind=Kind.WAS,
+        until=spoken.until,
+        lasted_s=0 if spoken.until is None else _length_s(spoken.since, spoken.until),
+        subject=spoken.word.subject,
+        word=spoken.word,
+        number=spoken.number,
+    )
+
+
+def _was_often(those: SpokenSum) -> Moment:
+    return Moment(
+        at=those.since,
+        kind=Kind.SUMMED,
+        until=those.until,
+        count=those.spans,
+        lasted_s=those.lasted_s,
+        subject=those.state,
+        word=Word(those.state, "", ""),
+    )
+
+
+def _length_s(since: str, until: str) -> int:
+    begin, end = second_of(since), second_of(until)
+    return 0 if begin is None or end is None else max(0, end - begin)
 
 
 def _counted(those: Counted) -> Moment:

@@ -1,10 +1,11 @@
 """A device's last day, a number for each quarter of an hour: for strips of any kind. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from fleet.health.days import DAY_S, FINE_S
+from fleet.health.states import State
 
 QUARTERS = DAY_S // FINE_S
 
@@ -25,6 +26,22 @@ def quarters(slots: Sequence[Mapping[str, Any]], now: str, read: Read) -> list[f
             if 0 <= place < QUARTERS:
                 values[place] = read(slot)
     return values
+
+
+def spans_of_day(
+    moments: Sequence[Mapping[str, Any]], now: str
+) -> Iterator[tuple[State, int, int]]:
+    """Return what a device was in the day before `now`: which state, from and to which second.
+
+    `moments` are those of its life, as the API shows them.
+    """
+    begin, end = day_begin(now), second(now)
+    for each in moments:
+        if each["kind"] == "was":
+            since = max(second(each["at"]), begin)
+            until = min(second(each["until"] or now), end)
+            if since < until:
+                yield State(each["state"]), since, until
 
 
 def day_begin(now: str) -> int:

@@ -70,6 +70,7 @@ class HealthReason(StrEnum):
     AHEAD_OF_STORE = "AHEAD_OF_STORE"
     NOTHING_WANTED = "NOTHING_WANTED"
     AS_WANTED = "AS_WANTED"
+    NOT_WATCHED = "NOT_WATCHED"  # of the past only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,33 @@ def verdict(heard: Heard, now: datetime) -> Verdict:
     rule, finding = next(_found(RULES, heard, now))
     was = _was(heard, now) if rule.state is State.OFFLINE else None
     return Verdict(state=rule.state, finding=finding, was=was)
+
+
+def once_heard(heard: Heard, now: datetime) -> Verdict:
+    """Return how a device is as long as it is here and speaks (`of_silence` says the rest)."""
+    rule, finding = next(_found((rule for rule in RULES if rule.find not in _SILENCE), heard, now))
+    return Verdict(state=rule.state, finding=finding)
+
+
+def of_silence(
+    spoke: Verdict, now: datetime, *, online: bool, since: str, at: str, quiet_after_s: float
+) -> Verdict:
+    """Return how a device is: as it was when it `spoke`, unless it went or fell silent since.
+
+    The same as `verdict`, but for its parameters and what an offline device was (a test compares
+    them); for who keeps of a device only that much. `since`: when it came or went, `at`: when it
+    was last heard.
+    """
+    if spoke.state is State.UNKNOWN:
+        return spoke
+    reason = HealthReason.DISCONNECTED
+    if online and (now - datetime.fromisoformat(at)).total_seconds() > quiet_after_s:
+        reason, since = HealthReason.SILENT, at
+    elif online:
+        return spoke
+    return Verdict(
+        state=State.OFFLINE, finding=Finding(reason=reason, since=since), was=spoke.state
+    )
 
 
 def findings(heard: Heard, now: datetime) -> Iterator[tuple[State, Finding]]:
@@ -403,6 +431,7 @@ KEPT_FROM: tuple[Predicate, ...] = (
     _not_answered,
 )
 """What keeps a deployment from being as it is wanted: the first that holds."""
+_SILENCE = frozenset({_gone, _silent})
 
 _OF_NOW = frozenset({_never_reported, _gone, _silent, _ahead, _not_answered})
 """Predicates about now, or about the store: nothing that a device was."""

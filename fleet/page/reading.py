@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from fleet.api.look import NEEDS_SHOWN, Look
 from fleet.api.parts import Parts
 from fleet.api.search import Search, parse, place_of
 from fleet.api.shown import shown_at
+from fleet.health.lifeline import Kind
 from fleet.health.quarters import QUARTERS
 from fleet.marks import ASIDE_MARKS, MARKS, Mark
 from fleet.page import strips
@@ -34,7 +36,7 @@ from fleet.rollouts.states import (
 )
 from fleet.store import audit
 from fleet.whys import lines
-from fleet.wording import consequence
+from fleet.wording import consequence, has_a_line
 
 PAGE_LIMIT = 200
 """Rows of a page at the most."""
@@ -44,6 +46,7 @@ _CHANGES_SHOWN = 10
 _ALERTS_SHOWN = 7
 _ROLLOUTS_SHOWN = 100
 _MOMENTS_SHOWN = 500
+_WORDS_SHOWN = 500  # of a day; more are not kept
 _LISTED = 30
 
 WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
@@ -149,6 +152,13 @@ class Reading:
             changes = audit.latest(connection, limit=_CHANGES_SHOWN, about=found.id)
         felt = lifeline.history(self._parts, found.id, limit=QUARTERS + 1)
         lived = lifeline.lived(self._parts, found.id, limit=_MOMENTS_SHOWN).model_dump(mode="json")
+        words = lifeline.lived(
+            self._parts,
+            found.id,
+            kind=Kind.WAS,
+            since=datetime.fromisoformat(felt.since),
+            limit=_WORDS_SHOWN,
+        ).model_dump(mode="json")
         return self._render.page(
             request,
             "device.html",
@@ -158,8 +168,9 @@ class Reading:
             as_of=found.as_of,
             changes=changes,
             strips=list(strips.strips(felt.model_dump(mode="json"))),
+            was=strips.words(words["moments"], found.as_of),
             line=strips.line(lived["moments"], found.as_of),
-            moments=lived["moments"][: -_LISTED - 1 : -1],
+            moments=list(filter(has_a_line, lived["moments"]))[: -_LISTED - 1 : -1],
         )
 
     def bundles(self, request: Request) -> Response:

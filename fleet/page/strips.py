@@ -9,7 +9,8 @@ from typing import Any
 
 from agent.wire.words import latency, span
 from fleet.health.days import DAY_S, FINE_S
-from fleet.health.quarters import QUARTERS, Read, day_begin, quarters, second
+from fleet.health.quarters import QUARTERS, Read, day_begin, quarters, second, spans_of_day
+from fleet.health.states import State
 from fleet.wording import count
 
 WIDTH, HEIGHT = 960, 32
@@ -95,6 +96,31 @@ def line(moments: Sequence[Mapping[str, Any]], now: str) -> Line:
         told="".join(_tick(_x(at, begin), HEIGHT // 2) for at in told),
         said=f"The last 24 hours: {'; '.join(said)}.",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Was:
+    """What a device was in a day: a path for each state, how long each lasted, and a sentence."""
+
+    paths: Mapping[str, str]
+    lasted: Mapping[str, int]
+    said: str
+
+
+def words(moments: Sequence[Mapping[str, Any]], now: str) -> Was | None:
+    """Return what a device was in its last day, in state words; None: nobody noted it."""
+    begin = day_begin(now)
+    paths: dict[str, str] = {}
+    lasted: dict[str, int] = {}
+    for state, since, until in spans_of_day(moments, now):
+        box = _box(_x(since, begin), _x(until, begin), HEIGHT)
+        paths[state] = paths.get(state, "") + box
+        lasted[state] = lasted.get(state, 0) + until - since
+    if not lasted:
+        return None
+    in_order = {str(state): lasted[state] for state in State if state in lasted}
+    said = ", ".join(f"{state} for {span(seconds)}" for state, seconds in in_order.items())
+    return Was(paths=paths, lasted=in_order, said=f"In the last 24 hours it was {said}.")
 
 
 def _columns(values: Sequence[float | None], most: float) -> str:

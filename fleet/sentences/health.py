@@ -39,18 +39,25 @@ HEALTH: Mapping[str, Sentence] = {
     HealthReason.ERRORS_HIGH: Sentence(
         "Of its last {requests} requests, {errors} failed.",
         "Read the device's last events for why; compare with the other devices of its class.",
+        bare="Too many of its last requests failed.",
     ),
     HealthReason.DISK_NEARLY_FULL: Sentence(
         "Its disk is nearly full: {free} are free.",
         "Free some room on the device; an update may not fit any more.",
+        bare="Its disk is nearly full.",
     ),
     HealthReason.DRIFTING: Sentence(
         "What the model sees or says is no longer as when it was packed: of {requests} requests,"
         " {subject} has a PSI of {psi}.",
         "Look at what it sees: a dirty lens, another light, a stuck sensor. If the world has"
         " changed, train the model again.",
+        bare="What the model sees or says is no longer as when it was packed.",
     ),
-    HealthReason.ON_THE_WAY: Sentence("It is on its way: {phase}.", "Nothing: wait."),
+    HealthReason.ON_THE_WAY: Sentence(
+        "It is on its way: {phase}.",
+        "Nothing: wait.",
+        bare="It is on its way.",
+    ),
     HealthReason.COMPARED: COMPARED,
     HealthReason.NOT_BEGUN: Sentence("It is wanted, and not begun yet.", "Nothing: wait."),
     HealthReason.NOT_ANSWERED: Sentence(
@@ -60,10 +67,15 @@ HEALTH: Mapping[str, Sentence] = {
     HealthReason.AHEAD_OF_STORE: Sentence(
         "It acts on document {observed}; the store's is older, so the store was restored.",
         "Restore a newer store: the device is not driven back.",
+        bare="It acts on a newer document than the store's, so the store was restored.",
     ),
     HealthReason.NOTHING_WANTED: Sentence(
         "Nothing is wanted of it yet.", "Bring a bundle to it: skerry rollout plan."
     ),
     HealthReason.AS_WANTED: Sentence("It serves all that is wanted of it.", "Nothing."),
+    HealthReason.NOT_WATCHED: Sentence(
+        "The centre did not look at its devices then: nobody knows how this one was.",
+        "Read what it told afterwards: skerry device history.",
+    ),
 }
 """What the centre finds out by itself (`fleet.health.states`)."""

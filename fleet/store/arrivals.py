@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from agent.wire import v1
+from agent.wire.facts import LEDGER
 from fleet.ports import FromDevice
 from fleet.store import (
     away,
@@ -56,8 +57,11 @@ def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> 
 
 def _keep_presence(connection: Connection, document: v1.Birth | v1.Death, *, now: str) -> None:
     if isinstance(document, v1.Birth):
+        before, ledger = presence.held(connection, document.device), document.facts.get(LEDGER)
         if presence.born(connection, document, now=now):
             away.ends(connection, document.device, now=now)
+            if ledger is not None and before is not None and before.ledger != ledger:
+                events.left(connection, document.device, ledger)
     elif presence.died(connection, document, now=now):
         away.begins(connection, document.device, now=now)
 

@@ -9,6 +9,8 @@ summed up by kind once they are acknowledged. The rest are health documents that
 no connection; of them a ledger's latest are kept, by number (`HEALTH_KEPT`), and of a
 ledger that the device has left, none: they are in the device's history of health.
 What is acknowledged was committed: told again, it is known, whether it is still kept or not.
+So is a ledger that a device left and comes back to, as after the restore of its disk: its mark
+stays, and without it its next number would wait for ever for those before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +27,10 @@ from fleet.store.tables import acked, events
 HEALTH_KEPT = 10_000
 """Health of longer ago, in numbers of its ledger, is forgotten once it is acknowledged: a week of
 silence at a document a minute is kept, some 8 MB, and a device that is often away fills no disk."""
+
+LEDGERS_KEPT = 64
+"""Marks of ledgers of which nothing else is kept. A device that loses its ledger with every boot
+has others each time; one that is set back comes to one of its last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +73,27 @@ def add(
             fleet=fleet,
             device=device,
             ledger=ledger,
-            number=_advance(connection, device, ledger),
+            number=_advance(connection, device, ledger, now=now),
         )
         for fleet, device, ledger in spoke
     ]
     waited = {(event.device, event.ledger) for event in batch if event.health is not None}
     for each in acks:
         if (each.device, each.ledger) in waited:
-            _forget_health(connection, each)
+            _forget_health(connection, each, here.get(each.device))
     summed.note(connection, rows)
     return acks
+
+
+def left(connection: Connection, device: str, ledger: str) -> None:
+    """Forget the health that a device's other ledgers had told: it numbers in this one now."""
+    # Two searches of the index; `!=` would read all that the device has in this one, too.
+    for other in (events.c.ledger < ledger, events.c.ledger > ledger):
+        connection.execute(
+            delete(events).where(
+                events.c.device == device, other, events.c.kind == v1.EventKind.HEALTH.value
+            )
+        )
 
 
 def unheard(connection: Connection, batch: Sequence[v1.Event]) -> Sequence[v1.Event]:
@@ -171,31 +188,34 @@ def _is_late(event: v1.Event, here: presence.Presence | None) -> bool:
     return here is not None and here.ledger == event.ledger and event.session + 1 < here.session
 
 
-def _forget_health(connection: Connection, through: v1.Acked) -> None:
-    """Forget what is acknowledged of long ago, and all of what ledgers that were left had told."""
-    of_health = (events.c.device == through.device) & (events.c.kind == v1.EventKind.HEALTH.value)
-    here = presence.held(connection, through.device)
+def _forget_health(
+    connection: Connection, through: v1.Acked, here: presence.Presence | None
+) -> None:
+    """Forget what is acknowledged of long ago; of a ledger that was left, all that is."""
+    left = here is not None and here.ledger not in {None, through.ledger}
     connection.execute(
         delete(events).where(
-            of_health,
+            events.c.device == through.device,
             events.c.ledger == through.ledger,
-            events.c.number <= through.number - HEALTH_KEPT,
+            events.c.kind == v1.EventKind.HEALTH.value,
+            events.c.number <= through.number - (0 if left else HEALTH_KEPT),
         )
     )
-    if here is not None and here.ledger == through.ledger:
-        # Two searches of the index; `!=` would read all that the device has in this one, too.
-        for left in (events.c.ledger < through.ledger, events.c.ledger > through.ledger):
-            connection.execute(delete(events).where(of_health, left))
 
 
-def _forget_ledgers(connection: Connection, device: str, ledger: str) -> None:
-    """Forget how far a device's other ledgers were, where nothing of them is kept: one is new."""
-    left = select(events.c.ledger).where(events.c.device == device)
-    connection.execute(
-        delete(acked).where(
-            acked.c.device == device, acked.c.ledger != ledger, acked.c.ledger.not_in(left)
-        )
+def _forget_ledgers(connection: Connection, device: str) -> None:
+    """Forget how far a device's ledgers of long ago were, where nothing of them is kept."""
+    there = select(events.c.ledger).where(events.c.device == device)
+    bare = acked.c.device == device, acked.c.ledger.not_in(there)
+    oldest = (
+        select(acked.c.ledger)
+        .where(*bare)
+        .order_by(acked.c.begun_at.desc(), acked.c.ledger)
+        .offset(LEDGERS_KEPT)
     )
+    going = connection.execute(oldest).scalars().all()
+    if going:
+        connection.execute(delete(acked).where(acked.c.device == device, acked.c.ledger.in_(going)))
 
 
 def _kept(row: Row[*tuple[object, ...]]) -> KeptEvent:
@@ -204,7 +224,7 @@ def _kept(row: Row[*tuple[object, ...]]) -> KeptEvent:
     )
 
 
-def _advance(connection: Connection, device: str, ledger: str) -> int:
+def _advance(connection: Connection, device: str, ledger: str, *, now: str) -> int:
     """Move the ledger's mark over all that follows it without a gap, and return it."""
     mark = (acked.c.device == device) & (acked.c.ledger == ledger)
     before = connection.execute(select(acked.c.number).where(mark)).scalar_one_or_none() or 0
@@ -217,13 +237,13 @@ def _advance(connection: Connection, device: str, ledger: str) -> int:
             break
         number = last
     if number != before:
-        if not before:
-            _forget_ledgers(connection, device, ledger)
         connection.execute(
             insert(acked)
-            .values(device=device, ledger=ledger, number=number)
+            .values(device=device, ledger=ledger, number=number, begun_at=now)
             .on_conflict_do_update(
                 index_elements=[acked.c.device, acked.c.ledger], set_={"number": number}
             )
         )
+        if not before:
+            _forget_ledgers(connection, device)
     return number

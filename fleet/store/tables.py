@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0009"
+SCHEMA = "0010"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -144,7 +144,9 @@ acked = Table(
     _device(),
     Column("ledger", String(256), primary_key=True),
     Column("number", BigInteger, nullable=False),
+    Column("begun_at", String(32), nullable=False, server_default=""),
 )
+"""`begun_at` is when the first of a ledger was acknowledged."""
 
 health = Table(
     "health",
@@ -328,3 +330,48 @@ touched = Table(
     Column("number", BigInteger, nullable=False, index=True),
 )
 """What `fleet.store.touched` keeps: the last transaction that wrote a part of a device."""
+
+words_now = Table(
+    "words_now",
+    metadata,
+    _device(),
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(256), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("since", String(32), nullable=False),
+)
+"""The state word of each device, since when, and the how manieth of its words it is."""
+
+words_past = Table(
+    "words_past",
+    metadata,
+    _device(),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(256), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("since", String(32), nullable=False),
+    Column("until", String(32), nullable=False),
+)
+
+words_summed = Table(
+    "words_summed",
+    metadata,
+    _device(),
+    Column("state", String(16), primary_key=True),
+    Column("spans", Integer, nullable=False),
+    Column("lasted_s", BigInteger, nullable=False),
+    Column("since", String(32), nullable=False),
+    Column("until", String(32), nullable=False),
+)
+"""What is no longer kept of a device's words, by state."""
+
+watches = Table(
+    "watches",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("since", String(32), nullable=False),
+    Column("until", String(32), nullable=False),
+)
+"""When the centre looked at its devices; between two of these nobody knows how they were."""

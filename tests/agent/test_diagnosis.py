@@ -11,6 +11,7 @@ from agent.diagnosis import Diagnosis, Subject
 from agent.errors import StepError
 from agent.fetch.job import Credentials
 from agent.home import Home
+from agent.plan import Action, Step
 from agent.state import Examined, Installed, Measured, Record
 from agent.wire import v1
 from agent.wire.phases import Phase
@@ -36,6 +37,7 @@ class World:
         self.records = {each.name: each for each in records}
         self.did: list[str] = []
         self.wrong: dict[str, str] = {}
+        self.steps: list[Step] = []
         self.stuck = asyncio.Event()
         files = Credentials(key="k", certificate="c", ca="a")
         subject = Subject(
@@ -43,7 +45,11 @@ class World:
             delegates=(),
         )  # fmt: skip
         self.diagnosis = Diagnosis(
-            subject, records=lambda: self.records, examine=self.examine, clock=lambda: AT
+            subject,
+            records=lambda: self.records,
+            steps=lambda: self.steps,
+            examine=self.examine,
+            clock=lambda: AT,
         )
 
     async def examine(self, way: Installed, measures: bool) -> Examined:  # noqa: FBT001  # as it is called
@@ -104,6 +110,66 @@ async def test_an_update_that_begins_ends_it(tmp_path: Path) -> None:
 
     assert "cat: 4.2 ms; digits: UPDATE_UNDER_WAY; word: UPDATE_UNDER_WAY" == done.answer["summary"]
     world.diagnosis.wake()  # nothing is under way any more
+
+
+async def test_what_an_update_cut_off_says_so_though_it_is_over(tmp_path: Path) -> None:
+    """It was shorter than what it ended: no time limit is blamed, and the rest is measured."""
+    world = World(tmp_path, record("cat"), record("digits"))
+    world.wrong = {"cat": "stuck"}
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(world.asks(v1.Verb.BENCHMARK), name="asked")
+        await world.stuck.wait()
+        world.records["new"] = record("new", Phase.TESTING, serves=False)
+        world.diagnosis.wake()
+        world.records["new"] = record("new", Phase.COMMITTED)
+        world.diagnosis.wake()
+
+    assert "cat: UPDATE_UNDER_WAY; digits: 4.2 ms" == asked.result().answer["summary"]
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [(Action.RESTORE, "started again"), (Action.CHOOSE_AGAIN, "chosen again")],
+)
+async def test_what_is_started_or_chosen_again_is_not_measured_beside(
+    tmp_path: Path, action: Action, words: str
+) -> None:
+    """No revision moves, and still both measurements would be wrong: refused, and cut off."""
+    world = World(tmp_path, record("cat"), record("digits"))
+    world.steps = [Step(deployment="digits", action=action, reason="so it is")]
+    with pytest.raises(StepError) as told:
+        await world.asks(v1.Verb.BENCHMARK)
+    assert (Reason.UPDATE_UNDER_WAY, f"digits is {words} here") == (
+        told.value.reason,
+        str(told.value),
+    )
+    world.steps, world.wrong = [], {"cat": "stuck"}
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(world.asks(v1.Verb.BENCHMARK), name="asked")
+        await world.stuck.wait()
+        world.steps = [Step(deployment="digits", action=Action.MEND, reason="so it is")]
+        world.diagnosis.wake()
+        await asyncio.sleep(0)
+        assert not asked.done(), "what is only fetched again is not disturbed"
+        world.steps = [Step(deployment="digits", action=action, reason="so it is")]
+        world.diagnosis.wake()
+
+    summary = asked.result().answer["summary"]
+    assert "cat: UPDATE_UNDER_WAY; digits: UPDATE_UNDER_WAY" == summary
+
+
+async def test_each_is_measured_the_way_it_serves_when_its_turn_comes(tmp_path: Path) -> None:
+    """One that was retired meanwhile is none of them."""
+    world = World(tmp_path, record("cat"), record("digits"))
+
+    async def examine(way: Installed, measures: bool) -> Examined:  # noqa: FBT001  # as it is called
+        del world.records["digits"]
+        return await World.examine(world, way, measures)
+
+    world.diagnosis._examine = examine
+    done = await world.asks(v1.Verb.SELF_TEST)
+
+    assert (["cat"], "cat: 8 of 8 golden vectors") == (world.did, done.answer["summary"])
 
 
 @pytest.mark.parametrize("phase", sorted(diagnosis.TRYING))

@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.alone import alone, has_ended, signature
 from agent.glimpse import EACH_S, Glimpse, Glimpses, read, render
+from agent.home import Home
 from agent.page.drawing import draw
 from agent.policy import Policy
 from agent.standing import standing
 from agent.state import Compared, Record, Serving
-from agent.status import Remembered, Status, as_json, as_text
+from agent.status import Remembered, Status, as_json, as_text, known
 from agent.wire import v1
 from agent.wire.phases import Phase
 from tests.agent.inline import Inline
@@ -51,14 +55,45 @@ def status(record: Record, serving: Serving | None, compared: Compared | None) -
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     """All of it; and of a file that is no such thing, nothing."""
     whole = replace(SEAT, short=None)
-    full = Glimpse(serving={"digits": SEAT, "other": whole}, compared={"x": SEEN})
+    full = Glimpse(serving={"digits": SEAT, "other": whole}, compared={"x": SEEN}, by="me")
     path = tmp_path / "glimpse.json"
     path.write_bytes(render(full))
     assert full == read(path)
-    for content in (b"", b"[1]", b'{"digits": {"workers": 2}}', b'{"digits": 1}', b"\xff"):
+    wrong = (b'{"digits": {"workers": 2}}', b'{"digits": 1}')
+    inside = [b'{"by": "", "deployments": %s}' % each for each in (b"[1]", *wrong)]
+    for content in (b"", b"[1]", *wrong, *inside, b"\xff"):
         path.write_bytes(content)
         assert Glimpse(serving={}, compared={}) == read(path)
     assert Glimpse(serving={}, compared={}) == read(tmp_path / "nothing.json")
+
+
+def test_what_an_agent_wrote_that_has_ended_is_not_told(tmp_path: Path) -> None:
+    """The disk can't be written any more: another agent runs, and the file of the first is left."""
+    mine = signature()
+    boot, namespace, pid, start = mine.split(" ")
+    with subprocess.Popen([sys.executable, "-c", _SIGN], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        gone = other.stdout.read().decode().strip()
+
+    assert not has_ended(mine)
+    assert has_ended(gone)
+    assert has_ended(f"{boot} {namespace} {pid} 1{start}"), "its number is another's now"
+    assert has_ended(f"another-boot {namespace} {pid} {start}")
+    assert not has_ended(f"{boot} pid:[1] {pid} 1{start}"), "who knows, from another container"
+    for nobody in ("", "x", "a b c d", f"{mine} {mine}"):
+        assert has_ended(nobody)
+
+    home = Home(tmp_path)
+    seats = {"digits": SEAT}
+    with alone(home.lock):
+        home.glimpse.write_bytes(render(Glimpse(serving=seats, compared={}, by=gone)))
+        assert {} == known(home).serving
+        home.glimpse.write_bytes(render(Glimpse(serving=seats, compared={}, by=mine)))
+        assert seats == known(home).serving
+    assert {} == known(home).serving, "nobody runs"
+
+
+_SIGN = "from agent.alone import signature; print(signature())"
 
 
 def test_status_says_how_far_a_shadow_is_and_who_answers() -> None:

@@ -127,8 +127,8 @@ def test_a_candidate_in_its_shadow_says_what_it_waits_for() -> None:
 @pytest.mark.parametrize(
     ("note", "became"),
     [
-        (rot_note(DIGITS.wanted.bundle.digest, "digits", ("sha256:0b",)), "rotted in the store."),
-        (rot_note(DIGITS.wanted.bundle.digest, "digits"), "is whole in the store again."),
+        (rot_note(DIGITS.wanted.bundle.digest, DIGITS, ("sha256:0b",)), "rotted in the store."),
+        (rot_note(DIGITS.wanted.bundle.digest, DIGITS), "is whole in the store again."),
     ],
 )
 def test_what_became_of_the_store_is_told(note: Note, became: str) -> None:

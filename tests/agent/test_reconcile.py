@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.ledger import open_ledger
+from agent.plan import Action
 from agent.ports import Tally, Terms
 from agent.report import Self, reported
 from agent.state import GivenUp, Installed, Serving
@@ -685,3 +686,68 @@ async def test_what_rotted_of_what_is_returned_to_is_fetched_again(
         async with asyncio.timeout(5):
             await device.reaches("digits", Phase.ROLLED_BACK, 2)
     assert world.seats["digits"].revision == 1
+
+
+async def test_what_is_said_of_content_names_the_rollout_that_brought_it(
+    device: Device, world: World
+) -> None:
+    """Quarantined, lifted by another runtime, rotten and mended: each with its own trace."""
+    first = replace(deployment(), trace_id="a" * 32)
+    second = replace(deployment(revision=2), trace_id="b" * 32)
+    async with device.running():
+        device.want(1, first)
+        await device.reaches("digits", Phase.COMMITTED)
+        world.wrong[("test", 2)] = "GOLDEN_MISMATCH"
+        device.want(2, second)
+        await device.reaches("digits", Phase.REFUSED, 2)
+        await device.reconciler.rotten({first.bundle.digest: ["sha256:0b"]})
+        async with asyncio.timeout(5):
+            while "mended" not in [each.parameters.get("what") for each in told(device)]:
+                device.news.clear()
+                device.reconciler.wake()
+                await device.news.wait()
+    world.runtime = "litert 9.9.9"
+    async with device.running():
+        pass
+
+    found = [
+        (each.parameters["what"], each.trace_id)
+        for each in told(device)
+        if each.kind in {v1.EventKind.QUARANTINE, v1.EventKind.STORE}
+    ]
+    assert [
+        ("quarantined", "b" * 32),
+        ("rotten", "a" * 32),
+        ("mended", "a" * 32),
+        ("lifted", "b" * 32),
+    ] == found
+
+
+async def test_who_measures_hears_of_what_is_started_again(device: Device, world: World) -> None:
+    """A step that moves no revision is told when it begins, and is seen while it is taken."""
+    async with device.running():
+        device.want(1, deployment())
+        await device.reaches("digits", Phase.COMMITTED)
+        await rests(device)
+        world.wrong[("activate", 1)] = blocked = asyncio.Event()
+        world.seats.clear()
+        device.news.clear()
+        device.reconciler.wake()
+        async with asyncio.timeout(5):
+            await device.news.wait()
+        assert [("digits", Action.RESTORE)] == [
+            (each.deployment, each.action) for each in device.reconciler.under_way()
+        ]
+        blocked.set()
+        await rests(device)
+    assert "digits" in world.seats
+
+
+async def rests(device: Device) -> None:
+    async with asyncio.timeout(5):
+        while device.reconciler.under_way():
+            await asyncio.sleep(0)
+
+
+def told(device: Device) -> list[v1.Event]:
+    return [codec.decode(each.body, v1.Event) for each in device.ledger.pending()]

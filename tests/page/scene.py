@@ -11,6 +11,7 @@ from agent.wire import facts
 from agent.wire.phases import Phase
 from fleet import canonical
 from fleet.clock import written
+from fleet.health.states import Finding, State, Verdict
 from fleet.observe import cards
 from fleet.roll import Roll
 from fleet.rollouts.gate import GateReason
@@ -21,6 +22,7 @@ from fleet.rollouts.states import RolloutState, TargetState, WaveState
 from fleet.selector import Selector
 from fleet.store import audit, bundles, devices, rollouts
 from fleet.store.engine import Store
+from fleet.words import Words
 from models import card_codec
 from models.card import (
     Card,
@@ -89,6 +91,21 @@ def fill(store: Store) -> None:
     keep(store, made, moving(begin(made, "r-41")), 38, "night retrain")
     drift(store)
     alarm(store)
+    remember(store)
+
+
+def remember(store: Store) -> None:
+    """Let one device have been well, then hot, and for a while nobody looked."""
+    for minutes, state, reason in (
+        (1300, State.OK, "AS_WANTED"),
+        (1290, State.OK, "AS_WANTED"),
+        (900, State.UPDATING, "ON_THE_WAY"),
+        (895, State.OK, "AS_WANTED"),
+        (130, State.DEGRADED, "THROTTLED"),
+        (120, State.DEGRADED, "THROTTLED"),
+    ):
+        finding = Finding(reason=reason, since=written(ago(minutes)), subject="digits 1.4.0")
+        Words(store).keep([("d-19", Verdict(state=state, finding=finding))], ago(minutes))
 
 
 def card(version: str) -> Card:

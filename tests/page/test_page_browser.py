@@ -32,6 +32,7 @@ PAGES = [
     "/devices/d-8",
     "/devices/d-14",
     "/devices/d-15",
+    "/devices/d-19",
     "/bundles",
     "/bundles/digits:1.5.0",
     "/rollouts",
@@ -394,3 +395,17 @@ async def test_the_theme_is_kept(visit: Visit, store: Store) -> None:
 
     assert ("rgb(247, 248, 247)", "rgb(14, 23, 28)", "dark") == (light, dark, kept)
     assert address.endswith("/devices?q=vigo")
+
+
+async def test_what_a_device_was_is_drawn_and_said(visit: Visit, store: Store) -> None:
+    """A strip of its states, the same in words with their signs, and a line each below."""
+    fill(store)
+    async with visit.page("/devices/d-19") as page:
+        strip = page.locator("svg[aria-label^='In the last 24 hours it was']")
+        said = await strip.get_attribute("aria-label") or ""
+        drawn = await strip.locator("path").evaluate_all("all => all.map(p => p.classList[0])")
+        told = await page.locator("ol.changes").first.inner_text()
+
+    assert all(each in said for each in ("unknown for", "degraded for 2 h", "ok for"))
+    assert {"f-ground", "f-unknown", "f-degraded", "f-ok"} <= set(drawn)
+    assert "The device slows itself down, for heat or for power." in told

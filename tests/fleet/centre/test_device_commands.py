@@ -209,9 +209,36 @@ async def test_history_tells_what_happened_in_sentences(
     assert second.endswith("digits revision 3: serving.")
     assert "late" not in second
     assert "there are older ones" in shown.err
-    assert "skerry.device.history/2" == kept["schema"]
+    assert "skerry.device.history/3" == kept["schema"]
     assert ["joined", "restarted", "told", "told"] == [each["kind"] for each in kept["moments"]]
     assert [1, 8, 9] == [each["event"]["number"] for each in kept["moments"][1:]]
+
+
+async def test_history_is_paged_by_what_each_page_says(
+    served: Served, store: Store, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Back to when it joined, and forth again to the last."""
+    story(store)
+
+    async def page(*options: str) -> tuple[str, list[str]]:
+        told = ("device", "history", ONE, "--limit", "1", *options)
+        assert 0 == await skerry(served, *told, token=token)
+        shown = capsys.readouterr()
+        return shown.out, [line.partition(": ")[2] for line in shown.err.splitlines()]
+
+    last, asked = await page()
+    there = [last]
+    while option := next((each for each in asked if each.startswith("--before")), None):
+        said, asked = await page(*option.split())
+        there.insert(0, said)
+    again = [there[0]]
+    while option := next((each for each in asked if each.startswith("--after")), None):
+        said, asked = await page(*option.split())
+        again.append(said)
+
+    assert 4 == len(there)
+    assert "it joined" in there[0]
+    assert there == again
 
 
 async def test_a_question_is_in_the_history_whatever_was_changed_since(

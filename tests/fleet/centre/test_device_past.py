@@ -10,18 +10,26 @@ from typing import Any
 import pytest
 
 from agent.wire import v1
+from fleet.cli.device_history import lived
+from fleet.cli.marks import Screen
 from fleet.clock import written
 from fleet.health.quarters import QUARTERS
+from fleet.health.states import Finding, State, Verdict
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
 from fleet.page import strips
+from fleet.store import words
 from fleet.store.engine import Store
+from fleet.words import Words
 from tests.fleet.centre.parties import NOW, add_devices
 from tests.fleet.centre.served import OPERATOR, Served, serving
 from tests.fleet.centre.test_store_history import ONE, born, feels, hear, told, waited
 
 DAY = dt.timedelta(days=1)
 HOUR = dt.timedelta(hours=1)
+MINUTE = dt.timedelta(minutes=1)
+WELL = Verdict(state=State.OK, finding=Finding(reason="AS_WANTED", since=written(NOW)))
+FULL = Verdict(state=State.DEGRADED, finding=Finding(reason="DISK_NEARLY_FULL", since=written(NOW)))
 
 
 @pytest.fixture
@@ -64,12 +72,55 @@ async def test_a_life_is_shown_in_order_and_in_parts(served: Served, store: Stor
     assert whole["moments"] == pages
     assert whole["before"] is None
     away, last = whole["moments"][2:]
-    assert (written(NOW - 5 * HOUR), 5 * 3600) == (away["until"], away["away_s"])
+    assert (written(NOW - 5 * HOUR), 5 * 3600) == (away["until"], away["lasted_s"])
     assert last["late"]
     _, part = await ask(
         served, "lifeline", since=written(NOW - 6 * HOUR), until=written(NOW - 5 * HOUR)
     )
     assert ["away"] == [each["kind"] for each in part["moments"]], "it lasted into that hour"
+
+
+async def test_a_life_is_paged_to_both_its_ends(served: Served, store: Store) -> None:
+    """Back to what is only counted and forth to the last: a page says where it has others."""
+    live(store)
+    for number in range(words.KEPT + 5):
+        state = (WELL, FULL)[number % 2]
+        with store.write() as connection:
+            words.note(connection, {ONE: state}, NOW - 4 * HOUR + number * MINUTE)
+    _, last = await ask(served, "lifeline", limit=30)
+    assert last["after"] is None
+    pages = [last]
+    while pages[-1]["before"]:
+        _, page = await ask(served, "lifeline", limit=30, before=pages[-1]["before"])
+        pages.append(page)
+    moments = [each for page in reversed(pages) for each in page["moments"]]
+    back = [pages[-1]]
+    while back[-1]["after"]:
+        _, page = await ask(served, "lifeline", limit=30, after=back[-1]["after"])
+        back.append(page)
+
+    sums = {each["state"]: each["count"] for each in moments if each["kind"] == "summed"}
+    assert {"ok": 2, "degraded": 2} == sums
+    assert 4 + words.KEPT + 1 + 2 == len(moments)
+    assert moments == [each for page in back for each in page["moments"]]
+
+
+async def test_what_it_was_says_why_in_words(served: Served, store: Store) -> None:
+    """From when to when, because of what; and nobody knows of a time in which nobody looked."""
+    live(store)
+    for hours, verdict in ((9, WELL), (7, FULL), (6, WELL)):
+        Words(store).keep([(ONE, verdict)], NOW - hours * HOUR)
+    _, life = await ask(served, "lifeline", kind="was", since=written(NOW - 24 * HOUR))
+
+    told = [(e["state"], e["reason"], e["lasted_s"], e["sentence"]) for e in life["moments"]]
+    unseen = "The centre did not look at its devices then: nobody knows how this one was."
+    assert ("ok", "AS_WANTED", 0, "It serves all that is wanted of it.") == told[-1]
+    assert ("unknown", "NOT_WATCHED", 2 * 3600, unseen) in told
+    was = strips.words(life["moments"], life["as_of"])
+    assert was is not None
+    assert "In the last 24 hours it was unknown for 3 h, ok for 6 h." == was.said
+    lines = list(lived(Screen(), life["moments"], life["as_of"]))
+    assert any("◷" not in each and "? unknown for 2 h, until 05:00:00:" in each for each in lines)
 
 
 async def test_health_of_a_time_is_in_slots(served: Served, store: Store) -> None:
@@ -105,6 +156,8 @@ def cursor(of: object) -> str:
         ("lifeline", {"before": cursor([1, "", 1])}),
         ("lifeline", {"before": cursor({"a": 1, "b": 2, "c": 3})}),
         ("lifeline", {"before": "x" * 2000}),
+        ("lifeline", {"after": "nonsense"}),
+        ("lifeline", {"kind": "nonsense"}),
         ("lifeline", {"since": "yesterday"}),
         ("lifeline", {"limit": 501}),
         ("health/history", {"since": "0001-01-01T00:00:00+23:00"}),

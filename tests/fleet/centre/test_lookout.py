@@ -14,7 +14,7 @@ from fleet.roll import Roll
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Cause as RolloutCause
 from fleet.rollouts.states import RolloutState, WaveState
-from fleet.store import alerts, audit, bundles, rollouts
+from fleet.store import alerts, audit, bundles, rollouts, words
 from fleet.store.engine import Store
 from fleet.store.errors import ConflictError, NotFoundError
 from models import card_codec
@@ -371,3 +371,27 @@ def publish(store: Store, card: Card, digest: str) -> None:
                 published_at=written(NOW),
             ),
         )
+
+
+def test_a_look_keeps_how_each_device_is(outlook: Outlook, store: Store) -> None:
+    """Full for a while, then well, then cut off: three words, each from the look that found it."""
+    outlook.feel("d-1", **FULL)
+    outlook.look(5)
+    outlook.all_speak(60)
+    outlook.look()
+    outlook.go("d-1")
+    outlook.another().look()
+
+    with store.read() as connection:
+        found = [
+            (each.word.state, each.word.reason, each.until is None)
+            for each in words.of_device(connection, "d-1")
+        ]
+        [other] = words.of_device(connection, "d-9")
+    assert [
+        ("ok", "AS_WANTED", False),
+        ("degraded", "DISK_NEARLY_FULL", False),
+        ("ok", "AS_WANTED", False),
+        ("offline", "DISCONNECTED", True),
+    ] == found
+    assert ("ok", "digits 1.4.0") == (other.word.state, other.word.subject)

@@ -338,6 +338,7 @@ def test_a_ledger_that_was_left_takes_no_room(
 ) -> None:
     """A device that loses its ledger with every boot fills neither the events nor their marks."""
     monkeypatch.setattr(summed, "KEPT", 5)
+    monkeypatch.setattr(events, "LEDGERS_KEPT", 8)
     add_devices(store, [ONE])
     for boot in range(1, 40):
         ledger = f"l-{boot}"
@@ -345,7 +346,37 @@ def test_a_ledger_that_was_left_takes_no_room(
         hear(store, waited(1, feels(NOW, told=boot), ledger=ledger), told(2, ledger=ledger))
 
     with store.read() as connection:
-        assert len(events.marks(connection, ONE)) <= 6
+        assert len(events.marks(connection, ONE)) <= 6 + 8
         of_health = select(func.count()).where(events_table.c.kind == "health")
         assert 1 == connection.execute(of_health).scalar_one()
     assert 39 == sum(each.slot.documents for each in kept(store))
+
+
+def test_a_ledger_that_comes_back_goes_on_where_it_was(store: Store) -> None:
+    """A disk is restored: what was acknowledged is known, and what is new waits for nothing.
+
+    Of that ledger nothing but its mark is kept: all it told was health, which is in the slots.
+    """
+    add_devices(store, [ONE])
+    of_health = [waited(number, feels(NOW, told=number)) for number in range(1, 41)]
+    hear(store, born(1), *of_health)
+    hear(store, born(1, ledger="l-2"), told(1, ledger="l-2"))
+    with store.read() as connection:
+        assert [] == events.after(connection, ONE, "l-1", 0, limit=99), "health of a left ledger"
+    [again] = hear(store, born(2), *of_health[38:], waited(41, feels(NOW, told=41)))
+
+    assert ("l-1", 41) == (again.ledger, again.number)
+    assert 41 == sum(each.slot.documents for each in kept(store))
+
+
+def test_health_of_a_left_ledger_that_comes_late_is_not_kept(store: Store) -> None:
+    """It counts in the slots, is acknowledged, and takes no room."""
+    add_devices(store, [ONE])
+    hear(store, born(1), told(1))
+    hear(store, born(1, ledger="l-2"))
+    [acked] = hear(store, waited(2, feels(NOW, told=2)), waited(4, feels(NOW, told=4)))
+
+    with store.read() as connection:
+        rest = [each.event.number for each in events.after(connection, ONE, "l-1", 0, limit=9)]
+    assert (2, [1, 4]) == (acked.number, rest), "what is not acknowledged says what is missing"
+    assert 2 == sum(each.slot.documents for each in kept(store))

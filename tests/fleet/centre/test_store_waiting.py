@@ -240,6 +240,7 @@ def test_a_store_of_the_first_schema_keeps_what_it_has(tmp_path: Path) -> None:
             ("health", "number"),
             ("health", "late"),
             ("rollouts", "number"),
+            ("acked", "begun_at"),
         ):
             raw.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         for table in (
@@ -254,6 +255,10 @@ def test_a_store_of_the_first_schema_keeps_what_it_has(tmp_path: Path) -> None:
             "away",
             "events_kept",
             "events_summed",
+            "words_now",
+            "words_past",
+            "words_summed",
+            "watches",
         ):
             raw.execute(f"DROP TABLE {table}")
         raw.execute("UPDATE alembic_version SET version_num = '0001'")

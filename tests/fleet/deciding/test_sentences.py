@@ -47,6 +47,21 @@ def test_every_code_has_a_sentence_and_a_next_step(code: str) -> None:
         assert code not in text
 
 
+@pytest.mark.parametrize("code", [*Reason, *HealthReason])
+def test_what_is_said_of_a_device_needs_no_numbers(code: str) -> None:
+    """A device of before did not tell them, and of the past they are not kept."""
+    assert "?" not in explain(code).meaning
+
+
+def test_what_is_left_of_the_numbers_is_said_beside() -> None:
+    """All of them: the sentence. One of two: bare words, and the one."""
+    whole = explain(Reason.TOO_SLOW, {"measured": "9", "budget": "5"}).meaning
+    part = explain(Reason.TOO_SLOW, {"measured": "9"}).meaning
+
+    assert "than its latency budget allows: 9 ms, and 5 ms are allowed." in whole
+    assert "than its latency budget allows. (measured 9)" in part
+
+
 def test_no_sentence_is_for_a_code_that_does_not_exist() -> None:
     """A code that went takes its sentence with it."""
     assert set(REASONS) == set(CODES)

@@ -222,5 +222,5 @@ async def test_who_keeps_its_window_is_not_called_held(quay: Quay) -> None:
     shown = (await quay.people.skerry("rollout", "show", rollout)).out
 
     assert "updating, before its download window" in shown
-    assert "may fetch again from" in shown
+    assert "may not fetch now" in shown
     assert "held" not in shown

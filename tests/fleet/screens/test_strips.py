@@ -58,3 +58,25 @@ def test_only_what_was_measured_is_drawn() -> None:
     assert "cpu" not in said
     assert all(len(line) <= 60 for line in lines)
     assert [] == list(day(Screen(), {"as_of": NOW, "slots": []}))
+
+
+@pytest.mark.parametrize("unicode", [True, False])
+def test_what_it_was_is_a_sign_half_an_hour(*, unicode: bool) -> None:
+    """The worst of it, in the sign it has everywhere; of what nobody noted there is none."""
+    moments = [
+        {"kind": "joined", "at": "2026-03-01T00:00:00Z", "until": None},
+        was("ok", "2026-02-28T01:00:00Z", "2026-02-28T14:10:00Z"),
+        was("degraded", "2026-03-01T02:10:00Z", "2026-03-01T03:40:00Z"),
+        was("ok", "2026-03-01T03:40:00Z", None),
+    ]
+    lines = list(day(Screen(unicode=unicode), {"as_of": NOW, "slots": []}, moments))
+    well = "✓" if unicode else "+"
+
+    [line] = lines
+    drawn = line.removeprefix("WAS".ljust(9))[:48]
+    assert well * 4 + " " * 23 + "!" * 4 + well * 17 == drawn
+    assert line.endswith(f"! degraded 1 h 30 min   {well} ok 10 h")
+
+
+def was(state: str, at: str, until: str | None) -> dict[str, Any]:
+    return {"kind": "was", "state": state, "at": at, "until": until}
