@@ -1,5 +1,6 @@
 """The map of the fleet: its devices by site, each drawn where they are few."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,6 +9,10 @@ from fleet.health.states import State
 
 CELLS_LIMIT = 200
 """Up to so many devices each has a cell; above, groups have bars."""
+
+
+GROUPS_LIMIT = 40
+"""So many sites are drawn, the worst ones; what the others are is one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,25 @@ class Group:
     def devices(self) -> int:
         """How many there are."""
         return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """The sites that are not drawn: how many, and how their devices are."""
+
+    sites: int
+    counts: Mapping[State, int]
+
+
+def drawn(found: Sequence[Group]) -> tuple[Sequence[Group], Rest | None]:
+    """Return the sites that are drawn, and what is said of the others; None: there are none."""
+    left = found[GROUPS_LIMIT:]
+    if not left:
+        return found, None
+    counts = Counter[State]()
+    for group in left:
+        counts.update(group.counts)
+    return found[:GROUPS_LIMIT], Rest(sites=len(left), counts=counts)
 
 
 def groups(seen: Look) -> list[Group]:

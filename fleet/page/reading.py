@@ -22,7 +22,7 @@ from fleet.health.lifeline import Kind
 from fleet.health.quarters import QUARTERS
 from fleet.marks import ASIDE_MARKS, MARKS, Mark
 from fleet.page import strips
-from fleet.page.glance import groups
+from fleet.page.glance import drawn, groups
 from fleet.page.rendering import Renderer
 from fleet.page.troubles import besides
 from fleet.rollouts.errors import PlanError
@@ -90,6 +90,7 @@ class Reading:
         seen = self._glance.look()
         opened = alerts.listed(self._parts, limit=alerts.PAGE_LIMIT).alerts
         needs = besides(seen.needs, opened)[:NEEDS_SHOWN]
+        shown, rest = drawn(groups(seen))
         with self._parts.store.read() as connection:
             changes = audit.latest(connection, limit=_CHANGES_SHOWN)
         return self._render.page(
@@ -101,7 +102,8 @@ class Reading:
             ],
             needs=[each.model_dump(mode="json") for each in needs],
             as_of=seen.shown.as_of,
-            groups=groups(seen),
+            groups=shown,
+            rest=rest,
             changes=changes,
             address=self._parts.reachable.registry_url,
         )

@@ -8,6 +8,7 @@ from playwright.async_api import Page
 
 from fleet.store import audit, rollouts
 from fleet.store.engine import Store
+from tests.fleet.screens.village import Villager, settle
 from tests.page.conftest import Visit
 from tests.page.scene import fill
 
@@ -304,6 +305,20 @@ async def test_every_count_leads_to_that_many(visit: Visit, store: Store) -> Non
 
     assert links == found
     assert (22, 22) == (len(names), len(set(names)))
+
+
+async def test_of_many_sites_the_worst_are_drawn_and_the_others_are_a_line(
+    visit: Visit, store: Store
+) -> None:
+    """A fleet of hundreds of sites has a page that can be read; nobody is left out of its sum."""
+    settle(store, tuple(Villager(name=f"v-{n}", site=f"place-{n:02}") for n in range(44)))
+    settle(store, (Villager(name="gone", site="zanzibar", leaves=True),), first=45)
+    async with visit.page("/") as page:
+        drawn = await page.locator(".sites > li .site-name a").all_inner_texts()
+        rest = await page.locator("#more-sites").inner_text()
+
+    assert (40, "zanzibar") == (len(drawn), drawn[0])
+    assert "5 more sites: 5 ok" == " ".join(rest.split())
 
 
 async def test_no_page_holds_more_than_its_limit(visit: Visit, store: Store) -> None:
