@@ -7,7 +7,7 @@ async rim.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -21,6 +21,7 @@ from fleet.alerts.notes import Noted, note
 from fleet.alerts.rules import Causes, causes
 from fleet.alerts.world import World
 from fleet.clock import written
+from fleet.health.states import HealthReason, Verdict
 from fleet.identity.join import new_id
 from fleet.kept import parsed
 from fleet.known import Known
@@ -39,6 +40,21 @@ _ROLLOUTS_READ = 20
 """The newest; older ones are read only while they are open, or an alert of theirs is."""
 
 log = structlog.get_logger("fleet.lookout")
+
+
+def _known_of(
+    notes: Iterable[Noted], now: datetime, hearing_since: datetime
+) -> Iterator[tuple[str, Verdict]]:
+    """Return how devices are, but of whom nobody knows.
+
+    While the centre itself heard nothing nobody fell silent: each has as long to speak since then
+    as it may be silent (so do alerts: `fleet.alerts.find`).
+    """
+    listened_s = (now - hearing_since).total_seconds()
+    for each in notes:
+        told = each.verdict(now)
+        if told.finding.reason != HealthReason.SILENT or listened_s > each.quiet_after_s:
+            yield each.device, told
 
 
 class Lookout:
@@ -106,7 +122,9 @@ class Lookout:
             )
         self._alert(before, causes(world), now)
         self._looked_at = now
-        self._words.keep(((each.device, each.verdict(now)) for each in notes), now)
+        if self._hearing_since is not None:
+            heard = _known_of(notes, now, self._hearing_since)
+            self._words.keep(heard, now)
 
     def _alert(self, before: Sequence[Alert], found: Causes, now: datetime) -> None:
         """Keep alerts as they are now, and wake who tells where there is news."""

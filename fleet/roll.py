@@ -107,11 +107,13 @@ class Roll:
         self._inventory = None
 
     def _read_all(self, connection: Connection) -> None:
+        found = dict[str, Known]()
         every = devices.every(connection)
         for start in range(0, len(every), _AT_ONCE):
             self._progress = (start, len(every))
             for each in known_among(connection, every[start : start + _AT_ONCE]):
-                self._known[each.device.id] = each
+                found[each.device.id] = each
+        self._known = found
 
     def _read_since(self, connection: Connection) -> None:
         parts: dict[str, dict[str, Any]] = {}
@@ -120,21 +122,17 @@ class Roll:
             ids = [device for device, _ in group]
             for start in range(0, len(ids), _AT_ONCE):
                 some = ids[start : start + _AT_ONCE]
-                found = _found(connection, part, some)
-                for device in some:
-                    if device in found:
-                        parts.setdefault(device, {})[_FIELDS[part]] = found[device]
-        joined = False
+                for device, value in _found(connection, part, some).items():
+                    parts.setdefault(device, {})[_FIELDS[part]] = value
+        now = dict(self._known)
         for device, fields in parts.items():
-            before = self._known.get(device)
-            if before is not None:
-                self._known[device] = replace(before, **fields)
-            elif "device" in fields:  # one that was there wrote no other part before it joined
-                self._known[device] = Known(**fields)
-                joined = True
-        if joined:
-            order = sorted(self._known.items(), key=lambda each: (each[1].device.name, each[0]))
-            self._known = dict(order)
+            if device in now:
+                now[device] = replace(now[device], **fields)
+            elif "device" in fields:  # nobody writes anything else of one before it joins
+                now[device] = Known(**fields)
+        if len(now) > len(self._known):
+            now = dict(sorted(now.items(), key=lambda each: (each[1].device.name, each[0])))
+        self._known = now
 
 
 _FIELDS: Mapping[Part, str] = {

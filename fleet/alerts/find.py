@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from fleet.alerts.cause import Cause, Key, Scope
-from fleet.alerts.notes import Noted, Sign, signs
+from fleet.alerts.notes import OTHERWISE, RULE_OF, Noted, Sign, signs
 from fleet.alerts.world import World
 from fleet.clock import written
 from fleet.health.heard import Heard
@@ -198,6 +198,18 @@ def _once(signs: Iterable[Sign]) -> Iterator[tuple[Key, Sign]]:
     for sign in signs:
         keyed.setdefault(Key(sign.rule, sign.scope, sign.subject), sign)
     yield from keyed.items()
+
+
+COUNTING = frozenset(
+    {
+        "SkerrySiteCut",
+        "SkerryDevicesAway",
+        "SkerryDevicesLongSilent",
+        *(rule for rule, _ in RULE_OF.values()),
+        *OTHERWISE.values(),
+    }
+)
+"""The rules that count devices by how they are."""
 
 
 def counted_by(heard: Heard, judged: Verdict, now: datetime) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Self
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 
 from agent.wire import v1
 from agent.wire.reasons import Reason
@@ -103,6 +104,10 @@ class DeviceWhy(BaseModel):
     )
 
 
+_PATIENCE_S = 5.0
+"""How long one who asks waits for others: all threads that wait would keep out everybody."""
+
+
 class Whys:
     """Keeps the last answers that took long: pages look again whenever something moves.
 
@@ -122,7 +127,9 @@ class Whys:
             NotFoundError: there is none with this id or name.
             AmbiguousError: several have the name.
         """
-        with self._lock:
+        if not self._lock.acquire(timeout=_PATIENCE_S):
+            raise HTTPException(503, "others ask of a large rollout at this moment")
+        try:
             began = time.perf_counter()  # in a thread there is no loop whose time it could be
             self._kept = {name: kept for name, kept in self._kept.items() if kept[0] > began}
             if device in self._kept:
@@ -132,6 +139,8 @@ class Whys:
             if ended - began > _LONG_S and len(self._kept) < _KEPT:
                 self._kept[device] = ended + _REST * (ended - began), made
             return made
+        finally:
+            self._lock.release()
 
 
 def routes(whys: Whys) -> APIRouter:

@@ -48,7 +48,12 @@ class Glance:
             fresh = self._begun > asked or key == self._key or began < self._rests_until
             if self._kept is None or not fresh:
                 self._begun += 1
-                self._key, self._kept = key, look(self._parts, self._headcount)
+                try:
+                    self._kept = look(self._parts, self._headcount)
+                except BaseException:
+                    self._headcount = Headcount()  # some may be counted twice: count anew
+                    raise
+                self._key = key
                 ended = time.perf_counter()
                 self._rests_until = ended + min(REST_LIMIT_S, ended - began)
             return self._kept

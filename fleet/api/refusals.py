@@ -49,6 +49,7 @@ _OF_STATUS = {
     405: ("MALFORMED", "see docs/reference/openapi.json for what it takes"),
     408: ("TIMED_OUT", "send it again over a better connection"),
     413: ("TOO_LARGE", "send less"),
+    503: ("BUSY", "ask again in some seconds"),
 }
 
 _JOINING = {Reason.CSR_INVALID: 400, Reason.NAME_TAKEN: 409}

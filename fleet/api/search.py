@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from fleet.alerts.find import counted_by
+from fleet.alerts.find import COUNTING, counted_by
 from fleet.alerts.rules import BY_NAME
 from fleet.health.heard import Heard
 from fleet.health.states import State, Verdict
@@ -140,5 +140,10 @@ def _fields(text: str) -> Iterator[tuple[str, str]]:
             raise PlanError(
                 PlanReason.SELECTOR_MALFORMED,
                 f"{value[:80]!r} is no rule; skerry alert rules lists them",
+            )
+        if name == "alert" and value not in COUNTING:
+            raise PlanError(
+                PlanReason.SELECTOR_MALFORMED,
+                f"{value} is not about how devices are: skerry alert ls says what it is about",
             )
         yield name, value

@@ -44,6 +44,7 @@ class Store:
         engine = create_engine(
             URL.create("sqlite", database=str(path)),
             connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
+            max_overflow=-1,  # threads are few; one that has a connection may need another one
         )
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
-from fleet.store import audit, rollouts
+from agent.wire import v1
+from fleet.clock import written
+from fleet.store import audit, presence, rollouts
 from fleet.store.engine import Store
-from tests.fleet.screens.village import Villager, settle
+from tests.fleet.deciding.paper import NOW
+from tests.fleet.screens.village import FLEET, Villager, settle
 from tests.page.conftest import Visit
 from tests.page.scene import fill
 
@@ -384,7 +387,8 @@ async def test_a_plan_that_has_moved_starts_nothing(visit: Visit, store: Store) 
         before = len(rollouts.every(connection))
     async with visit.page("/rollouts/new?bundle=digits:1.5.0&selector=all") as page:
         with store.write() as connection:
-            connection.exec_driver_sql("UPDATE presence SET online = 0 WHERE device = 'd-1'")
+            gone = v1.Death(fleet=FLEET, device="d-1", session=1)
+            presence.died(connection, gone, now=written(NOW))
         await page.click("text=Start: digits:1.5.0")
         await page.wait_for_selector(".problem")
         told = await page.inner_text(".problem")

@@ -228,6 +228,39 @@ def test_a_look_that_finds_nothing_new_writes_nothing(outlook: Outlook) -> None:
     assert before == outlook.store.changes()
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+def test_where_the_centre_heard_nothing_nobody_is_said_to_have_been_away(
+    outlook: Outlook,
+    restarted: bool,  # noqa: FBT001  # a case
+) -> None:
+    """After a stop, or a broker that was gone: silence was ours, until they had time to speak."""
+    outlook.look()
+    if restarted:
+        outlook.wait(600)
+        outlook.lookout = outlook.another()
+    else:
+        outlook.hears = False
+        outlook.look(300)
+        outlook.look(300)
+        outlook.hears = True
+    outlook.look()
+    outlook.all_speak(60)
+    outlook.look()
+    with outlook.store.read() as connection:
+        told = [words.of_device(connection, each) for each in outlook.sessions]
+    assert {"ok"} == {each.word.state for spoken in told for each in spoken}
+    outlook.feel(*LERWICK)
+    outlook.look(400)  # these had their time, the others did not speak
+    outlook.feel(*LERWICK)
+    outlook.look()
+    with outlook.store.read() as connection:
+        (*_, last) = words.of_device(connection, "d-14")
+        (*_, here) = words.of_device(connection, LERWICK[0])
+
+    assert ("offline", "SILENT") == (last.word.state, last.word.reason)
+    assert "ok" == here.word.state
+
+
 def test_a_second_word_within_a_second_is_heard(outlook: Outlook) -> None:
     """Times have whole seconds: what came in the second of a look is looked at again."""
     outlook.wait(60)

@@ -3,13 +3,15 @@
 import datetime as dt
 import random
 import threading
+from collections.abc import Sequence
 
 import pytest
+from sqlalchemy import Connection
 
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.health.headcount import Headcount
-from fleet.known import known_among
+from fleet.known import Known, known_among
 from fleet.roll import Roll, RollUnreadError
 from fleet.store import devices, presence, touched
 from fleet.store.engine import Store
@@ -113,6 +115,31 @@ def test_who_asks_while_the_fleet_is_read_first_is_told_how_far_it_is(
         going_on.set()
         first.join()
     assert () == roll.call(patience_s=0.01)  # it was read: of nothing, as it was told
+
+
+def test_a_first_reading_that_fails_halfway_leaves_nothing(
+    outlook: Outlook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one has everybody, in order, who joined meanwhile, too."""
+    monkeypatch.setattr("fleet.roll._AT_ONCE", 5)
+    roll = Roll(outlook.store, FLEET)
+    read: list[int] = []
+
+    def dies(connection: Connection, some: Sequence[devices.Device]) -> Sequence[Known]:
+        read.append(len(some))
+        if len(read) == 2:
+            raise InterruptedError
+        return known_among(connection, some)
+
+    monkeypatch.setattr("fleet.roll.known_among", dies)
+    with pytest.raises(InterruptedError):
+        roll.call()
+    outlook.join("aaa-new")
+    names = [each.device.name for each in roll.call()]
+
+    assert "aaa-new" == names[0]
+    assert sorted(names) == names
+    assert 15 == len(names)
 
 
 def test_what_was_not_committed_was_never_there(outlook: Outlook) -> None:
