@@ -20,9 +20,9 @@ from fleet.alerts.rules import causes
 from fleet.alerts.world import World
 from fleet.clock import written
 from fleet.identity.join import new_id
-from fleet.kept import parsed
+from fleet.kept import outline_of
 from fleet.roll import Roll
-from fleet.rollouts.progress import Rollout
+from fleet.rollouts.outline import Outline
 from fleet.store import alerts, audit, rollouts
 from fleet.store.engine import Store
 from fleet.store.errors import AlertOverError, ConflictError
@@ -59,7 +59,6 @@ class Lookout:
         self._certificates = certificates
         self._changed = changed
         self._roll = Roll()
-        self._rollouts: dict[str, tuple[int, Rollout]] = {}
         self._hearing_since: datetime | None = None
         self._looked_at: datetime | None = None
 
@@ -200,20 +199,11 @@ class Lookout:
         self._changed()
         return ended
 
-    def _under_way(self, connection: Connection, before: Iterable[Alert]) -> tuple[Rollout, ...]:
-        """Return the newest rollouts and all that are open, or have an alert that is.
-
-        Each is read when it has moved.
-        """
+    def _under_way(self, connection: Connection, before: Iterable[Alert]) -> tuple[Outline, ...]:
+        """Return the newest rollouts and all that are open, or have an alert that is."""
         also = [
             each.key.subject
             for each in before
             if each.key.scope is Scope.ROLLOUT and each.state in OPEN
         ]
-        known: dict[str, tuple[int, Rollout]] = {}
-        for name, progress in rollouts.recent(connection, _ROLLOUTS_READ, also):
-            mark = hash(progress)
-            kept = self._rollouts.get(name)
-            known[name] = kept if kept and kept[0] == mark else (mark, parsed(progress))
-        self._rollouts = known
-        return tuple(rollout for _, rollout in known.values())
+        return tuple(map(outline_of, rollouts.recent(connection, _ROLLOUTS_READ, also)))

@@ -11,14 +11,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection, or_, select
 
-from fleet.kept import progress_of
+from fleet.kept import outline_of
 from fleet.metrics.bins import Bins
 from fleet.metrics.census import Named
 from fleet.metrics.families import Sheet, Spread
 from fleet.metrics.slots import UNKNOWN, Key, Slots
 from fleet.rollouts.gate import decides_at
-from fleet.rollouts.progress import Rollout
-from fleet.rollouts.states import ENDED, RolloutState, WaveState
+from fleet.rollouts.outline import Outline
+from fleet.rollouts.states import ENDED, RolloutState, TargetState, WaveState
 from fleet.store.rollouts import KeptRollout, named
 from fleet.store.tables import rollouts
 
@@ -36,13 +36,12 @@ _MOVING = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIV
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """A rollout as it was read, what of it was read, and when it last moved.
+    """A rollout as it was read, and when it last moved.
 
     `soaks_until`: until then it moves, as nothing has to but time.
     """
 
-    mark: int
-    rollout: Rollout
+    rollout: Outline
     moved: datetime
     began: datetime
     soaks_until: datetime | None
@@ -53,7 +52,6 @@ class Courses:
 
     def __init__(self, names: Named) -> None:
         self._names = names
-        self._read: dict[str, _Read] = {}
         self._states: dict[str, str] | None = None
         self._bundles = Slots(20)
         self._finished: Counter[Key] = Counter()
@@ -76,9 +74,9 @@ class Courses:
                 .order_by(rollouts.c.number.desc())
             ).all()
         )
-        read = {each: self._as_read(named(connection, each)) for each in list(states)[:SHOWN]}
+        read = {each: _as_read(named(connection, each)) for each in list(states)[:SHOWN]}
         self._count_ends(states, read)
-        self._states, self._read = states, read
+        self._states = states
         for name, _ in self._names.bundles.held:
             for outcome in ENDED:
                 self._finished[outcome.value, *self._bundles.label((name,))] += 0
@@ -88,21 +86,6 @@ class Courses:
             if found.rollout.state not in ENDED or (now - found.moved).total_seconds() < RECENT_S
         }
         return {**_sheet(shown, self._names, now), **self._ended()}
-
-    def _as_read(self, kept: KeptRollout) -> _Read:
-        mark = hash(kept.progress)  # of a large fleet it is megabytes: parsed only when it moved
-        before = self._read.get(kept.id)
-        if before is not None and before.mark == mark:
-            return before
-        rollout = progress_of(kept)
-        began = datetime.fromisoformat(kept.created_at)
-        return _Read(
-            mark=mark,
-            rollout=rollout,
-            began=began,
-            moved=_moved(rollout, began),
-            soaks_until=_soaks_until(rollout),
-        )
 
     def _count_ends(self, states: Mapping[str, str], read: Mapping[str, _Read]) -> None:
         before = self._states
@@ -120,6 +103,17 @@ class Courses:
             "skerry_rollouts_finished_total": dict(self._finished),
             "skerry_rollout_duration_seconds": self._took.numbers(),
         }
+
+
+def _as_read(kept: KeptRollout) -> _Read:
+    rollout = outline_of(kept)
+    began = datetime.fromisoformat(kept.created_at)
+    return _Read(
+        rollout=rollout,
+        began=began,
+        moved=rollout.moved or began,
+        soaks_until=_soaks_until(rollout),
+    )
 
 
 def _sheet(
@@ -148,34 +142,29 @@ def _sheet(
     }
 
 
-def _bundle(rollout: Rollout, names: Named) -> Key:
+def _bundle(rollout: Outline, names: Named) -> Key:
     if rollout.bundle is None:  # it takes a deployment away
         return ("none", "none")
     return names.bundles.label((rollout.bundle.name, rollout.bundle.version))
 
 
-def _outcomes(rollout: Rollout) -> Iterator[tuple[str, int]]:
-    for state, number in rollout.count().items():
-        yield state.value, number
-    yield "set-aside", len(rollout.set_aside())
+def _outcomes(rollout: Outline) -> Iterator[tuple[str, int]]:
+    for state in TargetState:
+        yield state.value, rollout.counts.get(state, 0)
+    yield "set-aside", rollout.set_aside
 
 
-def _wave(rollout: Rollout) -> int:
+def _wave(rollout: Outline) -> int:
     if rollout.state in ENDED or rollout.state is RolloutState.PLANNED:
         return 0
     return min((wave.number for wave in rollout.waves if wave.state in _MOVING), default=0)
 
 
-def _verdict(rollout: Rollout) -> Key | None:
+def _verdict(rollout: Outline) -> Key | None:
     decided = [wave for wave in rollout.waves if wave.gate and wave.state in _DECIDED]
     return (f"wave {decided[-1].number}", decided[-1].state.value) if decided else None
 
 
-def _moved(rollout: Rollout, began: datetime) -> datetime:
-    moments = [wave.since for wave in rollout.waves] + [each.since for each in rollout.targets]
-    return max((moment for moment in moments if moment is not None), default=began)
-
-
-def _soaks_until(rollout: Rollout) -> datetime | None:
+def _soaks_until(rollout: Outline) -> datetime | None:
     ends = [decides_at(wave) for wave in rollout.waves if wave.state is WaveState.SOAKING]
     return max((end for end in ends if end is not None), default=None)
