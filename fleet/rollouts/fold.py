@@ -11,7 +11,7 @@ back, an inconclusive one pauses it (or is skipped, where the policy says so). O
 nothing is to come, targets that were never asked are spared.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
@@ -152,7 +152,7 @@ def _drive(rollout: Rollout, now: datetime) -> Rollout:
     waves: list[RolloutWave] = []
     for wave, members in rollout.members():
         happening, judgement = _of_wave(rollout, wave, members, classes, now)
-        if _is_overtaken(rollout, wave):
+        if _is_overtaken(rollout, wave, members):
             happening, judgement = WaveHappening.OVERTAKEN, None
         if happening is None and all(each.state in _OVER for each in waves):
             happening = _start(rollout, wave)
@@ -191,7 +191,7 @@ def _of_wave(
     return (None if passed else _by_verdict(rollout, wave, judgement.verdict, now)), judgement
 
 
-def _is_overtaken(rollout: Rollout, wave: RolloutWave) -> bool:
+def _is_overtaken(rollout: Rollout, wave: RolloutWave, members: Sequence[Progress]) -> bool:
     """Tell whether nobody is left here, and whoever comes later needs no word from here.
 
     A gate that heard of nobody is no gate that was passed: who is still to come
@@ -199,10 +199,13 @@ def _is_overtaken(rollout: Rollout, wave: RolloutWave) -> bool:
     """
     if wave.state not in _JUDGED and wave.state is not WaveState.WAITING:
         return False
-    heard = [wave] if wave.gate is None else rollout.waves[wave.number - 1 :]
-    targets = rollout.by_target()
+    if any(each.state is not TargetState.SUPERSEDED for each in members):
+        return False
+    if wave.gate is None:
+        return True
+    targets, later = rollout.by_target(), rollout.waves[wave.number :]
     return all(
-        targets[target].state is TargetState.SUPERSEDED for each in heard for target in each.targets
+        targets[target].state is TargetState.SUPERSEDED for each in later for target in each.targets
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from agent.wire import v1
 from agent.wire.reasons import Reason
@@ -174,6 +175,7 @@ def test_a_rollout_that_went_back_is_told_until_one_of_its_deployment_follows(
             back = replace(begun, state=RolloutState.FAILED, cause=RolloutCause(code="MISSED"))
             with outlook.store.write() as connection:
                 move(connection, begun, back)
+                connection.execute(update(tables.rollouts).values(is_open=False))
         outlook.look(5)
     outlook.look(120)
     assert [("SkerryRolloutRolledBack", "r-1", "opened")] == outlook.told_of()
