@@ -34,8 +34,8 @@ from fleet.rollouts.progress import (
 from fleet.rollouts.states import (
     ROLLOUT,
     TARGET,
+    TIMED,
     TO_RETURN,
-    UNDER_WAY,
     WAVE,
     RolloutHappening,
     RolloutState,
@@ -51,7 +51,6 @@ HappeningT = TypeVar("HappeningT", bound=StrEnum)
 _ACTIVE = frozenset({RolloutState.RUNNING, RolloutState.PAUSED})
 _JUDGED = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE})
 _OVER = frozenset({WaveState.PASSED, WaveState.SUPERSEDED})
-_TIMED = frozenset({*UNDER_WAY, TargetState.RETURNING})
 
 _BY_PERSON = {
     RolloutHappening.PAUSED: PersonReason.PAUSED_BY_PERSON,
@@ -119,7 +118,7 @@ def _said(rollout: Rollout, event: RolloutEvent, now: datetime) -> Rollout:
 def _present(progress: Progress, event: PresenceEvent, now: datetime) -> Progress:
     after = replace(progress, online=event.online, held=event.held)
     back = after.reachable and not progress.reachable
-    return replace(after, since=now) if back and progress.state in _TIMED else after
+    return replace(after, since=now) if back and progress.state in TIMED else after
 
 
 def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress:

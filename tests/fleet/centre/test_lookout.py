@@ -17,7 +17,7 @@ from fleet.roll import Roll
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Cause as RolloutCause
 from fleet.rollouts.states import RolloutState, WaveState
-from fleet.store import alerts, audit, bundles
+from fleet.store import alerts, audit, bundles, tables
 from fleet.store.engine import Store
 from fleet.store.errors import ConflictError, NotFoundError
 from models import card_codec
