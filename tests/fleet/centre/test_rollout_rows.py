@@ -303,6 +303,7 @@ def test_a_later_rollout_of_who_was_in_an_older_one_is_found(
     other = start(executor, wish("1.1.0", "words"))
     for _ in range(2):
         executor.advance()
+    start(executor, wish("1.1.0", "digits", TWO))  # it has asked nobody yet
     wants = {device: wanted(store, device).deployments[0] for device in (ONE, TWO)}
 
     with store.read() as connection:
