@@ -28,15 +28,16 @@ from fleet.chronicle import Chronicle
 from fleet.clock import written
 from fleet.identity.join import new_id
 from fleet.inventory import Inventory
-from fleet.kept import Memory, overtaking
-from fleet.observe import EPOCH, cards, observe
+from fleet.kept import Memory, decided_later, overtaking
+from fleet.observe import cards
+from fleet.roll import EPOCH, Roll
 from fleet.rollouts.asking import due, look_again_at, overtaken
 from fleet.rollouts.difference import difference
 from fleet.rollouts.documents import renewed, without
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.fold import fold
 from fleet.rollouts.look import seen
-from fleet.rollouts.plan import Plan, find_policy, plan
+from fleet.rollouts.plan import Plan, plan, policy_of
 from fleet.rollouts.policy import RolloutRequest
 from fleet.rollouts.progress import (
     Progress,
@@ -77,6 +78,9 @@ _AUDITED = {
     RolloutHappening.RESUMED: "rollout.resume",
     RolloutHappening.RETURN_ASKED: "rollout.rollback",
     RolloutHappening.ABORTED: "rollout.abort",
+    RolloutHappening.APPROVED: "rollout.approve",
+    RolloutHappening.PROMOTED: "rollout.promote",
+    RolloutHappening.RETRIED: "rollout.retry",
 }
 """What a person may say of a rollout under way, and what the audit calls it."""
 
@@ -101,7 +105,7 @@ class Executor:
     def __init__(
         self,
         *,
-        fleet: str,
+        roll: Roll,
         store: Store,
         key: SigningKey,
         clock: Callable[[], datetime],
@@ -109,7 +113,7 @@ class Executor:
         connected: Callable[[], bool],
         chronicle: Chronicle,
     ) -> None:
-        self._fleet = fleet
+        self._roll = roll
         self._store = store
         self._key = key
         self._clock = clock
@@ -159,7 +163,7 @@ class Executor:
             PlanError: nothing can be planned.
         """
         with self._store.read() as connection:
-            made = self._plan(connection, request, observe(connection, self._fleet))
+            made = self._plan(connection, request, self._roll.inventory())
         with self._plans_lock:
             self._plans[made.digest] = made
             while len(self._plans) > _PLANS_KEPT:
@@ -186,7 +190,7 @@ class Executor:
         trace = trace or Trace(id=secrets.token_hex(16))
         moved: list[tuple[Rollout, Rollout]] = []
         with self._store.write() as connection:
-            inventory = observe(connection, self._fleet)
+            inventory = self._roll.inventory()
             made = self._plan(connection, request, inventory)
             if if_plan is not None:
                 self._require(if_plan, made)
@@ -228,7 +232,7 @@ class Executor:
         return started
 
     def say(self, rollout_id: str, word: RolloutHappening, *, actor: str, reason: str) -> Rollout:
-        """Apply a person's word to a rollout: paused, resumed, return asked or aborted.
+        """Apply a person's word to a rollout: paused, resumed, and so on.
 
         Raises:
             NotFoundError: there is no such rollout.
@@ -238,11 +242,14 @@ class Executor:
         with self._store.write() as connection:
             before = self.memory.read(connection, rollout_id)
             # Looked at first: nobody who was asked a moment ago is taken for one who never was.
-            inventory = observe(connection, self._fleet)
+            inventory = self._roll.inventory()
             after = self._as_seen(before, inventory, now)
             if word is RolloutHappening.RETURN_ASKED:
                 after = fold(after, _taken_over(connection, after, inventory), now)
-            after = fold(after, [RolloutEvent(rollout=word, by=actor, reason=reason)], now)
+            said = RolloutEvent(rollout=word, by=actor, reason=reason)
+            if word is RolloutHappening.RETRIED:
+                said = replace(said, left_out=decided_later(connection, before))
+            after = fold(after, [said], now)
             self.memory.keep(connection, before, after)
             audit.add(
                 connection,
@@ -270,7 +277,7 @@ class Executor:
         now = self._clock()
         moved: list[tuple[Rollout, Rollout]] = []
         with self._store.write() as connection:
-            inventory = observe(connection, self._fleet)
+            inventory = self._roll.inventory()
             for rollout in rollouts.opened(connection):
                 before = self.memory.read(connection, rollout)
                 after = self._as_seen(before, inventory, now)
@@ -304,7 +311,7 @@ class Executor:
             waiting = [
                 self.memory.read(connection, rollout) for rollout in rollouts.opened(connection)
             ]
-            inventory = observe(connection, self._fleet) if waiting else None
+            inventory = self._roll.inventory(patience_s=None) if waiting else None
         wait_s = _PERIOD_S
         for before in waiting:
             after = before
@@ -336,7 +343,7 @@ class Executor:
         now = self._clock()
         with self._store.write() as connection:
             before = self.memory.read(connection, rollout_id)
-            inventory = observe(connection, self._fleet)
+            inventory = self._roll.inventory()
             after = self._as_seen(before, inventory, now)
             asked = due(after, now)[:_AT_ONCE]
             for progress in asked:
@@ -385,14 +392,14 @@ class Executor:
         return renewed(
             current,
             replace(deployment, trace_id=trace_id),
-            fleet=self._fleet,
+            fleet=self._roll.fleet,
             target=progress.target,
             epoch=EPOCH,
             issued_at=issued_at,
         )
 
     def _plan(self, connection: Connection, request: RolloutRequest, inventory: Inventory) -> Plan:
-        policy = find_policy(request.policy)
+        policy = policy_of(request)
         return plan(request, policy, inventory, cards(connection), self._clock())
 
 

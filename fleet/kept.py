@@ -6,7 +6,7 @@ are written that moved. Blocking, inside the caller's transaction.
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from agent.wire import v1
 from agent.wire.phases import Phase
 from fleet.rollouts.outline import Outline, outline
 from fleet.rollouts.progress import Progress, Rollout
-from fleet.rollouts.states import ENDED, SETTLED, TargetState
+from fleet.rollouts.states import ENDED, TargetState
 from fleet.store import rollouts
 from fleet.store.rollouts import KeptRollout
 
@@ -204,7 +204,11 @@ def read(connection: Connection, kept: KeptRollout) -> Rollout:
 
 
 def overtaking(
-    connection: Connection, older: Outline | Rollout, wanted: Mapping[str, v1.Deployment]
+    connection: Connection,
+    older: Outline | Rollout,
+    wanted: Mapping[str, v1.Deployment],
+    *,
+    of: str | None = None,
 ) -> Overtaking:
     """Look through the later rollouts of the same deployment.
 
@@ -212,22 +216,37 @@ def overtaking(
         connection: to the store.
         older: the rollout.
         wanted: what each of its targets wants now under its name.
+        of: the one target that is asked about; None: all are.
     """
     brought: dict[str, str] = {}
     asked: dict[str, str] = {}
-    for newer in rollouts.later(connection, older.id):
-        if outline_of(newer).deployment != older.deployment:
-            continue
+    for newer in _later(connection, older):
         given = {
             number: _CONTENT.validate_json(document).deployment
             for number, document in rollouts.contents(connection, newer.id).items()
         }
-        shared = rollouts.shared(connection, older.id, newer.id, but=_NEVER_ASKED)
+        shared = rollouts.shared(connection, older.id, newer.id, but=_NEVER_ASKED, of=of)
         for target, content in shared.items():
             asked.setdefault(target, newer.id)
             if given[content] == wanted.get(target):
                 brought.setdefault(target, newer.id)
     return Overtaking(brought=brought, asked=asked)
+
+
+def decided_later(connection: Connection, older: Rollout) -> frozenset[str]:
+    """Return its targets that later rollouts of the same deployment are about, asked or not."""
+    return frozenset(
+        target
+        for newer in _later(connection, older)
+        for target in rollouts.shared(connection, older.id, newer.id, but=())
+    )
+
+
+def _later(connection: Connection, older: Outline | Rollout) -> Iterator[KeptRollout]:
+    """Return the later rollouts of the same deployment, the newest first."""
+    for newer in rollouts.later(connection, older.id):
+        if outline_of(newer).deployment == older.deployment:
+            yield newer
 
 
 _NEVER_ASKED = (TargetState.PLANNED.value, TargetState.NOT_ASKED.value)
@@ -236,7 +255,7 @@ _NEVER_ASKED = (TargetState.PLANNED.value, TargetState.NOT_ASKED.value)
 def _is_open(now: Rollout) -> bool:
     """Say whether a later look may still change something: targets that are away may come back."""
     going = now.state not in ENDED
-    return going or any(progress.state not in SETTLED for progress in now.targets)
+    return going or not all(progress.settled for progress in now.targets)
 
 
 def _revision() -> str:
@@ -262,29 +281,28 @@ def _numbered(connection: Connection, rollout: str, targets: Iterable[Progress])
 
 def _document(progress: Progress) -> str:
     """Return what is kept of a target beside its columns: what is not as it is by default."""
-    told: dict[str, object] = {}
-    if progress.name:
-        told["name"] = progress.name
+    known = {
+        "name": progress.name,
+        "held": progress.held,
+        "phase": progress.phase and progress.phase.value,
+        "parameters": dict(progress.parameters),
+        "since": progress.since and progress.since.isoformat(),
+        "asked_at": progress.asked_at and progress.asked_at.isoformat(),
+        "groups": dict(progress.groups),
+        "tries": progress.tries,
+        "again_at": progress.again_at and progress.again_at.isoformat(),
+    }
+    told = {name: value for name, value in known.items() if value}
     if not progress.online:
         told["online"] = False
-    if progress.held:
-        told["held"] = True
-    if progress.phase is not None:
-        told["phase"] = progress.phase.value
     if progress.reason is not None:
         told["reason"] = progress.reason
-    if progress.parameters:
-        told["parameters"] = dict(progress.parameters)
-    if progress.since is not None:
-        told["since"] = progress.since.isoformat()
-    if progress.asked_at is not None:
-        told["asked_at"] = progress.asked_at.isoformat()
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
 def _progress(target: str, state: str, content: _Content, document: str) -> Progress:
     told = json.loads(document)
-    phase, since, asked_at = told.get("phase"), told.get("since"), told.get("asked_at")
+    phase = told.get("phase")
     return Progress(
         target=target,
         deployment=content.deployment,
@@ -297,9 +315,16 @@ def _progress(target: str, state: str, content: _Content, document: str) -> Prog
         phase=None if phase is None else _PHASES[phase],
         reason=told.get("reason"),
         parameters=told.get("parameters", {}),
-        since=None if since is None else datetime.fromisoformat(since),
-        asked_at=None if asked_at is None else datetime.fromisoformat(asked_at),
+        since=_moment(told.get("since")),
+        asked_at=_moment(told.get("asked_at")),
+        groups=told.get("groups", {}),
+        tries=told.get("tries", 0),
+        again_at=_moment(told.get("again_at")),
     )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 _STATES = {state.value: state for state in TargetState}

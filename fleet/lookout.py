@@ -1,12 +1,13 @@
 """Looks out for what is wrong: looks, decides, keeps, wakes who tells; and keeps people's words.
 
 Level-triggered: a look reads what there is and needs no memory of the last one but to be cheap.
-What decides is pure (`fleet.alerts`). A look runs off the loop, and rests for several times its
-length: a large fleet that moves all the time leaves time for others. Blocking, with an async rim.
+What decides is pure (`fleet.alerts`). A look runs off the loop, and one that took long is
+followed by a rest: a large fleet that moves all the time leaves time for others. Blocking, with an
+async rim.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -16,11 +17,13 @@ from sqlalchemy.exc import OperationalError
 from fleet.alerts.alert import OPEN, Ack, Alert, Silence, acknowledged
 from fleet.alerts.cause import Scope
 from fleet.alerts.fold import fold
+from fleet.alerts.notes import Noted, note
 from fleet.alerts.rules import causes
 from fleet.alerts.world import World
 from fleet.clock import written
 from fleet.identity.join import new_id
 from fleet.kept import outline_of
+from fleet.known import Known
 from fleet.roll import Roll
 from fleet.rollouts.outline import Outline
 from fleet.store import alerts, audit, rollouts
@@ -28,8 +31,8 @@ from fleet.store.engine import Store
 from fleet.store.errors import AlertOverError, ConflictError
 
 PERIOD_S = 5.0
-REST = 4
-"""After a look, at least so many times its length without one."""
+REST_LIMIT_S = 10.0
+"""After a look as long again without one, but no longer than this."""
 
 _ROLLOUTS_READ = 20
 """The newest; older ones are read only while they are open, or an alert of theirs is."""
@@ -48,6 +51,7 @@ class Lookout:
         self,
         *,
         store: Store,
+        roll: Roll,
         clock: Callable[[], datetime],
         connected: Callable[[], bool],
         certificates: Mapping[str, datetime],
@@ -58,7 +62,8 @@ class Lookout:
         self._connected = connected
         self._certificates = certificates
         self._changed = changed
-        self._roll = Roll()
+        self._roll = roll
+        self._notes = dict[str, tuple[Known, Noted]]()
         self._hearing_since: datetime | None = None
         self._looked_at: datetime | None = None
 
@@ -77,7 +82,7 @@ class Lookout:
             except OperationalError as error:
                 # Locked, or the disk is full: nothing was written, and the next look is the retry.
                 log.warning("the store can't be written now", why=str(error.orig))
-            await asyncio.sleep(max(PERIOD_S, REST * (loop.time() - began)))
+            await asyncio.sleep(max(PERIOD_S, min(REST_LIMIT_S, loop.time() - began)))
 
     def look(self) -> None:
         """Look once, and keep what has changed by that."""
@@ -86,12 +91,13 @@ class Lookout:
             self._hearing_since = None
         elif self._hearing_since is None:
             self._hearing_since = now
+        notes = self._note(now)
         with self._store.read() as connection:
             before = alerts.live(connection, now)
             world = World(
                 now=now,
                 hearing_since=self._hearing_since,
-                notes=self._roll.read(connection, now),
+                notes=notes,
                 rollouts=self._under_way(connection, before),
                 certificates=self._certificates,
             )
@@ -198,6 +204,18 @@ class Lookout:
             audit.add(connection, entry)
         self._changed()
         return ended
+
+    def _note(self, now: datetime) -> Sequence[Noted]:
+        """Return what is noted of every device; of whom nothing new is known, the note is kept."""
+        notes: dict[str, tuple[Known, Noted]] = {}
+        for known in self._roll.call(patience_s=None):
+            device = known.device
+            kept = self._notes.get(device.id)
+            if kept is None or kept[0] is not known:
+                kept = known, note(known.heard, device.certificate_expires_at, now)
+            notes[device.id] = kept
+        self._notes = notes
+        return [noted for _, noted in notes.values()]
 
     def _under_way(self, connection: Connection, before: Iterable[Alert]) -> tuple[Outline, ...]:
         """Return the newest rollouts and all that are open, or have an alert that is."""

@@ -39,6 +39,7 @@ MARKS: Mapping[str, Mark] = {
     # of waves
     "waiting": Mark.WAITING,
     "soaking": Mark.UPDATING,
+    "to-approve": Mark.PAUSED,
     "inconclusive": Mark.PAUSED,
     "passed": Mark.OK,
     # of targets

@@ -44,6 +44,7 @@ from fleet.page.front import with_page
 from fleet.page.pulse import Pulse
 from fleet.ports import Broker, BrokerError
 from fleet.receivers.delivery import Delivery
+from fleet.roll import Roll
 from fleet.store.doors import StoreInbox, StoreOutgoing
 from fleet.store.engine import Store
 from fleet.tuning import Tuner
@@ -191,8 +192,9 @@ class _Centre:
         store = self._store
         export = _exporting(fleet)
         chronicle = Chronicle(store, export=export)
+        roll = Roll(store, fleet)
         executor = Executor(
-            fleet=fleet,
+            roll=roll,
             store=store,
             key=key,
             clock=clock.now,
@@ -230,6 +232,7 @@ class _Centre:
         )
         lookout = Lookout(
             store=store,
+            roll=roll,
             clock=clock.now,
             connected=lambda: link.connected,
             certificates=ends_of(self._home),
@@ -237,6 +240,7 @@ class _Centre:
         )
         alerting = Alerting(lookout=lookout, delivery=delivery)
         parts = self._parts(
+            roll,
             executor,
             tuner,
             commands,
@@ -302,6 +306,7 @@ class _Centre:
 
     def _parts(
         self,
+        roll: Roll,
         executor: Executor,
         tuner: Tuner,
         commands: Commands,
@@ -314,6 +319,7 @@ class _Centre:
             access=Access(_operator_token(self._home)),
             authority=self._authority,
             store=self._store,
+            roll=roll,
             content=self._content,
             executor=executor,
             tuner=tuner,

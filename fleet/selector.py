@@ -69,8 +69,7 @@ class Requirement:
     values: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not _KEY.match(self.key):
-            raise ValueError(f"not a label's name: {self.key[:80]!r}")
+        check_key(self.key)
         if wrong := [value for value in self.values if not _VALUE.match(value)]:
             raise ValueError(f"not a label's value: {wrong[0][:80]!r}")
         if self.values != tuple(sorted(set(self.values))):
@@ -111,6 +110,16 @@ class Selector:
 
     def __str__(self) -> str:
         return ",".join(str(requirement) for requirement in self.requirements)
+
+
+def check_key(key: str) -> None:
+    """Refuse what is no label's name.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _KEY.match(key):
+        raise ValueError(f"not a label's name: {key[:80]!r}")
 
 
 def asked(text: str) -> Selector:

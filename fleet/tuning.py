@@ -6,7 +6,7 @@ from datetime import datetime
 from agent.wire import v1
 from fleet.clock import written
 from fleet.inventory import Target
-from fleet.observe import EPOCH
+from fleet.roll import EPOCH
 from fleet.settings import SettingsChange, resettled
 from fleet.store import devices, reported
 from fleet.store.engine import Store

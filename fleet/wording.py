@@ -17,6 +17,8 @@ _NAMED = 3
 _DIGITS = 12
 """As `fleet.rollouts.states.TO_RETURN`, which a test compares."""
 
+_FAILED = ("rolled-back", "refused", "timed-out")
+
 
 def count(number: int) -> str:
     """Return a number with its thousands apart."""
@@ -170,9 +172,11 @@ def wanted(gate: Mapping[str, Any] | None) -> str:
     """Return what a gate wants."""
     if gate is None:
         return "none: what is asked is asked"
+    sample = "all" if gate["everyone"] else f"at least {gate['minimum_sample']}"
+    approval = "; then a person's approval" if gate["approval"] else ""
     return (
         f"committed >= {gate['success_percent']} %, failed <= {gate['error_percent']} %,"
-        f" of at least {gate['minimum_sample']}, within {span(gate['deadline_s'])}"
+        f" of {sample}, within {span(gate['deadline_s'])}{approval}"
     )
 
 
@@ -182,7 +186,47 @@ def risk(made: Mapping[str, Any]) -> str:
     who = f"{devices(at_most)} serve{'s' if at_most == 1 else ''}"
     if not any(wave["gate"] for wave in made["waves"]):
         return f"if {version} is bad, {who} it: no gate decides about anything"
-    return f"if {version} is bad, at most {who} it before a gate decides"
+    said = f"if {version} is bad, at most {who} it before a gate decides"
+    later = {
+        wave["exposed"]: wave["number"]
+        for wave in reversed(made["waves"])
+        if wave["exposed"] > at_most
+    }
+    told = [f"{count(each)} (wave {number})" for each, number in sorted(later.items())]
+    return said + (f"; where only a later wave shows it: {', '.join(told)}" if told else "")
+
+
+def cost(made: Mapping[str, Any]) -> str:
+    """Say what all devices fetch, and at which sites most of it."""
+    said = f"{size(made['fetch_bytes'])} fetched, all devices together"
+    sites = [each for each in made["by_site"] if each["site"] is not None]
+    told = [
+        f"{each['site']} {size(each['fetch_bytes'])} ({devices(each['targets'])})"
+        for each in sites[:_NAMED]
+    ]
+    rest = [f"and {count(len(sites) - _NAMED)} more sites"] if len(sites) > _NAMED else []
+    return said + (f"; {', '.join(told + rest)}" if told else "")
+
+
+def limits(made: Mapping[str, Any]) -> list[str]:
+    """Say what else a policy holds a rollout to: budgets, and who is asked again."""
+    said = [
+        f"at most {count(each['targets'])} of each {each['label']} under way or down at once"
+        if each["targets"] is not None
+        else f"at most {each['percent']} % of each {each['label']} in reach under way or down "
+        "at once"
+        for each in made["budgets"]
+    ]
+    if (retry := made["retry"]) is not None:
+        said.append(
+            f"what may pass is asked again: {_times(retry['times'])}, after "
+            f"{soak(retry['wait_s'])}, then twice as long, at most {soak(retry['longest_s'])}"
+        )
+    return said
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"up to {number} times"
 
 
 def why(found: Mapping[str, Any]) -> list[str]:
@@ -228,6 +272,12 @@ def consequence(word: str, found: Mapping[str, Any]) -> tuple[str, int]:
     match word:
         case "pause":
             return f"{devices(planned)} not asked yet will wait.", planned
+        case "retry":
+            failed = sum(found["counts"].get(state, 0) for state in _FAILED)
+            return f"{devices(failed)} that failed will be asked again.", failed
+        case "approve" | "promote":
+            told = f"Wave {found['wave']} passes."
+            return f"{told} {devices(planned)} not asked yet may be asked.", planned
         case "resume":
             return f"{devices(planned)} not asked yet may be asked.", planned
         case _:
@@ -281,6 +331,9 @@ _ASKED = {
     "rollout.resume": "resumed",
     "rollout.rollback": "rolled back",
     "rollout.abort": "aborted",
+    "rollout.approve": "approved a wave",
+    "rollout.promote": "let a wave pass early",
+    "rollout.retry": "asked those again that failed",
     "device.export": "exported its document",
     "command.ask": "sent a command to",
     "alert.ack": "is on the alert",

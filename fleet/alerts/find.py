@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from fleet.alerts.cause import Cause, Key, Scope
-from fleet.alerts.notes import Noted, Sign
+from fleet.alerts.notes import Noted, Sign, signs
 from fleet.alerts.world import World
 from fleet.clock import written
-from fleet.health.states import HealthReason
+from fleet.health.heard import Heard
+from fleet.health.states import HealthReason, State, Verdict
 from fleet.rollouts.outline import Outline
-from fleet.rollouts.states import RolloutState, WaveState
+from fleet.rollouts.states import TO_APPROVE, RolloutState, WaveState
 
 LONG_S = 7 * 86400.0
 """Who is away for longer is no news: it counts in no site's share."""
@@ -145,11 +146,13 @@ def _parts(awaited: Noted) -> set[Key]:
     return {*keys, *(Key(key.rule, Scope.FLEET) for key in keys)}
 
 
+def is_cut(devices: int, of: int) -> bool:
+    """Say whether a site of which so many devices aren't heard is cut off."""
+    return devices >= CUT_LEAST and devices >= CUT_SHARE * of
+
+
 def _is_cut(away: Away, site: str) -> bool:
-    group = away.sites[site]
-    return (
-        bool(site) and group.devices >= CUT_LEAST and group.devices >= CUT_SHARE * away.sizes[site]
-    )
+    return bool(site) and is_cut(away.sites[site].devices, away.sizes[site])
 
 
 def cut(seen: Seen) -> Iterator[Cause]:
@@ -197,6 +200,15 @@ def _once(signs: Iterable[Sign]) -> Iterator[tuple[Key, Sign]]:
     yield from keyed.items()
 
 
+def counted_by(heard: Heard, judged: Verdict, now: datetime) -> Iterator[str]:
+    """Return the rules that count a device; of a site's devices that are away, both that may."""
+    if judged.state is State.OFFLINE:
+        long = judged.finding.since < written(now - timedelta(seconds=LONG_S))
+        yield from ["SkerryDevicesLongSilent"] if long else ["SkerrySiteCut", "SkerryDevicesAway"]
+    elif judged.state is not State.UNKNOWN:
+        yield from {sign.rule for sign in signs(heard, now)}
+
+
 def broker(seen: Seen) -> Iterator[Cause]:
     """Return that the centre hears nobody."""
     if seen.world.hearing_since is None:
@@ -238,11 +250,15 @@ def _moved(rollout: Outline) -> datetime | None:
     """Return when a rollout moved last; None: it waits for what may take so long."""
     if rollout.state not in {RolloutState.RUNNING, RolloutState.ROLLING_BACK}:
         return None
-    if any(wave.state is WaveState.SOAKING for wave in rollout.waves):
+    if any(wave.state in _WAITING for wave in rollout.waves):
         return None
     if not rollout.awaited_here:
         return None  # all who are waited for are away, or held
     return rollout.moved
+
+
+_WAITING = TO_APPROVE | {WaveState.SOAKING}
+"""Waves that wait for a time or a person, and not for a device."""
 
 
 def undecided(seen: Seen) -> Iterator[Cause]:

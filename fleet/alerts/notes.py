@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from agent.wire import v1
 from agent.wire.reasons import Reason
-from agent.wire.vitals import disk_nearly_full, fails_often
 from fleet.alerts.cause import Scope
 from fleet.health.heard import Heard, words
 from fleet.health.states import Finding, HealthReason, State, findings, silent_limit_s
@@ -82,19 +80,12 @@ def note(heard: Heard, certificate_ends: str, now: datetime) -> Noted:
         at=heard.at or heard.joined_at,
         quiet_after_s=silent_limit_s(heard),
         certificate_ends=certificate_ends,
-        signs=tuple(_signs(heard, now)),
+        signs=tuple(signs(heard, now)),
     )
 
 
-def shows_nothing(health: v1.Health) -> bool:
-    """Say whether a period's health alone gives no sign of anything; drift must be looked at."""
-    return not (health.throttled or disk_nearly_full(health)) and not any(
-        fails_often(each) or each.restarts >= RESTARTS_LEAST or each.drift
-        for each in health.deployments
-    )
-
-
-def _signs(heard: Heard, now: datetime) -> Iterator[Sign]:
+def signs(heard: Heard, now: datetime) -> Iterator[Sign]:
+    """Return what a device shows of causes, as it was last heard."""
     shown = set()
     for state, finding in findings(heard, now):
         sign = _sign(heard, state, finding)

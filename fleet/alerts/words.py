@@ -43,7 +43,7 @@ def said(cause: Cause) -> Said:
             "devices": _devices(cause),
             "share": f"{count(cause.devices)} of {count(cause.of)}",
             "name": cause.names[0] if cause.names else "DEVICE",
-            "and_site": f",site={subject}" if cause.key.scope is Scope.SITE and subject else "",
+            "and_site": f",site={subject}" if cause.key.scope is Scope.SITE else "",
         }
     )
     many = cause.places > 0

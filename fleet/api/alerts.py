@@ -1,6 +1,6 @@
 """`/api/v1/alerts`: what is wrong, who is on it, who is told, and what is kept quiet."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -22,6 +22,7 @@ PAGE = 100
 PAGE_LIMIT = 500
 _DAY_S = 86400
 _RULES = ", ".join(BY_NAME)
+_RANK = {severity: number for number, severity in enumerate(Severity)}
 
 Which = Literal["open", "ended", "all"]
 """Of which alerts: those that fire, those that are over, or both."""
@@ -324,10 +325,7 @@ def routes(
     @router.get("/silences", operation_id="listSilences", responses=answers(401))
     def silences() -> SilenceList:
         """List the silences that hold, the first to end first."""
-        now = written(parts.clock())
-        with parts.store.read() as connection:
-            found = alerts.silences_after(connection, now)
-        return SilenceList(as_of=now, silences=[SilenceShown.of(each) for each in found])
+        return holding(parts)
 
     @router.post(
         "/silences",
@@ -408,6 +406,19 @@ def listed(  # one filter each
         failing=parts.alerting.delivery.failing(),
         silences=len(silences),
     )
+
+
+def holding(parts: Parts) -> SilenceList:
+    """Return the silences that hold, the first to end first."""
+    now = written(parts.clock())
+    with parts.store.read() as connection:
+        found = alerts.silences_after(connection, now)
+    return SilenceList(as_of=now, silences=[SilenceShown.of(each) for each in found])
+
+
+def ordered(found: Iterable[AlertShown]) -> list[AlertShown]:
+    """Return the most severe of those that are open first; the others as they come."""
+    return sorted(found, key=lambda each: (not each.open, each.open and _RANK[each.severity]))
 
 
 def shown(parts: Parts, alert: str) -> AlertDetail:

@@ -14,6 +14,7 @@ from fleet.api import (
     alerts,
     bundles,
     commands,
+    device_why,
     devices,
     fleet,
     health,
@@ -104,12 +105,18 @@ def create(parts: Parts) -> FastAPI:
     app.state.glance = Glance(parts)  # the pages look by the same
     app.include_router(joining.routes(parts))
     app.include_router(commands.answering(parts))
-    for routes in (fleet.routes, devices.routes, history.routes, tokens.routes, bundles.routes):
+    app.state.whys = device_why.Whys(parts)
+    app.include_router(device_why.routes(app.state.whys), dependencies=for_operators)
+    for routes in (history.routes, tokens.routes, bundles.routes):
         app.include_router(routes(parts), dependencies=for_operators)
+    app.include_router(fleet.routes(app.state.glance), dependencies=for_operators)
+    app.include_router(devices.routes(parts, app.state.glance), dependencies=for_operators)
     app.include_router(health.routes(parts, app.state.glance), dependencies=for_operators)
     app.include_router(lifeline.routes(parts), dependencies=for_operators)
-    for acting in (rollouts.routes, settings.routes, commands.routes, alerts.routes):
+    for acting in (rollouts.routes, settings.routes, alerts.routes):
         app.include_router(acting(parts, operator), dependencies=for_operators)
+    asking = commands.routes(parts, operator, app.state.glance)
+    app.include_router(asking, dependencies=for_operators)
     app.include_router(pull_router(parts.content.layout, parts.access.reader))
     app.include_router(
         publish_router(

@@ -18,23 +18,20 @@ from starlette.responses import Response
 
 from agent.wire import v1
 from fleet.api.access import peer_of
+from fleet.api.glance import Glance
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse
-from fleet.api.shown import known_among
 from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.commands import TOGETHER
-from fleet.health.states import verdict
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.selector import EVERYTHING, TEXT_LIMIT
 from fleet.store import commands as asked_store
 from fleet.store import devices as stored
 from fleet.store.errors import NotFoundError
-from fleet.store.targets import target_of
 
 _LINES = 200
-_PAGE = 500
 _IDS_LIMIT = 4096
 _LINES_LIMIT = 100_000
 _UNPACKED_LIMIT_BYTES = 64 * 1024 * 1024
@@ -97,7 +94,7 @@ class CommandsAsked(BaseModel):
     commands: list[CommandShown]
 
 
-def routes(parts: Parts, operator: Callable[..., Awaitable[str]]) -> APIRouter:
+def routes(parts: Parts, operator: Callable[..., Awaitable[str]], glance: Glance) -> APIRouter:
     """Return the routes for operators."""
     router = APIRouter(prefix="/api/v1", tags=["devices"])
 
@@ -140,7 +137,7 @@ def routes(parts: Parts, operator: Callable[..., Awaitable[str]]) -> APIRouter:
 
         Where more match, nobody is asked.
         """
-        found = _matching(parts, wish)
+        found = _matching(glance, wish)
         if not found:
             raise NotFoundError("device", wish.selector or wish.field)
         return CommandsAsked(commands=ask(found, wish, actor))
@@ -223,28 +220,16 @@ def answering(parts: Parts) -> APIRouter:
     return router
 
 
-def _matching(parts: Parts, wish: CommandsWish) -> list[str]:
-    """Return the devices that are meant, by id: all, or more than may be asked.
-
-    They are looked through by name, some hundreds at a time and no further than needed; what a
-    device says is read only of those whose labels, facts and site are right.
-    """
+def _matching(glance: Glance, wish: CommandsWish) -> list[str]:
+    """Return the devices that are meant, by id: all, or more than may be asked."""
     if not (wish.selector.strip() or wish.field.strip()):
         raise PlanError(
             PlanReason.SELECTOR_MALFORMED, f"nobody is named; to reach everybody, say: {EVERYTHING}"
         )
     wanted = parse(wish.selector, wish.field)
-    now, found, last = parts.clock(), list[str](), ("", "")
-    while len(found) <= TOGETHER:
-        with parts.store.read() as connection:
-            page = stored.after(connection, *last, limit=_PAGE)
-            likely = [each for each in page if wanted.may_match(target_of(each))]
-            heard = [each.heard for each in known_among(connection, likely)] if likely else []
-        found += [each.target.device for each in heard if wanted.matches(each, verdict(each, now))]
-        if len(page) < _PAGE:
-            break
-        last = page[-1].name, page[-1].id
-    return found
+    seen = glance.look()
+    found = wanted.among(seen.every, seen.at, limit=TOGETHER + 1)
+    return [each.device.id for each, _ in found]
 
 
 def _keep(parts: Parts, device: str, command: str, packed: bytes) -> bool:

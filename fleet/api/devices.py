@@ -10,25 +10,24 @@ from starlette.responses import Response
 from agent.wire import v1
 from fleet.api import health
 from fleet.api.access import OPERATOR
+from fleet.api.cursor import cursor, place
+from fleet.api.glance import Glance
 from fleet.api.health import DeploymentDrift
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
-from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse
-from fleet.api.shown import (
-    Known,
-    NumbersShown,
-    ServedNumbers,
-    StateShown,
-    every_known,
-    known,
-    shown_at,
-)
+from fleet.api.search import FIELD_WORDS, SELECTOR_WORDS, parse, place_of
+from fleet.api.shown import NumbersShown, ServedNumbers, StateShown, shown_at
 from fleet.health.states import Verdict, verdict
 from fleet.health.sums import of_device, of_served
+from fleet.known import Known, known
 from fleet.selector import TEXT_LIMIT
 from fleet.store import devices, drift, events
 from fleet.store.errors import NotFoundError
 
+PAGE_LIMIT = 1000
+"""Devices of a page at the most, some 400 bytes each."""
+
+_CURSOR_LIMIT = 1000
 _EVENTS_SHOWN = 20
 
 
@@ -51,10 +50,11 @@ class DeviceSummary(BaseModel):
 
 
 class DeviceList(BaseModel):
-    """All devices."""
+    """Devices by name, a page of them."""
 
     as_of: str
     devices: list[DeviceSummary]
+    after: str | None = Field(description="Where the next page begins; null: this is the last.")
 
 
 class DeviceDetail(DeviceSummary):
@@ -75,7 +75,7 @@ class DeviceDetail(DeviceSummary):
     events: list[v1.Event] = Field(description="The latest transitions, the newest first.")
 
 
-def routes(parts: Parts) -> APIRouter:
+def routes(parts: Parts, glance: Glance) -> APIRouter:
     """Return the routes about devices."""
     router = APIRouter(prefix="/api/v1/devices", tags=["devices"])
 
@@ -83,18 +83,19 @@ def routes(parts: Parts) -> APIRouter:
     def every(
         selector: Annotated[str, Query(description=SELECTOR_WORDS, max_length=TEXT_LIMIT)] = "",
         field: Annotated[str, Query(description=FIELD_WORDS, max_length=TEXT_LIMIT)] = "",
+        after: Annotated[str, Query(max_length=_CURSOR_LIMIT)] = "",
+        limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = PAGE_LIMIT,
     ) -> DeviceList:
-        """List the devices that match by name; by default all."""
+        """List the devices that match by name, a page at a time; by default all."""
         wanted = parse(selector, field)
-        with parts.store.read() as connection:
-            found = every_known(connection)
-        now = parts.clock()
-        judged = [(each, verdict(each.heard, now)) for each in found]
+        start = place(after, (str, str), of="after") if after else ("", "")
+        seen = glance.look()
+        found = wanted.among(seen.every, seen.at, limit=limit + 1, after=tuple(start))
+        shown, more = found[:limit], len(found) > limit
         return DeviceList(
-            as_of=shown_at(now),
-            devices=[
-                summary(*each, now) for each in judged if wanted.matches(each[0].heard, each[1])
-            ],
+            as_of=shown_at(seen.at),
+            devices=[summary(*each, seen.at) for each in shown],
+            after=cursor(place_of(shown[-1])) if more else None,
         )
 
     @router.get("/{device}", operation_id="getDevice", responses=answers(401, 404, 409))

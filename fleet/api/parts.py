@@ -11,6 +11,7 @@ from fleet.identity.authority import Authority
 from fleet.identity.join import Reachable
 from fleet.lookout import Lookout
 from fleet.receivers.delivery import Delivery
+from fleet.roll import Roll
 from fleet.store.engine import Store
 from fleet.tuning import Tuner
 from models.keys import PublicKey
@@ -44,6 +45,7 @@ class Parts:
     access: Access
     authority: Authority
     store: Store
+    roll: Roll
     content: Content
     executor: Executor
     tuner: Tuner

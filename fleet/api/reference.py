@@ -16,6 +16,7 @@ from fleet.identity.join import Reachable
 from fleet.identity.places import Home
 from fleet.lookout import Lookout
 from fleet.receivers.delivery import Delivery
+from fleet.roll import Roll
 from fleet.store.engine import Store
 from fleet.tuning import Tuner
 from models.keys import SigningKey, load_public
@@ -32,6 +33,7 @@ def render() -> str:
         home = Home(Path(folder) / "home")
         authority.init(home.path, fleet="reference", hosts=[], now=clock.now())
         store = Store.open(home.store)
+        roll = Roll(store, "reference")
         key = SigningKey.load(home.desired_key)
         try:
             app = create(
@@ -39,12 +41,13 @@ def render() -> str:
                     access=Access("reference"),
                     authority=authority.Authority.load(home.path),
                     store=store,
+                    roll=roll,
                     content=Content(
                         layout=Layout.create(home.registry),
                         keys=[load_public(home.bundle_public)],
                     ),
                     executor=Executor(
-                        fleet="reference",
+                        roll=roll,
                         store=store,
                         key=key,
                         clock=clock.now,
@@ -70,6 +73,7 @@ def render() -> str:
                     alerting=Alerting(
                         lookout=Lookout(
                             store=store,
+                            roll=roll,
                             clock=clock.now,
                             connected=lambda: False,
                             certificates={},

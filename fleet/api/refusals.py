@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from agent.wire.codec import WireError
 from agent.wire.reasons import Reason
 from fleet.identity.errors import JoinRefusedError
+from fleet.roll import RollUnreadError
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.fold import IllegalEventError
 from fleet.rollouts.states import ROLLOUT, RolloutHappening, RolloutState
@@ -58,8 +59,16 @@ _WORDS = {
     RolloutHappening.RESUMED: ("resumed", "skerry rollout resume"),
     RolloutHappening.ABORTED: ("aborted", "skerry rollout abort"),
     RolloutHappening.RETURN_ASKED: ("rolled back", "skerry rollout rollback"),
+    RolloutHappening.APPROVED: ("approved", "skerry rollout approve"),
+    RolloutHappening.PROMOTED: ("promoted", "skerry rollout promote"),
+    RolloutHappening.RETRIED: ("retried", "skerry rollout retry"),
 }
 """What a person may say of a rollout, as it reads, and how it is said."""
+
+_AS_IT_IS = frozenset(
+    {RolloutHappening.APPROVED, RolloutHappening.PROMOTED, RolloutHappening.RETRIED}
+)
+"""Words that are possible only as its waves and targets are, which nobody here knows."""
 
 
 def answers(*statuses: int, body: bool = False) -> Answers:
@@ -96,7 +105,7 @@ def said(error: Exception) -> tuple[int, Refusal]:
     return status, Refusal(error=what, reason=reason, next=next_step)
 
 
-def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, PLR0911  # one case a kind
+def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, PLR0911, PLR0912  # one case a kind
     match error:
         case HTTPException():
             words = _OF_STATUS.get(error.status_code, ("REFUSED", "see docs/reference"))
@@ -125,6 +134,8 @@ def _said(error: Exception) -> tuple[int, tuple[str, str, str]]:  # noqa: C901, 
             return 409, (str(error), "AMBIGUOUS", "name one of them by its id")
         case ConflictError():
             return 409, (str(error), error.code, error.next_step)
+        case RollUnreadError():
+            return 503, (str(error), "STARTING", "ask again in some seconds")
         case OperationalError():
             next_step = "try again; if it stays so, look at the centre's disk"
             return 503, ("the store can't do it now", "STORE_BUSY", next_step)
@@ -143,10 +154,15 @@ def _sought(kind: str) -> str:
 def _illegal(error: IllegalEventError) -> tuple[str, str, str]:
     word, _command = _WORDS.get(RolloutHappening(error.happening), (str(error.happening), ""))
     state = RolloutState(error.state)
-    possible = [_WORDS[each][1] for each in ROLLOUT[state] if each in _WORDS]
+    possible = [
+        _WORDS[each][1]
+        for each in ROLLOUT[state]
+        if each in _WORDS and each not in {error.happening, *_AS_IT_IS}
+    ]
     start = "nothing can be said of it any more; start another one: skerry rollout start"
     next_step = f"possible now: {', or '.join(possible)}" if possible else start
-    return f"{error.subject} is {state}: it can't be {word}", _ILLEGAL, next_step
+    because = f": {error.why}" if error.why else ""
+    return f"{error.subject} is {state}: it can't be {word}{because}", _ILLEGAL, next_step
 
 
 TOLD: tuple[type[Exception], ...] = (
@@ -159,6 +175,7 @@ TOLD: tuple[type[Exception], ...] = (
     NotFoundError,
     AmbiguousError,
     ConflictError,
+    RollUnreadError,
     OperationalError,
     Exception,
 )

@@ -13,13 +13,14 @@ from fleet.api.cursor import cursor
 from fleet.api.rollout_targets import Placed, aside
 from fleet.clock import written
 from fleet.kept import Overtaking
+from fleet.rollouts.foresee import SiteCost, Step
 from fleet.rollouts.gate import decides_at
 from fleet.rollouts.outline import Outline, outline
-from fleet.rollouts.plan import Exclusion, Plan, Step
-from fleet.rollouts.policy import Gate
+from fleet.rollouts.plan import Exclusion, Plan
+from fleet.rollouts.policy import Budget, Gate, Retry
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import OPEN_WAVES, TO_RETURN, TargetState, WaveState
-from fleet.rollouts.why import WhyReason, judged, present, reasoned, why
+from fleet.rollouts.why import WhyReason, judged, present, reasoned, waits_for_approval, why
 from fleet.sentences import explain
 from fleet.store import audit, rollouts
 from models.card import Card, Metric
@@ -64,6 +65,9 @@ class WavePlanned(BaseModel):
     title: str = Field(description="Who is in it.")
     targets: list[str]
     gate: Gate | None
+    exposed: int = Field(
+        description="How many can serve it by the time that a gate can stop it here."
+    )
 
 
 class MeasuredShown(BaseModel):
@@ -101,8 +105,13 @@ class PlanShown(BaseModel):
     measured: list[MeasuredShown] = Field(
         description="Of the variants that its targets get, as their cards say."
     )
-    blast_radius: int = Field(description="How many serve it before any gate has decided.")
+    blast_radius: int = Field(description="How many can serve it before any gate can stop it.")
     fetch_bytes: int = Field(description="What all devices together must fetch.")
+    by_site: list[SiteCost] = Field(
+        description="What goes over each site's line, most first; a site of null: it has none."
+    )
+    budgets: list[Budget] = Field(description="How many of a group may be under way or down.")
+    retry: Retry | None = Field(description="Null: who failed is not asked again by itself.")
     planned_at: str
 
 
@@ -120,6 +129,7 @@ class RolloutSummary(BaseModel):
     wave: int | None = Field(description="The wave it is at; null: all are over.")
     wave_count: int
     decides_at: str | None = Field(description="When the wave that soaks has soaked.")
+    waits_for_approval: bool = Field(description="It runs, and its wave waits for a person.")
     cause: Because | None = Field(description="Why it is paused, goes back or ended so.")
     created_at: str
     trace_id: str | None = Field(
@@ -172,6 +182,9 @@ class TargetShown(BaseModel):
     sentence: str | None
     so_far: str | None = Field(description="How far it is compared with what serves, if it is.")
     since: str | None = Field(description="When its state began.")
+    again_at: str | None = Field(
+        description="It failed, and is asked again from then on. Null: it is not."
+    )
     deployment: v1.Deployment
     replaces: v1.Deployment | None
     overtaken_by: str | None = Field(description="The later rollout that it went on to.")
@@ -224,6 +237,23 @@ class WhyShown(BaseModel):
     as_of: str
 
 
+class RolloutOfTarget(WhyShown):
+    """A rollout that has a device, and why it is where it is in there."""
+
+    deployment: str
+    bundle: v1.BundleRef | None
+    replaces: list[str] = Field(description="What it had before, as `name:version`.")
+    wave: int | None = Field(description="The wave it is in; null: the plan left it out.")
+    wave_count: int
+    wave_state: str | None
+    set_aside: str | None = Field(
+        description="`offline`, `held` or `window`, where that keeps it waiting."
+    )
+    waits_for: list[Because] = Field(
+        description="Why the rollout is no further, where that is what it waits for."
+    )
+
+
 def told(cause: Cause) -> Because:
     """Return a reason with its sentence."""
     said = explain(cause.code, cause.parameters)
@@ -265,15 +295,22 @@ def plan_shown(plan: Plan, cards: Mapping[str, Card]) -> PlanShown:
         excluded=[_excluded(each) for each in plan.excluded],
         waves=[
             WavePlanned(
-                number=wave.number, title=wave.title, targets=list(wave.targets), gate=wave.gate
+                number=wave.number,
+                title=wave.title,
+                targets=list(wave.targets),
+                gate=wave.gate,
+                exposed=exposed,
             )
-            for wave in plan.waves
+            for wave, exposed in zip(plan.waves, plan.exposure, strict=True)
         ],
         obstacles=obstacles,
         serving=_serving(plan.steps, given=plan.request.settings is not None),
         measured=_measured(plan, cards),
         blast_radius=plan.blast_radius,
         fetch_bytes=plan.fetch_bytes,
+        by_site=list(plan.by_site),
+        budgets=list(plan.policy.budgets),
+        retry=plan.policy.retry,
         planned_at=plan.planned_at,
     )
 
@@ -344,6 +381,7 @@ def summary(kept: rollouts.KeptRollout, now: Outline) -> RolloutSummary:
         wave=None if at is None else at.number,
         wave_count=len(now.waves),
         decides_at=_when(decides_at(at) if at is not None and soaks else None),
+        waits_for_approval=waits_for_approval(now),
         cause=None if now.cause is None else told(now.cause),
         created_at=kept.created_at,
         trace_id=now.trace.id if now.trace else None,
@@ -437,6 +475,35 @@ def returns(targets: Iterable[Progress]) -> ReturnShown:
     )
 
 
+def of_target(
+    said: WhyShown,
+    rollout: Rollout,
+    progress: Progress | None,
+    later: Overtaking,
+    now: datetime,
+) -> RolloutOfTarget:
+    """Return a rollout as one of its targets meets it; `said` is why it is where it is.
+
+    A progress of None: the plan left it out.
+    """
+    had = None if progress is None else progress.replaces
+    wave = next((each for each in rollout.waves if said.target in each.targets), None)
+    waits = progress is not None and progress.state is TargetState.PLANNED
+    known = {each.code for each in said.because}
+    because = [newer_named(each, rollout, None, later) for each in why(rollout, None, now)]
+    return RolloutOfTarget(
+        **dict(said),
+        deployment=rollout.deployment,
+        bundle=rollout.bundle,
+        replaces=[] if had is None else [f"{had.bundle.name}:{had.bundle.version}"],
+        wave=None if wave is None else wave.number,
+        wave_count=len(rollout.waves),
+        wave_state=None if wave is None else wave.state,
+        set_aside=None if progress is None else aside(progress),
+        waits_for=[told(each) for each in because if each.code not in known] if waits else [],
+    )
+
+
 def _wave(
     rollout: Rollout, wave: RolloutWave, members: Sequence[Progress], now: datetime
 ) -> WaveShown:
@@ -483,6 +550,7 @@ def _target(
         sentence=None if reason is None else explain(reason, progress.parameters).meaning,
         so_far=compared.get("so far"),
         since=_when(progress.since),
+        again_at=_when(progress.again_at),
         deployment=progress.deployment,
         replaces=progress.replaces,
         overtaken_by=later.by(progress.target) if over else None,

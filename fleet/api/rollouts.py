@@ -1,4 +1,4 @@
-"""`/api/v1/rollouts`: plan, start, look, ask why; pause, resume, abort, roll back."""
+"""`/api/v1/rollouts`: plan, start, look, ask why; pause, resume, approve, …, roll back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +15,13 @@ from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.api.cursor import place
 from fleet.api.parts import Parts
+from fleet.api.policies import PolicyWish
 from fleet.api.refusals import answers
 from fleet.api.rollout_shown import (
     ExclusionShown,
     PlanShown,
     RolloutDetail,
+    RolloutOfTarget,
     RolloutSummary,
     TargetList,
     WhyShown,
@@ -31,6 +33,7 @@ from fleet.api.rollout_shown import (
     summary,
     told,
 )
+from fleet.api.rollout_shown import of_target as shown_of_target
 from fleet.api.rollout_targets import PAGE, PAGE_LIMIT, Place, Placed, after, placed
 from fleet.api.wish import Wish
 from fleet.clock import written
@@ -52,6 +55,11 @@ from fleet.store import audit, bundles, devices, health, rollouts
 _WORDS_READ = 200
 """Of the audit's entries about one rollout; the first of them is its start."""
 
+_OF_TARGET = 10
+_OF_TARGET_READ = 200_000
+"""Rollouts that are told of one device, and how many targets they may have together: those of one
+that nobody remembers take a second to read for each 100,000."""
+
 
 class RolloutWish(Wish):
     """Serve a bundle under a name, on devices that a selector matches or that are named."""
@@ -66,6 +74,9 @@ class RolloutWish(Wish):
         None, description="Null: each device keeps what it has."
     )
     policy: str = Field(CAREFUL.name, description="How it spreads: `careful` or `all-at-once`.")
+    own_policy: PolicyWish | None = Field(
+        None, description="How it spreads, as a document, instead of one that `policy` names."
+    )
     soak_s: float | None = Field(
         None, description="How long each gate watches before it decides; null: as the policy says."
     )
@@ -201,6 +212,27 @@ def _say_routes(router: APIRouter, parts: Parts, operator: object) -> None:
         """Go on; a wave that its gate could not decide on passes by this."""
         return await say(rollout, RolloutHappening.RESUMED, actor, word.reason)
 
+    @router.post("/{rollout}/approve", operation_id="approveRollout", responses=refused)
+    async def approve(
+        rollout: str, word: Word, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Let the wave pass that waits for a person: for approval, or because a gate can't tell."""
+        return await say(rollout, RolloutHappening.APPROVED, actor, word.reason)
+
+    @router.post("/{rollout}/promote", operation_id="promoteRollout", responses=refused)
+    async def promote(
+        rollout: str, word: GivenWord, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Let the present wave pass now, before its soak or its gate has; a failed one never."""
+        return await say(rollout, RolloutHappening.PROMOTED, actor, word.reason)
+
+    @router.post("/{rollout}/retry", operation_id="retryRollout", responses=refused)
+    async def retry(
+        rollout: str, word: Word, actor: Annotated[str, Depends(operator)]
+    ) -> RolloutDetail:
+        """Ask those again that failed, once each and at once, whatever the reason was."""
+        return await say(rollout, RolloutHappening.RETRIED, actor, word.reason)
+
     @router.post("/{rollout}/abort", operation_id="abortRollout", responses=refused)
     async def abort(
         rollout: str, word: GivenWord, actor: Annotated[str, Depends(operator)]
@@ -252,8 +284,10 @@ class View:
     at: datetime
 
 
-def view(parts: Parts, connection: Connection, rollout: str) -> View:
+def view(parts: Parts, connection: Connection, rollout: str, *, of: str | None = None) -> View:
     """Return a rollout as it is to be read now.
+
+    Where only the rollout and one target (`of`) are asked about, no other target is looked up.
 
     Raises:
         NotFoundError: there is none with this id.
@@ -261,12 +295,17 @@ def view(parts: Parts, connection: Connection, rollout: str) -> View:
     kept = rollouts.named(connection, rollout)
     now = parts.executor.memory.whole(connection, kept)
     # What it wants by now matters of who has it after the end, or may have gone on to another.
-    asked_of = [each.target for each in now.targets if each.state in _LED_ON]
-    if now.state not in ENDED:
-        asked_of = [each.target for each in now.targets if each.state is TargetState.SUPERSEDED]
+    led_on = _LED_ON if now.state in ENDED else {TargetState.SUPERSEDED}
+    mine = [each for each in now.targets if of in (None, each.target)]
+    asked_of = [each.target for each in mine if each.state in led_on]
+    if not asked_of:
+        later = Overtaking(brought={}, asked={})
+        return View(kept=kept, now=now, later=later, at=parts.clock())
     held = wanted(connection, asked_of, now.deployment)
-    later = overtaking(connection, now, held) if asked_of else Overtaking(brought={}, asked={})
-    return View(kept=kept, now=outlived(now, held, later.brought), later=later, at=parts.clock())
+    later = overtaking(connection, now, held, of=of)
+    read = outlived(replace(now, targets=tuple(mine)), held, later.brought).by_target()
+    now = replace(now, targets=tuple(read.get(each.target, each) for each in now.targets))
+    return View(kept=kept, now=now, later=later, at=parts.clock())
 
 
 _LED_ON = frozenset({TargetState.COMMITTED, TargetState.SUPERSEDED})
@@ -331,29 +370,42 @@ def _compared(connection: Connection, targets: Sequence[Progress]) -> dict[str, 
     }
 
 
+def of_target(
+    parts: Parts, connection: Connection, device: devices.Device
+) -> tuple[list[RolloutOfTarget], bool]:
+    """Return the newest open rollouts that have a device, and whether there are more."""
+    found: list[RolloutOfTarget] = []
+    read = 0
+    for kept in rollouts.open_with(connection, device.id, limit=_OF_TARGET + 1):
+        read += outline_of(kept).size
+        if found and (len(found) == _OF_TARGET or read > _OF_TARGET_READ):
+            return found, True
+        seen = view(parts, connection, kept.id, of=device.id)
+        progress = seen.now.by_target().get(device.id)
+        said = _said(connection, seen, device)
+        found.append(shown_of_target(said, seen.now, progress, seen.later, seen.at))
+    return found, False
+
+
 def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
-    """Look among the targets, then among those the plan left out."""
-    left: list[ExclusionShown] = []
-    compared: Mapping[str, Mapping[str, str]] = {}
-    progress: Progress | None = None
     with parts.store.read() as connection:
         device = None if target is None else devices.named(connection, target)
-        seen = view(parts, connection, rollout)
-        if device is not None:
-            progress = seen.now.by_target().get(device.id)
-        if progress is not None:
-            compared = _compared(connection, [progress])
-        elif device is not None:
-            left = left_out(rollouts.plan_of(connection, rollout))
-    because = why(seen.now, None, seen.at)
-    if progress is not None:
+        return _said(connection, view(parts, connection, rollout), device)
+
+
+def _said(connection: Connection, seen: View, device: devices.Device | None) -> WhyShown:
+    """Look among the targets, then among those the plan left out."""
+    progress: Progress | None = None
+    because = why(seen.now, None, seen.at) if device is None else ()
+    if device is not None and (progress := seen.now.by_target().get(device.id)) is not None:
         because = why(seen.now, progress, seen.at)
-        beside = compared.get(progress.target, {})
+        beside = _compared(connection, [progress]).get(device.id, {})
         because = tuple(
             replace(each, parameters=beside) if each.code == WhyReason.COMPARED else each
             for each in because
         )
     elif device is not None:
+        left = left_out(rollouts.plan_of(connection, seen.kept.id))
         told_why = tuple(_exclusion(each) for each in left if each.target == device.id)
         because = told_why or (Cause(code=WhyReason.NOT_MEANT),)
     return WhyShown(
@@ -390,6 +442,9 @@ def _request(parts: Parts, wish: RolloutWish) -> RolloutRequest:
     with parts.store.read() as connection:
         bundle = bundles.named(connection, wish.bundle)
         targets = tuple(devices.named(connection, name).id for name in wish.targets)
+    own = wish.own_policy
+    if own is not None and wish.policy not in (CAREFUL.name, own.name):
+        raise PlanError(Reason.MALFORMED, "policy and own_policy name two policies: say one")
     try:
         return RolloutRequest(
             bundle=v1.BundleRef(digest=bundle.digest, name=bundle.name, version=bundle.version),
@@ -397,7 +452,8 @@ def _request(parts: Parts, wish: RolloutWish) -> RolloutRequest:
             selector=None if wish.selector is None else asked(wish.selector),
             targets=targets,
             settings=wish.settings,
-            policy=wish.policy,
+            policy=wish.policy if own is None else own.name,
+            own_policy=None if own is None else own.policy(),
             soak_s=wish.soak_s,
         )
     except SelectorError as error:

@@ -1,38 +1,47 @@
 """Which devices are looked for: one filter for the API, the page and the command. Pure.
 
 A selector reads labels and facts (`fleet.selector`); fields read what is known beside them:
-`state=offline,bundle=digits:1.4.0`. All parts must hold.
+`state=offline,bundle=digits:1.4.0`. `alert` lists the devices that a rule counts. All parts must
+hold.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
 
+from fleet.alerts.find import counted_by
+from fleet.alerts.rules import BY_NAME
 from fleet.health.heard import Heard
 from fleet.health.states import State, Verdict
-from fleet.inventory import Target
+from fleet.known import Known
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.selector import EVERYTHING, Selector, SelectorError
 from fleet.selector import parse as parse_selector
 
-_Find = Callable[[Heard, Verdict], Iterator[str]]
+Judged = tuple[Known, Verdict]
+"""A device with its verdict."""
+
+_Find = Callable[[Heard, Verdict, datetime], Iterator[str]]
 
 
-def _bundles(heard: Heard, _: Verdict) -> Iterator[str]:
+def _bundles(heard: Heard, *_: object) -> Iterator[str]:
     for bundle in heard.serving():
         yield bundle.name
         yield f"{bundle.name}:{bundle.version}"
         yield bundle.digest
 
 
-def _state(_: Heard, judged: Verdict) -> Iterator[str]:
+def _state(_: Heard, judged: Verdict, __: datetime) -> Iterator[str]:
     yield judged.state
 
 
-def _reason(_: Heard, judged: Verdict) -> Iterator[str]:
+def _reason(_: Heard, judged: Verdict, __: datetime) -> Iterator[str]:
     yield judged.finding.reason
 
 
-def _site(heard: Heard, _: Verdict) -> Iterator[str]:
+def _site(heard: Heard, *_: object) -> Iterator[str]:
     yield heard.target.site or ""
 
 
@@ -41,6 +50,7 @@ FIELDS: Mapping[str, _Find] = {
     "reason": _reason,
     "site": _site,
     "bundle": _bundles,
+    "alert": counted_by,
 }
 """What can be asked for by name, and the values of a device that answer to it."""
 
@@ -55,17 +65,48 @@ class Search:
     selector: Selector = field(default_factory=Selector)
     fields: tuple[tuple[str, str], ...] = ()
 
-    def matches(self, heard: Heard, judged: Verdict) -> bool:
-        """Say whether a device is looked for."""
-        return self.selector.matches(heard.target.attributes) and all(
-            value in FIELDS[name](heard, judged) for name, value in self.fields
+    def matches(self, heard: Heard, judged: Verdict, now: datetime) -> bool:
+        """Say whether a device is looked for, as it was judged now."""
+        return all(value in FIELDS[name](heard, judged, now) for name, value in self.fields) and (
+            not self.selector.requirements or self.selector.matches(heard.target.attributes)
         )
 
-    def may_match(self, target: Target) -> bool:
-        """Say whether a device may be looked for, by what never changes with what it says."""
-        return self.selector.matches(target.attributes) and all(
-            value == (target.site or "") for name, value in self.fields if name == "site"
+    def among(
+        self,
+        every: Sequence[Judged],
+        now: datetime,
+        *,
+        limit: int,
+        after: tuple[str, str] = ("", ""),
+        prefix: str = "",
+    ) -> list[Judged]:
+        """Return the first of these devices that match.
+
+        Args:
+            every: devices with their verdicts, by name, then id.
+            now: when they were judged.
+            limit: so many at the most.
+            after: name and id of the one after which to begin.
+            prefix: what their names begin with.
+        """
+        found = []
+        start = max(
+            bisect_right(every, after, key=place_of), bisect_left(every, (prefix, ""), key=place_of)
         )
+        for known, verdict in islice(every, start, None):
+            if not known.device.name.startswith(prefix):
+                break  # they are in order
+            if self.matches(known.heard, verdict, now):
+                found.append((known, verdict))
+                if len(found) == limit:
+                    break
+        return found
+
+
+def place_of(judged: Judged) -> tuple[str, str]:
+    """Return what devices are ordered by."""
+    device = judged[0].device
+    return device.name, device.id
 
 
 def parse(selector: str, fields: str) -> Search:
@@ -94,5 +135,10 @@ def _fields(text: str) -> Iterator[tuple[str, str]]:
             raise PlanError(
                 PlanReason.SELECTOR_MALFORMED,
                 f"{value[:80]!r} is no state; there are {', '.join(State)}",
+            )
+        if name == "alert" and value not in BY_NAME:
+            raise PlanError(
+                PlanReason.SELECTOR_MALFORMED,
+                f"{value[:80]!r} is no rule; skerry alert rules lists them",
             )
         yield name, value

@@ -1,23 +1,16 @@
 """How the API shows health: a device's state in words, and numbers with their quantiles."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection
 
-from agent.wire import codec, v1
 from agent.wire.words import age
 from fleet.clock import written
-from fleet.health.drift import Drift
 from fleet.health.heard import Heard, words
 from fleet.health.states import State, Verdict
 from fleet.health.sums import Numbers, Served
-from fleet.roll import heard_of
 from fleet.sentences import explain
-from fleet.store import desired, devices, drift, health, presence, reported
 
 
 class StateShown(BaseModel):
@@ -93,110 +86,9 @@ class ServedNumbers(NumbersShown):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """A device, and all that the store holds of it."""
-
-    device: devices.Device
-    seen: presence.Presence | None
-    told: reported.HeldReport | None
-    wanted: v1.Desired | None
-    feels: health.HeldHealth | None
-    drifts: tuple[Drift, ...] = ()
-
-    @property
-    def heard(self) -> Heard:
-        """What was last heard of it, as the value that deciding reads."""
-        return heard_of(
-            self.device, self.seen, self.told, self.wanted, self.feels, drifts=self.drifts
-        )
-
-
-def known(connection: Connection, name: str) -> Known:
-    """Return what the store holds of the device with this id or name.
-
-    Raises:
-        NotFoundError: there is none.
-        AmbiguousError: several have the name.
-    """
-    device = devices.named(connection, name)
-    return Known(
-        device=device,
-        seen=presence.held(connection, device.id),
-        told=reported.held(connection, device.id),
-        wanted=_read(desired.held(connection, device.id)),
-        feels=health.held(connection, device.id),
-        drifts=tuple(drift.held(connection, device.id)),
-    )
-
-
-def every_known(connection: Connection) -> Sequence[Known]:
-    """Return what the store holds of every device, by name."""
-    return _together(
-        devices.every(connection),
-        presence.every(connection),
-        reported.every(connection),
-        desired.every(connection),
-        health.every(connection),
-        drifts=drift.every(connection),
-    )
-
-
-def known_after(
-    connection: Connection, name: str, device: str, *, limit: int, prefix: str = ""
-) -> Sequence[Known]:
-    """Return what the store holds of the next devices by name, then id: so many at the most."""
-    return known_among(
-        connection, devices.after(connection, name, device, limit=limit, prefix=prefix)
-    )
-
-
-def known_among(connection: Connection, found: Sequence[devices.Device]) -> Sequence[Known]:
-    """Return what the store holds of these devices, some hundreds of them."""
-    ids = [each.id for each in found]
-    return _together(
-        found,
-        presence.among(connection, ids).values(),
-        reported.among(connection, ids),
-        desired.among(connection, ids),
-        health.among(connection, ids),
-        drifts=drift.among(connection, ids),
-    )
-
-
-def _together(
-    found: Iterable[devices.Device],
-    births: Iterable[presence.Presence],
-    reports: Iterable[reported.HeldReport],
-    documents: Iterable[desired.HeldDesired],
-    feelings: Iterable[health.HeldHealth],
-    *,
-    drifts: Mapping[str, tuple[Drift, ...]],
-) -> Sequence[Known]:
-    here = {seen.device: seen for seen in births}
-    told = {report.document.device: report for report in reports}
-    wanted = {document.target: document for document in documents}
-    feels = {each.document.device: each for each in feelings}
-    return [
-        Known(
-            device=device,
-            seen=here.get(device.id),
-            told=told.get(device.id),
-            wanted=_read(wanted.get(device.id)),
-            feels=feels.get(device.id),
-            drifts=drifts.get(device.id, ()),
-        )
-        for device in found
-    ]
-
-
 def shown_at(now: datetime) -> str:
     """Return the time that an answer is as of: ages are counted from it, by one clock."""
     return written(now)
-
-
-def _read(held: desired.HeldDesired | None) -> v1.Desired | None:
-    return None if held is None else codec.decode(held.payload, v1.Desired)
 
 
 def _sentence(heard: Heard, verdict: Verdict, now: str) -> str:

@@ -13,6 +13,7 @@ from fleet.cli.device_export import export
 from fleet.cli.device_history import history
 from fleet.cli.device_logs import logs
 from fleet.cli.device_set import set_device
+from fleet.cli.device_why import why
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
 from fleet.cli.screen import Color, Output, print_json
@@ -20,7 +21,7 @@ from fleet.health.quarters import QUARTERS
 from fleet.health.states import State
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Devices: list, show, read logs, set."
+    no_args_is_help=True, add_completion=False, help="Devices: list, show, why, read logs, set."
 )
 
 
@@ -46,7 +47,11 @@ def ls(
     asked = {"selector": selector, "field": ",".join(fields)}
     with centre.connect() as api:
         query = {name: text for name, text in asked.items() if text}
-        found = api.get("api", "v1", "devices", query=query)
+        found = page = api.get("api", "v1", "devices", query=query)
+        while page["after"] is not None:
+            page = api.get("api", "v1", "devices", query={**query, "after": page["after"]})
+            found["devices"] += page["devices"]
+        del found["after"]
     if output is Output.JSON:
         print_json("skerry.devices/1", found)
         return
@@ -74,6 +79,7 @@ def show_device(
     show(device_screen.shown(screen, found, strips.day(screen, past)))
 
 
+app.command()(why)
 app.command()(export)
 app.command()(history)
 app.command()(logs)

@@ -14,6 +14,7 @@ from fleet.cli import rollout_words
 from fleet.cli.consent import YesOption, agree
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
+from fleet.cli.policy_file import PolicyFileOption, policy_in
 from fleet.cli.rollout_screen import (
     command_lines,
     list_lines,
@@ -82,6 +83,7 @@ def plan(
     deployment: DeploymentOption = None,
     policy: PolicyOption = CAREFUL.name,
     soak: SoakOption = None,
+    policy_file: PolicyFileOption = None,
     settings: SettingsOption = None,
     output: Annotated[
         PlanOutput, typer.Option("--output", "-o", help="How it is printed; wide: each device.")
@@ -90,7 +92,7 @@ def plan(
 ) -> None:
     """Say who would get what and when, who would not and why. Nothing is changed."""
     wish = _wish(bundle, to=to, device=device, deployment=deployment, policy=policy, soak_s=soak)
-    wish["settings"] = settings_in(settings)
+    wish |= {"settings": settings_in(settings), "own_policy": _own(policy, policy_file)}
     with centre.connect() as api:
         made = _plan(api, wish)
     if output is PlanOutput.JSON:
@@ -101,7 +103,8 @@ def plan(
     show(plan_rows(made, screen) if output is PlanOutput.WIDE else [])
     show(["nothing has been changed" + ("; start it:" if made["steps"] else "")])
     if made["steps"]:
-        words = _start_line(wish, short(made["digest"]), centre, settings)
+        files = {"--settings": settings, "--policy-file": policy_file}
+        words = _start_line(wish, short(made["digest"]), centre, files)
         show(command_lines("Start", words, screen))
 
 
@@ -116,6 +119,7 @@ def start(
     deployment: DeploymentOption = None,
     policy: PolicyOption = CAREFUL.name,
     soak: SoakOption = None,
+    policy_file: PolicyFileOption = None,
     settings: SettingsOption = None,
     if_plan: Annotated[
         str | None, typer.Option(help="Start only if the plan still has this digest.")
@@ -128,7 +132,7 @@ def start(
     """Start a rollout."""
     screen = _screen(color)
     wish = _wish(bundle, to=to, device=device, deployment=deployment, policy=policy, soak_s=soak)
-    wish["settings"] = settings_in(settings)
+    wish |= {"settings": settings_in(settings), "own_policy": _own(policy, policy_file)}
     with centre.connect() as api:
         made = _plan(api, wish)
         if (number := len(made["steps"])) > 0:
@@ -305,6 +309,17 @@ def _wish(
     }
 
 
+def _own(policy: str, path: Path | None) -> object:
+    if path is not None and policy != CAREFUL.name:
+        raise CommandError(
+            f"--policy {policy} and --policy-file {path} are two policies",
+            "USAGE",
+            "say one of them",
+            ExitCode.USAGE,
+        )
+    return policy_in(path)
+
+
 def _nobody(api: Centre, to: str) -> CommandError:
     """Say that a selector matches nobody, and how to name the device whose name it is."""
     next_step = "see their labels: skerry device ls, skerry device show NAME"
@@ -333,7 +348,10 @@ def _show_unchanged(made: Mapping[str, Any], bundle: str, output: Output) -> Non
 
 
 def _start_line(
-    wish: Mapping[str, Any], digest: str, centre: CentreOptions, settings: Path | None
+    wish: Mapping[str, Any],
+    digest: str,
+    centre: CentreOptions,
+    files: Mapping[str, Path | None],
 ) -> Sequence[str]:
     """Return the command that starts what was planned, ready to be copied."""
     bundle = wish["bundle"]
@@ -342,9 +360,9 @@ def _start_line(
         "--to": [wish["selector"]],
         "--device": wish["targets"],
         "--as": [None if name == bundle.partition(":")[0] else name],
-        "--policy": [wish["policy"]],
+        "--policy": [wish["policy"] if wish["own_policy"] is None else None],
         "--soak": [None if wish["soak_s"] is None else f"{wish['soak_s']:g}"],
-        "--settings": [settings],
+        **{option: [path] for option, path in files.items()},
         "--if-plan": [digest],
     }
     words = ["skerry", "rollout", "start", bundle]

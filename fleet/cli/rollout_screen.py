@@ -41,7 +41,9 @@ def plan_lines(made: Mapping[str, Any], screen: Screen) -> list[str]:
         lines += screen.field("WAVES", _waves(made["waves"]))
         for number, gate in enumerate(wording.gates(made["waves"])):
             lines += screen.told("" if number else "GATES", gate)
-    lines += screen.field("COST", [f"{size(made['fetch_bytes'])} fetched, all devices together"])
+    for number, limit in enumerate(wording.limits(made)):
+        lines += screen.told("" if number else "LIMITS", limit)
+    lines += screen.told("COST", wording.cost(made))
     lines += screen.told("RISK", wording.risk(made)) if steps else []
     for number, obstacle in enumerate(made["obstacles"]):
         said = f"{obstacle['sentence']} {obstacle['next']}"
@@ -255,7 +257,13 @@ def _gate(found: Mapping[str, Any], screen: Screen) -> list[str]:
             verdict,
         ],
         ["failed", f"<= {gate['error_percent']} %", percent(seen["bad"], total), count(total), " "],
-        ["ended", f">= {gate['minimum_sample']}", count(ended), count(total), " "],
+        [
+            "ended",
+            "all" if gate["everyone"] else f">= {gate['minimum_sample']}",
+            count(ended),
+            count(total),
+            " ",
+        ],
     ]
     return screen.table(columns, rows)
 
@@ -268,4 +276,5 @@ def _because(target: Mapping[str, Any]) -> str:
 
 def _state(target: Mapping[str, Any]) -> str:
     aside = "" if target["set_aside"] is None else f", {wording.kept_by(target['set_aside'])}"
-    return f"{target['state']}{aside}"
+    again = ", to be asked again" if target["again_at"] else ""
+    return f"{target['state']}{aside}{again}"

@@ -1,8 +1,12 @@
-"""`skerry rollout pause | resume | abort | rollback`: a person's word about one under way."""
+"""`skerry rollout pause | resume | approve | promote | retry | abort | rollback`.
+
+A person's word about one under way.
+"""
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +16,13 @@ from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.rollout_screen import command_lines
 from fleet.cli.screen import Color, CommandError, ExitCode, Output, print_json
 from fleet.marks import MARKS
-from fleet.rollouts.states import ROLLOUT, RolloutHappening, RolloutState
+from fleet.rollouts.states import (
+    RolloutHappening,
+    RolloutState,
+    TargetState,
+    WaveState,
+    possible,
+)
 from fleet.wording import consequence
 
 app = typer.Typer()
@@ -22,12 +32,18 @@ ReasonOption = Annotated[str, typer.Option(help="Why, for the audit.")]
 _QUESTIONS = {
     "pause": "Pause it?",
     "resume": "Resume it?",
+    "approve": "Approve it?",
+    "promote": "Let it pass now?",
+    "retry": "Ask them again?",
     "abort": "Abort it?",
     "rollback": "Roll it back?",
 }
 _MEANT = {
     "pause": RolloutHappening.PAUSED,
     "resume": RolloutHappening.RESUMED,
+    "approve": RolloutHappening.APPROVED,
+    "promote": RolloutHappening.PROMOTED,
+    "retry": RolloutHappening.RETRIED,
     "abort": RolloutHappening.ABORTED,
     "rollback": RolloutHappening.RETURN_ASKED,
 }
@@ -59,6 +75,49 @@ def resume(
 ) -> None:
     """Go on; a wave that its gate could not decide on passes by this."""
     _say(centre, rollout, "resume", reason, yes=yes, unattended=True, output=output)
+
+
+@app.command()
+@at_centre
+def approve(
+    centre: CentreOptions,
+    rollout: RolloutArgument,
+    *,
+    reason: ReasonOption = "",
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Let the wave pass that waits for a person: for approval, or as its gate can't decide."""
+    _say(centre, rollout, "approve", reason, yes=yes, unattended=True, output=output)
+
+
+@app.command()
+@at_centre
+def promote(
+    centre: CentreOptions,
+    rollout: RolloutArgument,
+    *,
+    reason: ReasonOption = "",
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Let the present wave pass now, before its soak or its gate has; a failed one never."""
+    _reasoned(reason, "promote")
+    _say(centre, rollout, "promote", reason, yes=yes, unattended=False, output=output)
+
+
+@app.command()
+@at_centre
+def retry(
+    centre: CentreOptions,
+    rollout: RolloutArgument,
+    *,
+    reason: ReasonOption = "",
+    yes: YesOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Ask those again that failed, once each and at once, whatever the reason was."""
+    _say(centre, rollout, "retry", reason, yes=yes, unattended=True, output=output)
 
 
 @app.command()
@@ -106,7 +165,7 @@ def _say(
         if not yes:
             now = api.get("api", "v1", "rollouts", rollout)
             # Nobody is asked about what can't be: the centre says why.
-            if _MEANT[word] in ROLLOUT[RolloutState(now["state"])]:
+            if _MEANT[word] in _possible(now):
                 told, affected = consequence(word, now)
                 agree(f"{told} {_QUESTIONS[word]}", affected, yes=yes, unattended=unattended)
         found = api.post("api", "v1", "rollouts", rollout, word, body={"reason": reason})
@@ -118,6 +177,13 @@ def _say(
     if found["state"] in (RolloutState.RUNNING, RolloutState.ROLLING_BACK):
         words = ["skerry", "rollout", "watch", rollout, *centre.typed()]
         show(command_lines("Watch", words, screen))
+
+
+def _possible(now: Mapping[str, Any]) -> frozenset[RolloutHappening]:
+    waves = [WaveState(each["state"]) for each in now["waves"]]
+    return possible(
+        RolloutState(now["state"]), waves, [TargetState(each) for each in now["counts"]]
+    )
 
 
 def _reasoned(reason: str, word: str) -> None:

@@ -1,7 +1,8 @@
 """A fleet's numbers and drift, added up over what somebody asks about. Pure.
 
-One walk over all devices makes *cells*, the smallest groups there can be; whatever else is asked is
-added up from those. Of drift a device counts where it told of it lately, and told of what serves.
+All devices make *cells* (`fleet.health.headcount`), the smallest groups there can be; whatever else
+is asked is added up from those. Of drift a device counts where it told of it lately, and told of
+what serves.
 """
 
 from collections import Counter
@@ -13,7 +14,7 @@ from agent.wire import v1
 from agent.wire.vitals import ERROR_SHARE, ERRORS_LEAST
 from fleet.health.drift import Counts, Distance, Level, added, furthest
 from fleet.health.states import HealthReason, State, drift_parameters
-from fleet.health.sums import Judged, Numbers, Served, is_here, of_deployment, served_as, total
+from fleet.health.sums import Numbers, Served, total
 
 
 class By(StrEnum):
@@ -77,37 +78,6 @@ class GroupVerdict:
 Cells = Mapping[Cell, Summed]
 
 
-def cells(judged: Judged) -> Cells:
-    """Return the sums of the smallest groups, of the devices that are heard."""
-    numbers: dict[Cell, list[Numbers]] = {}
-    drifting: dict[Cell, Counter[Level]] = {}
-    counts: dict[Cell, list[Counts]] = {}
-    for heard, verdict in judged:
-        if not is_here(verdict):
-            continue
-        site = heard.target.site or ""
-        if heard.feels is not None:
-            for told in heard.feels.deployments:
-                served = served_as(heard, told.name, told.digest)
-                cell = _cell(served, told.revision, site)
-                numbers.setdefault(cell, []).append(of_deployment(told, heard.feels.period_s))
-        for _, drift in heard.drifting():
-            served = served_as(heard, drift.deployment, drift.digest)
-            cell = _cell(served, drift.revision, site)
-            drifting.setdefault(cell, Counter())[drift.level] += 1
-            # Only what was judged has the bins of the card: a stranger's would spoil the sum.
-            known = {each.subject: drift.counts[each.subject] for each in drift.judged}
-            counts.setdefault(cell, []).append(known)
-    return {
-        cell: Summed(
-            numbers=total(numbers.get(cell, ())),
-            drifting=drifting.get(cell, {}),
-            counts={_bundle(cell): added(counts[cell])} if cell in counts else {},
-        )
-        for cell in sorted({*numbers, *drifting})
-    }
-
-
 def grouped(found: Cells, by: Iterable[By] = ()) -> Cells:
     """Return the sums of the groups that differ in these respects; of none, all in one."""
     wanted = frozenset(by)
@@ -145,7 +115,8 @@ def group_verdict(numbers: Numbers, judged: Iterable[Distance]) -> GroupVerdict:
     return GroupVerdict(state=State.OK if known else State.UNKNOWN)
 
 
-def _cell(served: Served, revision: int, site: str) -> Cell:
+def cell_of(served: Served, revision: int, site: str) -> Cell:
+    """Return the smallest group that numbers or drift belong to."""
     return Cell(
         served.deployment,
         served.bundle,
@@ -157,7 +128,8 @@ def _cell(served: Served, revision: int, site: str) -> Cell:
     )
 
 
-def _bundle(cell: Cell) -> v1.BundleRef:
+def bundle_of(cell: Cell) -> v1.BundleRef:
+    """Return the bundle that a group is about."""
     return v1.BundleRef(digest=cell.digest, name=cell.bundle, version=cell.version)
 
 

@@ -91,13 +91,17 @@ class Verdict:
     was: State | None = None
 
 
+Predicate = Callable[[Heard, datetime], Finding | None]
+"""Returns what it found, if it holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A row of the table: the state, the predicate in words, and the predicate."""
 
     state: State
     when: str
-    find: Callable[[Heard, datetime], Finding | None]
+    find: Predicate
 
 
 def verdict(heard: Heard, now: datetime) -> Verdict:
@@ -383,6 +387,22 @@ RULES: tuple[Rule, ...] = (
     Rule(State.OK, "it serves all that is wanted of it", _as_wanted),
 )
 """The table. Not in it yet, because nothing measures them: certificates, budgets."""
+
+ENDS: tuple[Predicate, ...] = (_refused, _ailing)
+"""Of one deployment: what came of it, whether the device is here or not."""
+
+KEPT_FROM: tuple[Predicate, ...] = (
+    _never_reported,
+    _gone,
+    _silent,
+    _refuses_document,
+    _ahead,
+    _held,
+    _on_the_way,
+    _put_off,
+    _not_answered,
+)
+"""What keeps a deployment from being as it is wanted: the first that holds."""
 
 _OF_NOW = frozenset({_never_reported, _gone, _silent, _ahead, _not_answered})
 """Predicates about now, or about the store: nothing that a device was."""

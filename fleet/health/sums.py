@@ -5,8 +5,7 @@ device's last numbers say nothing about today.
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.wire import facts, v1
@@ -14,7 +13,7 @@ from agent.wire.sketch import merged, quantile
 from fleet.health.heard import Heard
 from fleet.health.states import State, Verdict
 
-_PERIOD_LEAST_S = 1.0
+PERIOD_LEAST_S = 1.0
 """No device is asked to tell more often. One that names a shorter period has no higher rate, and
 none that would be no number."""
 
@@ -82,7 +81,7 @@ def of_deployment(told: v1.DeploymentHealth, period_s: float) -> Numbers:
         requests=told.requests,
         errors=told.errors,
         restarts=told.restarts,
-        per_s=told.requests / max(period_s, _PERIOD_LEAST_S),
+        per_s=told.requests / max(period_s, PERIOD_LEAST_S),
         latency=told.latency,
     )
 
@@ -100,27 +99,6 @@ def of_served(heard: Heard) -> Iterator[tuple[Served, Numbers]]:
         for told in heard.health.deployments:
             served = served_as(heard, told.name, told.digest)
             yield served, of_deployment(told, heard.health.period_s)
-
-
-def by_state(judged: Judged) -> Mapping[State, int]:
-    """Return how many devices are in each state, the empty ones too."""
-    counted = Counter(verdict.state for _, verdict in judged)
-    return {state: counted[state] for state in State}
-
-
-def spread(judged: Judged) -> Sequence[Spread]:
-    """Return what serves, the widest spread first."""
-    here: Counter[v1.BundleRef] = Counter()
-    away: Counter[v1.BundleRef] = Counter()
-    for heard, verdict in judged:
-        (here if is_here(verdict) else away).update(set(heard.serving()))
-    return [
-        Spread(bundle=bundle, serving=here[bundle], offline=away[bundle], devices=len(judged))
-        for bundle in sorted(
-            {*here, *away},
-            key=lambda each: (-here[each], -away[each], each.name, each.version, each.digest),
-        )
-    ]
 
 
 def is_here(verdict: Verdict) -> bool:

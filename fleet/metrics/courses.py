@@ -15,36 +15,45 @@ from fleet.kept import outline_of
 from fleet.metrics.bins import Bins
 from fleet.metrics.census import Named
 from fleet.metrics.families import Sheet, Spread
-from fleet.metrics.slots import UNKNOWN, Key, Slots
+from fleet.metrics.slots import OTHER, UNKNOWN, Key, Slots
 from fleet.rollouts.gate import decides_at
 from fleet.rollouts.outline import Outline
-from fleet.rollouts.states import ENDED, RolloutState, TargetState, WaveState
+from fleet.rollouts.progress import RolloutWave
+from fleet.rollouts.states import ENDED, UNDECIDED_WAVES, RolloutState, TargetState, WaveState
 from fleet.store.rollouts import KeptRollout, named
 from fleet.store.tables import rollouts
 
 SHOWN = 20
 """Rollouts, the newest first."""
 
+NAMES_LIMIT = 20
+"""Bundles whose rollouts that ended are counted by name."""
+
 RECENT_S = 86400
 """For how long one that has ended is shown."""
 
+NONE = "none"
+"""In place of a bundle: the rollout takes a deployment away."""
+
 DURATION_BOUNDS_S = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200, 604800)
 
+_NO_NAMES = frozenset({NONE, OTHER, UNKNOWN})
 _DECIDED = frozenset({WaveState.PASSED, WaveState.FAILED, WaveState.INCONCLUSIVE})
-_MOVING = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
     """A rollout as it was read, and when it last moved.
 
-    `soaks_until`: until then it moves, as nothing has to but time.
+    `soaks_until`: until then it moves, as nothing has to but time. `gate` is the last one that
+    weighs something: its wave, what it sees, and what it wants, as shares.
     """
 
     rollout: Outline
     moved: datetime
     began: datetime
     soaks_until: datetime | None
+    gate: tuple[str, float, float] | None
 
 
 class Courses:
@@ -53,7 +62,7 @@ class Courses:
     def __init__(self, names: Named) -> None:
         self._names = names
         self._states: dict[str, str] | None = None
-        self._bundles = Slots(20)
+        self._bundles = Slots(NAMES_LIMIT)
         self._finished: Counter[Key] = Counter()
         self._took = Bins(DURATION_BOUNDS_S)
 
@@ -75,17 +84,36 @@ class Courses:
             ).all()
         )
         read = {each: _as_read(named(connection, each)) for each in list(states)[:SHOWN]}
+        self._settle()
         self._count_ends(states, read)
         self._states = states
         for name, _ in self._names.bundles.held:
             for outcome in ENDED:
-                self._finished[outcome.value, *self._bundles.label((name,))] += 0
+                self._finished[outcome.value, self._label(name)] += 0
         shown = {
             each: found
             for each, found in read.items()
             if found.rollout.state not in ENDED or (now - found.moved).total_seconds() < RECENT_S
         }
         return {**_sheet(shown, self._names, now), **self._ended()}
+
+    @property
+    def overflow(self) -> Mapping[str, int]:
+        """How often a bundle found no slot."""
+        return {"finished": self._bundles.overflow}
+
+    def _settle(self) -> None:
+        """Give the slots to bundles that are named now; what others had is forgotten."""
+        held = [(name,) for name, _ in self._names.bundles.held if name not in _NO_NAMES]
+        lost = {name for (name,) in self._bundles.settle(held)}
+        for key in [key for key in self._finished if key[1] in lost]:
+            del self._finished[key]
+
+    def _label(self, name: str) -> str:
+        if name in _NO_NAMES:
+            return name
+        (shown,) = self._bundles.label((name,))
+        return shown
 
     def _count_ends(self, states: Mapping[str, str], read: Mapping[str, _Read]) -> None:
         before = self._states
@@ -94,7 +122,7 @@ class Courses:
                 continue
             found = read.get(each)
             name = UNKNOWN if found is None else _bundle(found.rollout, self._names)[0]
-            self._finished[state, *self._bundles.label((name,))] += 1
+            self._finished[state, self._label(name)] += 1
             if found is not None:
                 self._took.add((state,), max(0.0, (found.moved - found.began).total_seconds()))
 
@@ -113,6 +141,7 @@ def _as_read(kept: KeptRollout) -> _Read:
         began=began,
         moved=rollout.moved or began,
         soaks_until=_soaks_until(rollout),
+        gate=_gate(rollout),
     )
 
 
@@ -135,6 +164,16 @@ def _sheet(
             for each, found in shown.items()
             if (verdict := _verdict(found.rollout)) is not None
         },
+        "skerry_rollout_gate_observed_ratio": {
+            (each, found.gate[0]): found.gate[1]
+            for each, found in shown.items()
+            if found.gate is not None
+        },
+        "skerry_rollout_gate_wanted_ratio": {
+            (each, found.gate[0]): found.gate[2]
+            for each, found in shown.items()
+            if found.gate is not None
+        },
         "skerry_rollout_last_progress_timestamp_seconds": {
             (each,): max(found.moved, min(found.soaks_until or found.moved, now)).timestamp()
             for each, found in shown.items()
@@ -144,7 +183,7 @@ def _sheet(
 
 def _bundle(rollout: Outline, names: Named) -> Key:
     if rollout.bundle is None:  # it takes a deployment away
-        return ("none", "none")
+        return (NONE, NONE)
     return names.bundles.label((rollout.bundle.name, rollout.bundle.version))
 
 
@@ -157,12 +196,25 @@ def _outcomes(rollout: Outline) -> Iterator[tuple[str, int]]:
 def _wave(rollout: Outline) -> int:
     if rollout.state in ENDED or rollout.state is RolloutState.PLANNED:
         return 0
-    return min((wave.number for wave in rollout.waves if wave.state in _MOVING), default=0)
+    return min((wave.number for wave in rollout.waves if wave.state in UNDECIDED_WAVES), default=0)
 
 
 def _verdict(rollout: Outline) -> Key | None:
     decided = [wave for wave in rollout.waves if wave.gate and wave.state in _DECIDED]
-    return (f"wave {decided[-1].number}", decided[-1].state.value) if decided else None
+    return (_named(decided[-1]), decided[-1].state.value) if decided else None
+
+
+def _gate(rollout: Outline) -> tuple[str, float, float] | None:
+    """Return what the last gate that has seen something sees and wants."""
+    found = None
+    for wave, (good, bad) in zip(rollout.waves, rollout.ends, strict=True):
+        if wave.gate is not None and wave.state is not WaveState.WAITING and good + bad:
+            found = _named(wave), good / (good + bad), wave.gate.success_percent / 100
+    return found
+
+
+def _named(wave: RolloutWave) -> str:
+    return f"wave {wave.number}"
 
 
 def _soaks_until(rollout: Outline) -> datetime | None:

@@ -78,6 +78,12 @@ FAMILIES: tuple[Family, ...] = (
         "Devices that have said nothing for longer than this.",
     ),
     Family(
+        "skerry_sites",
+        _G,
+        ("state",),
+        "Sites whose devices are all heard (whole), or not (partly), or hardly at all (cut).",
+    ),
+    Family(
         "skerry_fleet_certificates_expiring",
         _G,
         ("within",),
@@ -85,6 +91,12 @@ FAMILIES: tuple[Family, ...] = (
     ),
     # What devices tell, as it is committed
     Family("skerry_device_events_total", _C, ("kind",), "Events that devices told."),
+    Family(
+        "skerry_device_events_folded_total",
+        _C,
+        (),
+        "Events that devices summed up or gave up before they could tell them: no room was left.",
+    ),
     Family(
         "skerry_device_refusals_total",
         _C,
@@ -109,6 +121,18 @@ FAMILIES: tuple[Family, ...] = (
         _G,
         ("rollout", "gate", "verdict"),
         "The last verdict of a rollout's gates; always 1.",
+    ),
+    Family(
+        "skerry_rollout_gate_observed_ratio",
+        _G,
+        ("rollout", "gate"),
+        "Of the targets that came to an end, how many took it, in the last wave that has begun.",
+    ),
+    Family(
+        "skerry_rollout_gate_wanted_ratio",
+        _G,
+        ("rollout", "gate"),
+        "How many must have taken it to let the rollout through that gate.",
     ),
     Family(
         "skerry_rollout_last_progress_timestamp_seconds",

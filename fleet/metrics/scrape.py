@@ -98,5 +98,6 @@ def _live(sources: Sources) -> Iterator[Sheet]:
 
 def _overflow(sources: Sources) -> Mapping[Key, float]:
     named = {name: slots.overflow for name, slots in sources.tally.named.every().items()}
-    every = {**named, **sources.tally.overflow, **sources.traffic.overflow}
+    parts = (sources.tally, sources.traffic, sources.watch)
+    every = named | {name: number for part in parts for name, number in part.overflow.items()}
     return {(name,): number for name, number in every.items()}

@@ -5,7 +5,7 @@ there like a flood. So slots are given when a value is first seen, and taken bac
 fleet is looked at and others are larger; what was counted under them is then forgotten.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 OTHER = "other"
 UNKNOWN = "unknown"
@@ -39,6 +39,10 @@ class Slots:
     def held(self) -> tuple[Key, ...]:
         """The values that have a name now."""
         return tuple(self._held)
+
+    def release(self, gone: Callable[[Key], bool]) -> None:
+        """Give back the slots of values that are gone."""
+        self._held = {key: None for key in self._held if not gone(key)}
 
     def settle(self, ranked: Iterable[Key]) -> Collection[Key]:
         """Give the slots to the first of these where there are more; return who lost theirs."""

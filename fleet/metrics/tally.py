@@ -67,6 +67,7 @@ class Tally:
         self._published: Mapping[str, Key] = {}
         self._messages: Counter[Key] = Counter()
         self._events: Counter[Key] = Counter()
+        self._folded = 0
         self._refusals: Counter[Key] = Counter({(str(reason),): 0 for reason in VERIFYING})
         self._rollbacks: Counter[Key] = Counter()
         self._quarantines: Counter[Key] = Counter()
@@ -102,7 +103,14 @@ class Tally:
         with self._lock:
             self._published = published
             bundles = set(lost)
-            kept = (self._quarantines, self._golden, self._shadow, self._requests)
+            self._why.release(lambda key: key[:2] in bundles)
+            kept = (
+                self._rollbacks,
+                self._quarantines,
+                self._golden,
+                self._shadow,
+                self._requests,
+            )
             for counted in kept:
                 for key in [key for key in counted if key[:2] in bundles]:
                     del counted[key]
@@ -115,6 +123,7 @@ class Tally:
             return {
                 "skerry_mqtt_messages_total": dict(self._messages),
                 "skerry_device_events_total": dict(self._events),
+                "skerry_device_events_folded_total": {(): self._folded},
                 "skerry_device_refusals_total": dict(self._refusals),
                 "skerry_device_rollbacks_total": dict(self._rollbacks),
                 "skerry_device_quarantines_total": nothing | dict(self._quarantines),
@@ -162,6 +171,8 @@ class Tally:
         match told.kind:
             case v1.EventKind.REFUSED:
                 self._refusals[(_reason(told),)] += told.count
+            case v1.EventKind.FOLDED:
+                self._folded += told.count
             case v1.EventKind.PHASE:
                 self._phase(told, bundle)
             case v1.EventKind.QUARANTINE if told.parameters.get("what") == "quarantined":

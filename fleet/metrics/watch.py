@@ -24,11 +24,12 @@ from sqlalchemy.exc import OperationalError
 from fleet.api.glance import Glance
 from fleet.clock import written
 from fleet.identity.places import Home
-from fleet.metrics.census import census
+from fleet.metrics.census import Census
 from fleet.metrics.courses import Courses
 from fleet.metrics.families import Sheet
 from fleet.metrics.slots import Key
 from fleet.metrics.tally import Tally
+from fleet.roll import RollUnreadError
 from fleet.store.engine import Store
 from fleet.store.tables import audit, bundles, devices
 
@@ -64,6 +65,7 @@ class Watch:
         self._home = home
         self._clock = clock
         self._tally = tally
+        self._census = Census(tally.named)
         self._courses = Courses(tally.named)
         self._audited: Counter[Key] = Counter()
         self._audited_to: int | None = None
@@ -83,6 +85,8 @@ class Watch:
                 continue
             try:
                 self._sheets = await asyncio.to_thread(self._look)
+            except RollUnreadError:
+                continue  # the fleet is large, and the centre has just begun: nothing is known yet
             except OperationalError as error:
                 log.warning("the store can't be read for metrics now", why=str(error.orig))
             self._fresh.set()
@@ -97,12 +101,17 @@ class Watch:
                 await self._fresh.wait()
         return self._sheets
 
+    @property
+    def overflow(self) -> Mapping[str, int]:
+        """How often something found no slot."""
+        return self._courses.overflow
+
     def _look(self) -> tuple[Sheet, ...]:
         judged = self._glance.look().judged
         now = self._clock()
         with self._store.read() as connection:
             published = _published(connection)
-            counted, lost = census(judged, now, self._tally.named, list(published.values()))
+            counted, lost = self._census.take(judged, now, list(published.values()))
             self._tally.know(published, lost)
             moving = self._courses.look(connection, now)
             kept = self._kept(connection, now)

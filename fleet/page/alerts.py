@@ -16,11 +16,12 @@ from fleet.api.access import OPERATOR
 from fleet.api.parts import Parts
 from fleet.page import forms
 from fleet.page.rendering import Renderer, shell
-from fleet.page.troubles import meant, ordered, places
+from fleet.page.troubles import meant, places
 from fleet.store import audit
-from fleet.store.errors import ConflictError
+from fleet.store.errors import ConflictError, NotFoundError
 
 _WORDS_SHOWN = 10
+_SILENCES_SHOWN = 50
 _SPANS_S = (3600, 4 * 3600, 86400, 7 * 86400, 30 * 86400)
 """For how long a silence may be, as it is offered."""
 
@@ -36,13 +37,19 @@ class Alerts:
         """Return where the pages are."""
         return [
             Route("/alerts", self.every),
+            Route("/alerts/silences/{silence}/end", self.end_silence, methods=["POST"]),
             Route("/alerts/{alert}", self.one, methods=["GET"]),
             Route("/alerts/{alert}/ack", self.acknowledge, methods=["POST"]),
             Route("/alerts/{alert}/silence", self.silence, methods=["POST"]),
         ]
 
     def every(self, request: Request) -> Response:
-        """What is wrong? Who is on it? What was?"""
+        """What is wrong? Who is on it? What was? What is kept quiet?"""
+        return self._every(request)
+
+    def _every(
+        self, request: Request, word: str = "", wrong: tuple[int, Mapping[str, str]] | None = None
+    ) -> Response:
         asked = {
             name: request.query_params.get(name, "").strip() for name in ("state", "rule", "site")
         }
@@ -57,17 +64,22 @@ class Alerts:
             site=asked["site"] or None,
             below=int(given[:18]) if given.isascii() and given.isdigit() else None,
         )
+        quiet = alerts.holding(self._parts).silences
         return self._render.page(
             request,
             "alerts.html",
+            status=200 if wrong is None else wrong[0],
             found=found.model_dump(mode="json", exclude={"alerts"}),
-            rows=[each.model_dump(mode="json") for each in ordered(found.alerts)],
+            rows=[each.model_dump(mode="json") for each in alerts.ordered(found.alerts)],
             as_of=found.as_of,
             state=state,
             states=get_args(alerts.Which),
             rules=list(BY_NAME),
             asked=asked,
             began=bool(given),
+            silences=[each.model_dump(mode="json") for each in quiet[:_SILENCES_SHOWN]],
+            word=word,
+            wrong=None if wrong is None else wrong[1],
         )
 
     def one(self, request: Request) -> Response:
@@ -128,6 +140,20 @@ class Alerts:
         except (ValidationError, ConflictError) as error:
             return self._one(request, "silence", forms.refused(error))
         return RedirectResponse(f"/alerts/{found.id}", 303)
+
+    async def end_silence(self, request: Request) -> Response:
+        """Let a silence end now: what it kept back is told."""
+        form = forms.read(await request.body())
+        return await run_in_threadpool(self._end_silence, request, form)
+
+    def _end_silence(self, request: Request, form: Mapping[str, str]) -> Response:
+        silence = request.path_params["silence"]
+        try:
+            wish = alerts.Why(reason=form.get("reason", "").strip())
+            self._parts.alerting.lookout.end_silence(silence, actor=OPERATOR, reason=wish.reason)
+        except (ValidationError, NotFoundError) as error:
+            return self._every(request, silence, forms.refused(error))
+        return RedirectResponse("/alerts#silences", 303)
 
 
 def _silencing(wish: Mapping[str, str | None]) -> str:

@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fleet.api.device_why import Whys
 from fleet.api.glance import Glance
 from fleet.api.parts import Parts
 from fleet.api.refusals import TOLD, said
@@ -38,7 +39,7 @@ _YEAR_S = 365 * 86400
 
 def with_page(api: FastAPI, parts: Parts, pulse: Pulse) -> FastAPI:
     """Return the API with the pages beside it."""
-    pages = Door(parts, pulse, api.state.glance)
+    pages = Door(parts, pulse, api.state.glance, api.state.whys)
     missing = api.router.default
 
     async def otherwise(scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,13 +53,13 @@ def with_page(api: FastAPI, parts: Parts, pulse: Pulse) -> FastAPI:
 class Door:
     """The pages as one application."""
 
-    def __init__(self, parts: Parts, pulse: Pulse, glance: Glance) -> None:
+    def __init__(self, parts: Parts, pulse: Pulse, glance: Glance, whys: Whys) -> None:
         fleet = parts.authority.fleet
         self._parts = parts
         self._pulse = pulse
         self._render = Renderer(fleet, importlib.metadata.version("skerry"), self._open_alerts)
         self._sessions = Sessions(parts.access, fleet)
-        reading = Reading(parts, self._render, glance)
+        reading = Reading(parts, self._render, glance, whys)
         acting = Acting(parts, self._render, reading)
         about = Alerts(parts, self._render)
         self._app = Starlette(

@@ -1,10 +1,9 @@
 """The map of the fleet: its devices by site, each drawn where they are few."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fleet.api.fleet import Look
+from fleet.api.look import Look
 from fleet.health.states import State
 
 CELLS_LIMIT = 200
@@ -25,7 +24,7 @@ class Group:
     """The devices of one site; `cells` is empty where there are too many to draw each."""
 
     site: str | None
-    counts: Mapping[str, int]
+    counts: Mapping[State, int]
     cells: Sequence[Cell] = field(default=())
 
     @property
@@ -37,14 +36,13 @@ class Group:
 def groups(seen: Look) -> list[Group]:
     """Return the devices by site, the worst first: most failing, then most degraded, then away."""
     cells: dict[str | None, list[Cell]] = {}
-    for heard, verdict in seen.judged:
+    for heard, verdict in seen.judged if len(seen.judged) <= CELLS_LIMIT else ():
         target = heard.target
         cell = Cell(id=target.device, name=target.name, state=verdict.state)
         cells.setdefault(target.site, []).append(cell)
-    drawn = len(seen.judged) <= CELLS_LIMIT
     found = [
-        Group(site=site, counts=Counter(cell.state for cell in here), cells=here if drawn else ())
-        for site, here in cells.items()
+        Group(site=site, counts=counts, cells=cells.get(site, ()))
+        for site, counts in seen.sites.items()
     ]
     return sorted(found, key=_trouble)
 

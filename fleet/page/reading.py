@@ -1,8 +1,5 @@
 """The pages that only show: fleet, devices, bundles, rollouts. Each is a function of a request."""
 
-import base64
-import binascii
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,31 +9,39 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fleet.api import alerts, bundles, devices, lifeline, rollouts
+from fleet.api.cursor import cursor, place
+from fleet.api.device_why import Whys
 from fleet.api.devices import DeviceSummary
-from fleet.api.fleet import NEEDS_SHOWN
 from fleet.api.glance import Glance
+from fleet.api.look import NEEDS_SHOWN, Look
 from fleet.api.parts import Parts
 from fleet.api.rollout_shown import detail
 from fleet.api.rollout_targets import outcomes, placed
-from fleet.api.search import Search, parse
-from fleet.api.shown import known_after, shown_at
+from fleet.api.search import Search, parse, place_of
+from fleet.api.shown import shown_at
 from fleet.health.quarters import QUARTERS
-from fleet.health.states import verdict
 from fleet.marks import Mark
 from fleet.page import strips
 from fleet.page.glance import groups
 from fleet.page.rendering import Renderer
-from fleet.page.troubles import besides, of_device, ordered
+from fleet.page.troubles import besides
 from fleet.rollouts.errors import PlanError
-from fleet.rollouts.states import ENDED, ROLLOUT, RolloutHappening, RolloutState
+from fleet.rollouts.states import (
+    ENDED,
+    RolloutHappening,
+    RolloutState,
+    TargetState,
+    WaveState,
+    possible,
+)
 from fleet.store import audit
+from fleet.whys import lines
 from fleet.wording import consequence
 
 PAGE_LIMIT = 200
 """Rows of a page at the most."""
 
 _PAGE = 100
-_CHUNK = 500
 _CHANGES_SHOWN = 10
 _WORDS_READ = 200
 _ALERTS_SHOWN = 7
@@ -47,6 +52,9 @@ _LISTED = 30
 WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
     "pause": (RolloutHappening.PAUSED, False),
     "resume": (RolloutHappening.RESUMED, False),
+    "approve": (RolloutHappening.APPROVED, False),
+    "promote": (RolloutHappening.PROMOTED, True),
+    "retry": (RolloutHappening.RETRIED, False),
     "abort": (RolloutHappening.ABORTED, True),
     "rollback": (RolloutHappening.RETURN_ASKED, True),
 }
@@ -56,10 +64,11 @@ WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
 class Reading:
     """What the pages that show are made of."""
 
-    def __init__(self, parts: Parts, renderer: Renderer, glance: Glance) -> None:
+    def __init__(self, parts: Parts, renderer: Renderer, glance: Glance, whys: Whys) -> None:
         self._parts = parts
         self._render = renderer
         self._glance = glance
+        self._whys = whys
 
     def routes(self) -> list[Route]:
         """Return where the pages are."""
@@ -84,7 +93,9 @@ class Reading:
             request,
             "overview.html",
             found=seen.shown.model_dump(mode="json"),
-            alerts=[each.model_dump(mode="json") for each in ordered(opened)[:_ALERTS_SHOWN]],
+            alerts=[
+                each.model_dump(mode="json") for each in alerts.ordered(opened)[:_ALERTS_SHOWN]
+            ],
             needs=[each.model_dump(mode="json") for each in needs],
             as_of=seen.shown.as_of,
             groups=groups(seen),
@@ -100,7 +111,7 @@ class Reading:
             min(max(int(given), 1), PAGE_LIMIT) if given.isascii() and given.isdigit() else _PAGE
         )
         seen = self._glance.look()
-        rows: list[DeviceSummary] = []
+        rows = list[DeviceSummary]()
         after, wrong = "", None
         try:
             wanted = parse(asked["selector"], asked["field"])
@@ -108,16 +119,18 @@ class Reading:
             wanted, wrong = None, error
         if wanted is not None:
             start = _place(request.query_params.get("after", ""))
-            rows = self._matching(wanted, asked["q"], start, limit + 1)
-            if len(rows) > limit:
-                rows = rows[:limit]
-                after = _cursor(rows[-1].name, rows[-1].id)
+            found = wanted.among(
+                seen.every, seen.at, limit=limit + 1, after=start, prefix=asked["q"]
+            )
+            rows = [devices.summary(*each, seen.at) for each in found[:limit]]
+            if len(found) > limit:
+                after = cursor(place_of(found[limit - 1]))
         return self._render.page(
             request,
             "devices.html",
             status=200 if wrong is None else 422,
             rows=[each.model_dump(mode="json") for each in rows],
-            as_of=shown_at(self._parts.clock()),
+            as_of=shown_at(seen.at),
             states=seen.shown.states,
             devices=seen.shown.devices,
             asked=asked,
@@ -125,58 +138,13 @@ class Reading:
             after=after,
             began=bool(request.query_params.get("after")),
             wrong=wrong,
-            without=[] if rows or wanted is None else list(self._without(wanted, asked)),
+            without=[] if rows or wanted is None else list(_without(seen, wanted, asked)),
         )
-
-    def _matching(
-        self, wanted: Search, prefix: str, start: tuple[str, str], limit: int
-    ) -> list[DeviceSummary]:
-        """Return the next devices that match, read a chunk at a time: never all at once."""
-        rows: list[DeviceSummary] = []
-        chunk = limit if wanted == Search() else _CHUNK
-        while True:
-            with self._parts.store.read() as connection:
-                found = known_after(connection, *start, limit=chunk, prefix=prefix)
-            now = self._parts.clock()
-            for each in found:
-                judged = verdict(each.heard, now)
-                if wanted.matches(each.heard, judged):
-                    rows.append(devices.summary(each, judged, now))
-                if len(rows) == limit:
-                    return rows
-            if len(found) < chunk:
-                return rows
-            start = (found[-1].device.name, found[-1].device.id)
-
-    def _without(
-        self, wanted: Search, asked: Mapping[str, str]
-    ) -> Iterator[tuple[str, int, dict[str, str]]]:
-        """Say of each part of a filter how many would match without it."""
-        judged = self._glance.look().judged
-
-        def count(search: Search, prefix: str) -> int:
-            return sum(
-                heard.target.name.startswith(prefix) and search.matches(heard, told)
-                for heard, told in judged
-            )
-
-        requirements = wanted.selector.requirements
-        for number, part in enumerate(requirements):
-            kept = requirements[:number] + requirements[number + 1 :]
-            selector = replace(wanted.selector, requirements=kept)
-            query = {**asked, "selector": str(selector)}
-            yield str(part), count(replace(wanted, selector=selector), asked["q"]), query
-        for number, (name, value) in enumerate(wanted.fields):
-            fields = wanted.fields[:number] + wanted.fields[number + 1 :]
-            query = {**asked, "field": ",".join(f"{each}={text}" for each, text in fields)}
-            yield f"{name}={value}", count(replace(wanted, fields=fields), asked["q"]), query
-        if asked["q"]:
-            yield f"the name {asked['q']}…", count(wanted, ""), {**asked, "q": ""}
 
     def device(self, request: Request) -> Response:
         """Is it serving? Why this state? What should it run, what does it run?"""
         found = devices.detail(self._parts, request.path_params["device"])
-        opened = alerts.listed(self._parts, limit=alerts.PAGE_LIMIT).alerts
+        why = self._whys.of(found.id).model_dump(mode="json")
         with self._parts.store.read() as connection:
             changes = audit.latest(connection, limit=_CHANGES_SHOWN, about=found.id)
         felt = lifeline.history(self._parts, found.id, limit=QUARTERS + 1)
@@ -185,7 +153,8 @@ class Reading:
             request,
             "device.html",
             found=found.model_dump(mode="json"),
-            alerts=[each.model_dump(mode="json") for each in of_device(opened, found)],
+            why=list(lines(why)),
+            alerts=why["alerts"],
             as_of=found.as_of,
             changes=changes,
             strips=list(strips.strips(felt.model_dump(mode="json"))),
@@ -231,12 +200,8 @@ class Reading:
         return self._render.page(
             request,
             "rollouts.html",
-            waiting=[each for each in every if each["state"] == RolloutState.PAUSED],
-            moving=[
-                each
-                for each in every
-                if each["state"] not in ENDED and each["state"] != RolloutState.PAUSED
-            ],
+            waiting=[each for each in every if _waits(each)],
+            moving=[each for each in every if each["state"] not in ENDED and not _waits(each)],
             ended=[each for each in every if each["state"] in ENDED],
             left=len(listed.rollouts) - len(every),
             as_of=listed.as_of,
@@ -265,7 +230,12 @@ class Reading:
             mode="json"
         )
         state = RolloutState(found["state"])
-        possible = [word for word, (happening, _) in WORDS.items() if happening in ROLLOUT[state]]
+        sayable = possible(
+            state,
+            [WaveState(each["state"]) for each in found["waves"]],
+            [TargetState(each) for each in found["counts"]],
+        )
+        words_now = [word for word, (happening, _) in WORDS.items() if happening in sayable]
         return self._render.page(
             request,
             "rollout.html",
@@ -282,7 +252,7 @@ class Reading:
             page=_PAGE,
             wave=wave,
             outcome=outcome,
-            possible=[(word, WORDS[word][1], *consequence(word, found)) for word in possible],
+            possible=[(word, WORDS[word][1], *consequence(word, found)) for word in words_now],
             wrong=wrong,
         )
 
@@ -295,15 +265,40 @@ def _bar(counted: Mapping[tuple[str, Mark, bool], int]) -> list[dict[str, Any]]:
     ]
 
 
-def _cursor(name: str, device: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([name, device]).encode()).decode().rstrip("=")
+def _without(
+    seen: Look, wanted: Search, asked: Mapping[str, str]
+) -> Iterator[tuple[str, int, dict[str, str]]]:
+    """Say of each part of a filter how many would match without it."""
+
+    def count(search: Search, prefix: str) -> int:
+        return sum(
+            heard.target.name.startswith(prefix) and search.matches(heard, told, seen.at)
+            for heard, told in seen.judged
+        )
+
+    requirements = wanted.selector.requirements
+    for number, part in enumerate(requirements):
+        kept = requirements[:number] + requirements[number + 1 :]
+        selector = replace(wanted.selector, requirements=kept)
+        query = {**asked, "selector": str(selector)}
+        yield str(part), count(replace(wanted, selector=selector), asked["q"]), query
+    for number, (name, value) in enumerate(wanted.fields):
+        fields = wanted.fields[:number] + wanted.fields[number + 1 :]
+        query = {**asked, "field": ",".join(f"{each}={text}" for each, text in fields)}
+        yield f"{name}={value}", count(replace(wanted, fields=fields), asked["q"]), query
+    if asked["q"]:
+        yield f"the name {asked['q']}…", count(wanted, ""), {**asked, "q": ""}
 
 
-def _place(cursor: str) -> tuple[str, str]:
+def _waits(rollout: Mapping[str, Any]) -> bool:
+    """Tell whether a rollout needs a person to go on."""
+    return bool(rollout["state"] == RolloutState.PAUSED or rollout["waits_for_approval"])
+
+
+def _place(given: str) -> tuple[str, str]:
     """Return where a page begins; a cursor that is none begins at the beginning."""
     try:
-        raw = base64.urlsafe_b64decode(cursor[:1000] + "=" * (-len(cursor[:1000]) % 4))
-        name, device = json.loads(raw)
-    except (binascii.Error, ValueError, TypeError):
+        name, device = place(given[:1000], (str, str), of="after")
+    except PlanError:
         return "", ""
-    return str(name), str(device)
+    return name, device

@@ -2,18 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from fleet.alerts.cause import Scope, Severity
+from fleet.alerts.cause import Scope
 from fleet.api.alerts import AlertShown
-from fleet.api.devices import DeviceDetail
-from fleet.api.fleet import Need
-from fleet.health.heard import words
-
-_RANK = {severity: number for number, severity in enumerate(Severity)}
-
-
-def ordered(alerts: Iterable[AlertShown]) -> list[AlertShown]:
-    """Return the most severe of those that are open first; the others as they come."""
-    return sorted(alerts, key=lambda each: (not each.open, each.open and _RANK[each.severity]))
+from fleet.api.look import Need
 
 
 def besides(needs: Iterable[Need], alerts: Sequence[AlertShown]) -> list[Need]:
@@ -27,28 +18,6 @@ def besides(needs: Iterable[Need], alerts: Sequence[AlertShown]) -> list[Need]:
         need
         for need in needs
         if need.subject not in rollouts and (need.subject, need.reason) not in devices
-    ]
-
-
-def of_device(alerts: Iterable[AlertShown], found: DeviceDetail) -> list[AlertShown]:
-    """Return the open alerts that a device shows: that name it, or its reason at its place.
-
-    An alert names the first of its devices alone.
-    """
-    bundles = {words(each.active.bundle) for each in found.deployments if each.active}
-    if found.desired is not None:
-        bundles |= {words(each.bundle) for each in found.desired.deployments}
-    here = {
-        Scope.FLEET: {""},
-        Scope.SITE: {found.site or ""},
-        Scope.BUNDLE: bundles,
-        Scope.REASON: {found.state.reason},
-    }
-    return [
-        each
-        for each in ordered(alerts)
-        if found.name in each.names
-        or (each.reason == found.state.reason and each.subject in here.get(each.scope, ()))
     ]
 
 

@@ -30,10 +30,15 @@ class ReceiverError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """A POST of JSON, signed with the secret in a file."""
+    """A POST of JSON, signed with the secret in a file.
+
+    `ca` here and below: a file with the authorities that its certificate must be of; None: those
+    that this machine trusts.
+    """
 
     url: str
     secret_file: Path
+    ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,7 @@ class Mail:
     password_file: Path | None
     sender: str
     to: tuple[str, ...]
+    ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +65,7 @@ class Alertmanager:
     """An Alertmanager, told of all that is open again and again."""
 
     url: str
+    ca: Path | None = None
 
 
 Way = Webhook | Mail | Mqtt | Alertmanager
@@ -97,7 +104,7 @@ def read(path: Path) -> tuple[Receiver, ...]:
         ReceiverError: it can't be read, or says something that can't be meant.
     """
     try:
-        raw = _bytes(path, FILE_LIMIT_BYTES)
+        raw = bounded(path, FILE_LIMIT_BYTES)
     except FileNotFoundError:
         return ()
     except OSError as error:
@@ -117,7 +124,7 @@ def secret(path: Path) -> bytes:
     try:
         if path.stat().st_mode & _OTHERS:
             raise ReceiverError(f"others on this machine can read {path}: chmod 600 {path}")
-        found = _bytes(path, SECRET_LIMIT_BYTES).strip()
+        found = bounded(path, SECRET_LIMIT_BYTES).strip()
     except OSError as error:
         raise ReceiverError(f"no secret in {path}: {error.strerror}") from error
     if not found:
@@ -125,7 +132,13 @@ def secret(path: Path) -> bytes:
     return found
 
 
-def _bytes(path: Path, limit: int) -> bytes:
+def bounded(path: Path, limit: int) -> bytes:
+    """Return what is in a file. Blocking.
+
+    Raises:
+        ReceiverError: it is too long.
+        OSError: it can't be read.
+    """
     with path.open("rb") as file:
         raw = file.read(limit + 1)
     if len(raw) > limit:
@@ -194,6 +207,13 @@ class _Fields:
     def file(self, name: str) -> Path:
         return self._folder / self.text(name)
 
+    def ca(self, *, secured: bool) -> Path | None:
+        if "ca" not in self._told:
+            return None
+        if not secured:
+            raise ValueError("ca is of TLS: without it, no certificate is asked for")
+        return self.file("ca")
+
     def url(self) -> str:
         url = self.text("url")
         parts = urlsplit(url)
@@ -222,7 +242,12 @@ def _is_address(value: object) -> bool:
 
 
 def _webhook(fields: _Fields) -> Way:
-    return Webhook(url=fields.url(), secret_file=fields.file("secret_file"))
+    url = fields.url()
+    return Webhook(
+        url=url,
+        secret_file=fields.file("secret_file"),
+        ca=fields.ca(secured=_is_secured(url)),
+    )
 
 
 def _mail(fields: _Fields) -> Way:
@@ -240,6 +265,7 @@ def _mail(fields: _Fields) -> Way:
         password_file=None if user is None else fields.file("password_file"),
         sender=sender,
         to=fields.addresses("to"),
+        ca=fields.ca(secured=security != "none"),
     )
 
 
@@ -249,7 +275,12 @@ def _mqtt(fields: _Fields) -> Way:
 
 
 def _alertmanager(fields: _Fields) -> Way:
-    return Alertmanager(url=fields.url())
+    url = fields.url()
+    return Alertmanager(url=url, ca=fields.ca(secured=_is_secured(url)))
+
+
+def _is_secured(url: str) -> bool:
+    return urlsplit(url).scheme == "https"
 
 
 _KINDS: Mapping[str, Callable[[_Fields], Way]] = {

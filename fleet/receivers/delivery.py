@@ -4,6 +4,7 @@ Rules:
 - Each receiver is served by a task of its own: one that hangs holds up nobody else.
 - A message counts as told once it was taken. A crash between the two tells it twice, with the
   same id.
+- Of several centres on one store, one tells each message: who has claimed it there.
 - A receiver that fails is tried again after a time that doubles, and its failure is shown.
 """
 
@@ -89,6 +90,7 @@ class Delivery:
         self._store = store
         self._clock = clock
         self._file = file
+        self._me = new_id("c-")
         # Of its own: a mail server that hangs takes no thread that somebody else waits for.
         self._threads = ThreadPoolExecutor(RECEIVERS_LIMIT, thread_name_prefix="mail")
         self._ways = Ways(fleet=fleet, clock=clock, publish=publish, threads=self._threads)
@@ -136,6 +138,8 @@ class Delivery:
             NotFoundError: there is no such receiver.
         """
         known = {each.name: each for each in await asyncio.to_thread(self._configured)}
+        if name not in known and self._error:
+            return self._error  # it may be in there: nobody can say
         if name not in known:
             raise NotFoundError("receiver", name)
         error = ""
@@ -143,6 +147,8 @@ class Delivery:
             await self._ways.tell(known[name], probe(self._clock(), new_id("a-test-")))
         except ReceiverError as refused:
             error = str(refused)
+        except Exception as fault:  # noqa: BLE001  # whoever asks is told what happened, whatever it was
+            error = _fault(name, fault)
         await asyncio.to_thread(self._tested, name, actor, error)
         return error
 
@@ -181,29 +187,36 @@ class Delivery:
         """Tell one receiver all that is due, until it takes one no more."""
         news = self._news
         try:
-            await self._tell(receiver)
+            all_told = await self._tell(receiver)
         except ReceiverError as error:
             self._failed(receiver, str(error))
         except OperationalError as error:
             log.warning("the store can't be used now", why=str(error.orig))
         except Exception as error:  # noqa: BLE001  # one receiver's trouble ends neither the others nor the centre
-            why = f"it could not be told: {error!r}"[:300]
-            at = traceback.format_tb(error.__traceback__)[-1].strip()
-            log.error("a fault of Skerry's own: report it", receiver=receiver.name, why=why, at=at)  # noqa: TRY400  # locals may hold what a receiver's file keeps secret
-            self._failed(receiver, why)
+            self._failed(receiver, _fault(receiver.name, error))
         else:
-            self._took(receiver, news)
+            self._took(receiver, news, AGAIN_S if all_told else FIRST_S)
         finally:
             self._busy.discard(receiver.name)
 
-    async def _tell(self, receiver: Receiver) -> None:
+    async def _tell(self, receiver: Receiver) -> bool:
+        """Tell a receiver what is due; return False where another centre tells some of it."""
         every, waiting = await asyncio.to_thread(self._due, receiver)
         if isinstance(receiver.way, Alertmanager):
             await self._ways.tell_all(receiver.way, every)
+        told = 0
         for alert in waiting:
-            await self._ways.tell(receiver, alert)
-            await asyncio.to_thread(self._take, receiver, alert)
+            if not await asyncio.to_thread(self._claim, receiver, alert):
+                continue
+            was_taken = False
+            try:
+                await self._ways.tell(receiver, alert)
+                was_taken = True
+            finally:
+                await asyncio.to_thread(self._settle, receiver, alert, was_taken=was_taken)
             self._taken_at[receiver.name] = self._clock()
+            told += 1
+        return told == len(waiting)
 
     def _due(self, receiver: Receiver) -> tuple[list[Alert], list[Alert]]:
         """Return what is open to a receiver, and what it has yet to be told. Blocking."""
@@ -228,13 +241,19 @@ class Delivery:
         )
         return [], waiting
 
-    def _take(self, receiver: Receiver, alert: Alert) -> None:
+    def _claim(self, receiver: Receiver, alert: Alert) -> bool:
         with self._store.write() as connection:
-            alerts.take(connection, receiver.name, alert.id, alert.position)
+            return alerts.claim(
+                connection, receiver.name, alert, holder=self._me, now=self._clock()
+            )
 
-    def _took(self, receiver: Receiver, news: int) -> None:
+    def _settle(self, receiver: Receiver, alert: Alert, *, was_taken: bool) -> None:
+        with self._store.write() as connection:
+            alerts.settle(connection, receiver.name, alert, holder=self._me, was_taken=was_taken)
+
+    def _took(self, receiver: Receiver, news: int, again_s: float) -> None:
         before = self._standing.get(receiver.name, Standing())
-        next_at = asyncio.get_running_loop().time() + AGAIN_S
+        next_at = asyncio.get_running_loop().time() + again_s
         self._standing[receiver.name] = Standing(news=news, next_at=next_at)
         if before.failing_since is not None:
             log.info("receiver answers again", receiver=receiver.name)
@@ -263,3 +282,11 @@ class Delivery:
                 after={"error": error},
             )
             audit.add(connection, entry)
+
+
+def _fault(name: str, error: Exception) -> str:
+    """Write down what nobody thought of; return it in words."""
+    why = f"it could not be told: {error!r}"[:300]
+    at = traceback.format_tb(error.__traceback__)[-1].strip()  # locals may hold a secret
+    log.error("a fault of Skerry's own: report it", receiver=name, why=why, at=at)
+    return why

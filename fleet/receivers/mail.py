@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from fleet.alerts.messages import Message
 from fleet.receivers.configured import Mail, ReceiverError, secret
+from fleet.receivers.trust import trusting, untrusted
 
 REPLIES_LIMIT_BYTES = 64 * 1024
 """Of all that a server says about one mail."""
@@ -60,33 +61,35 @@ class _Replies:
 
 
 class _Bounded(smtplib.SMTP):
-    """A server whose line can be cut, and who is not listened to for ever."""
+    """A server whose line can be cut, and who is not listened to for ever.
 
-    def __init__(self, way: Mail, limit_s: float, line: Line) -> None:
+    With a `context` it speaks TLS from the first byte.
+    """
+
+    def __init__(
+        self, way: Mail, limit_s: float, line: Line, context: ssl.SSLContext | None
+    ) -> None:
         self._line = line
+        self._context = context
         super().__init__(way.host, way.port, timeout=limit_s)
 
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        made = socket.create_connection((host, port), timeout)
+    def connect(
+        self,
+        host: str = "localhost",
+        port: int = 0,
+        source_address: object = None,  # noqa: ARG002  # nobody gives one
+    ) -> tuple[int, bytes]:
+        made = socket.create_connection((host, port), self.timeout)
         self._line.hold(made)
-        return made
+        self.sock = made
+        if self._context is not None:
+            self.sock = self._context.wrap_socket(made, server_hostname=host)
+        return self.getreply()
 
     def getreply(self) -> tuple[int, bytes]:
         if self.file is None and self.sock is not None:
             self.file = _Replies(self.sock.makefile("rb"))
         return super().getreply()
-
-
-class _Secured(_Bounded):
-    """One that speaks TLS from the first byte."""
-
-    def __init__(self, way: Mail, limit_s: float, line: Line, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__(way, limit_s, line)
-
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        made = super()._get_socket(host, port, timeout)
-        return self._context.wrap_socket(made, server_hostname=host)
 
 
 def mail(way: Mail, told: Message, *, date: datetime, limit_s: float, line: Line) -> None:
@@ -97,8 +100,8 @@ def mail(way: Mail, told: Message, *, date: datetime, limit_s: float, line: Line
     """
     try:
         letter = _letter(way, told, date)
-        context = ssl.create_default_context()
-        with _server(way, limit_s, line, context) as server:
+        context = trusting(way.ca)
+        with _Bounded(way, limit_s, line, context if way.security == "tls" else None) as server:
             if way.security == "starttls":
                 server.starttls(context=context)
             if way.user is not None and way.password_file is not None:
@@ -123,14 +126,10 @@ def _letter(way: Mail, told: Message, date: datetime) -> EmailMessage:
     return letter
 
 
-def _server(way: Mail, limit_s: float, line: Line, context: ssl.SSLContext) -> smtplib.SMTP:
-    if way.security == "tls":
-        return _Secured(way, limit_s, line, context)
-    return _Bounded(way, limit_s, line)
-
-
 def _plain(error: Exception) -> str:
     """Return what a server said, in words; never what was said to it."""
+    if why := untrusted(error):
+        return why
     if isinstance(error, smtplib.SMTPAuthenticationError):
         return f"it answered {error.smtp_code} to the password"
     if isinstance(error, smtplib.SMTPResponseException):

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 import httpx2 as httpx
 
@@ -26,6 +27,7 @@ from fleet.receivers.configured import (
     secret,
 )
 from fleet.receivers.mail import Line, mail
+from fleet.receivers.trust import trusting, untrusted
 
 LIMIT_S = 10.0
 """For one message, all in all."""
@@ -84,7 +86,7 @@ class Ways:
         body = for_alertmanager(alerts, fleet=self._fleet, now=self._clock())
         try:
             async with asyncio.timeout(LIMIT_S):
-                await _post(f"{way.url.rstrip('/')}/api/v2/alerts", body, {})
+                await _post(f"{way.url.rstrip('/')}/api/v2/alerts", body, {}, way.ca)
         except TimeoutError as error:
             raise ReceiverError(f"it did not answer within {LIMIT_S:.0f} s") from error
 
@@ -111,7 +113,7 @@ class Ways:
             "Skerry-Delivery": told.id,
             "Skerry-Signature": signature(key, timestamp, told.id, told.document),
         }
-        await _post(way.url, told.document, headers)
+        await _post(way.url, told.document, headers, way.ca)
 
 
 def _seen(trying: asyncio.Future[None]) -> None:
@@ -120,17 +122,21 @@ def _seen(trying: asyncio.Future[None]) -> None:
         trying.exception()
 
 
-async def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
+async def _post(url: str, body: bytes, headers: dict[str, str], ca: Path | None) -> None:
+    checks = await asyncio.to_thread(trusting, ca)
     headers = {"Content-Type": "application/json", "User-Agent": "skerry", **headers}
     try:
         async with (
-            httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, follow_redirects=False) as client,
+            httpx.AsyncClient(
+                verify=checks, timeout=LIMIT_S, trust_env=False, follow_redirects=False
+            ) as client,
             client.stream("POST", url, content=body, headers=headers) as answer,
         ):
             status = answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
         said = str(error) or type(error).__name__
-        raise ReceiverError(f"it can't be reached: {said}"[:300]) from error
+        why = untrusted(error) or f"it can't be reached: {said}"
+        raise ReceiverError(why[:300]) from error
     if answer.is_redirect:
         raise ReceiverError(f"it answered {status}: give the address that it leads to")
     if not answer.is_success:

@@ -1,7 +1,9 @@
 """Who is to be asked now, and who no longer. Pure.
 
 Asked are targets of waves that are open, while they can be reached, and of a class
-that isn't proven yet no more than its canaries. After a rollout has ended well, who
+that isn't proven yet no more than its canaries; and of a group that a budget is about
+no more at once than it allows (`fleet.rollouts.budgets`). A return waits for no budget:
+what is bad goes at once. After a rollout has ended well, who
 was away then is caught up under the same gates: one whose gate has failed since
 lets nobody through. Who is away may be asked by a document that is carried there,
 by the same rules.
@@ -9,9 +11,11 @@ by the same rules.
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from fleet.rollouts.gate import Verdict, decides_at, judge, late_at, unproven
+from fleet.rollouts.budgets import groups_of, spare_of
+from fleet.rollouts.gate import Verdict, aside_at, decides_at, judge, late_at, unproven
 from fleet.rollouts.plan import Plan
 from fleet.rollouts.progress import Event, Progress, Rollout, RolloutWave, TargetEvent
 from fleet.rollouts.states import (
@@ -43,22 +47,33 @@ def due(rollout: Rollout, now: datetime, *, carried_to: str | None = None) -> tu
     if rollout.state not in _ASKING:
         return ()
     classes = unproven(rollout)
-    room = _room(rollout)
+    room, spare = _room(rollout), spare_of(rollout, now)
     asked = []
     for wave, members in rollout.members():
         if not is_open(rollout, wave, members, now):
             continue
         for progress in members:
-            if progress.state is not TargetState.PLANNED:
+            if not _can_be_asked(progress, now, carried_to):
                 continue
-            if not progress.reachable and progress.target != carried_to:
+            again = progress.again_at is not None  # it has had its room among the canaries
+            groups = groups_of(rollout, progress)
+            canary = progress.class_name in classes and not again
+            full = canary and room[progress.class_name] <= 0
+            if full or any(spare[group] <= 0 for group in groups):
                 continue
-            if progress.class_name in classes:
-                room[progress.class_name] -= 1
-                if room[progress.class_name] < 0:
-                    continue
-            asked.append(progress)
+            room[progress.class_name] -= canary
+            spare.subtract(groups)
+            asked.append(replace(progress, deployment=progress.again) if again else progress)
     return tuple(asked)
+
+
+def _can_be_asked(progress: Progress, now: datetime, carried_to: str | None) -> bool:
+    """Tell whether a target waits to be asked, and could be: whatever others do."""
+    if not progress.reachable and progress.target != carried_to:
+        return False
+    if progress.again_at is not None:
+        return now >= progress.again_at
+    return progress.state is TargetState.PLANNED
 
 
 def is_open(
@@ -79,15 +94,23 @@ def overtaken(older: Rollout, newer: Plan) -> tuple[Event, ...]:
     Whoever the newer one decided about and the older one has not asked yet, it
     never will: also who is left out, because it serves what is wanted now, or
     can't have it. Who is on the way carries on, and is evidence, until the newer
-    one asks. A return goes on, below the newer one's revision.
+    one asks; who failed is not asked again. A return goes on, below the newer one's revision.
     """
     if older.deployment != newer.request.deployment:
         return ()
     decided = {step.target for step in newer.steps} | {left.target for left in newer.excluded}
-    return tuple(
-        TargetEvent(target=progress.target, happening=TargetHappening.OVERTAKEN)
-        for progress in older.targets
-        if progress.target in decided and progress.state is TargetState.PLANNED
+    mine = [progress for progress in older.targets if progress.target in decided]
+    return (
+        *(
+            TargetEvent(target=progress.target, happening=TargetHappening.OVERTAKEN)
+            for progress in mine
+            if progress.state is TargetState.PLANNED
+        ),
+        *(
+            TargetEvent(target=progress.target, happening=TargetHappening.SPARED)
+            for progress in mine
+            if progress.again_at is not None
+        ),
     )
 
 
@@ -100,6 +123,9 @@ def look_again_at(rollout: Rollout, now: datetime) -> datetime | None:
         if wave.state is WaveState.RUNNING and wave.gate is not None and wave.since is not None:
             times.append(wave.since + timedelta(seconds=wave.gate.deadline_s))
         times += [late_at(progress, wave) for progress in members if progress.reachable]
+        times += [progress.again_at for progress in members]
+        if rollout.budgets:  # who is late is down no longer
+            times += [aside_at(progress, wave) for progress in members]
     return min((each for each in times if each is not None and each > now), default=None)
 
 

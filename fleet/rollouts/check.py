@@ -14,7 +14,8 @@ from agent.wire.limits import DEPLOYMENTS_LIMIT
 from fleet.inventory import Inventory, Target
 from fleet.rollouts.documents import renewed
 from fleet.rollouts.errors import PlanError
-from fleet.rollouts.plan import Plan, Step
+from fleet.rollouts.foresee import Step
+from fleet.rollouts.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +79,13 @@ def _waves(plan: Plan) -> Iterator[Finding]:
 def _sums(plan: Plan) -> Iterator[Finding]:
     gated = next((number for number, wave in enumerate(plan.waves, 1) if wave.gate), None)
     before = sum(len(wave.targets) for wave in plan.waves[:gated])
-    if plan.blast_radius != before:
+    if plan.blast_radius < before or plan.blast_radius not in (0, *plan.exposure):
         yield Finding(rule="the blast radius is all that serve before a gate", target=None)
+    reached = [len(wave.targets) for wave in plan.waves]
+    if any(each < sum(reached[:at]) for at, each in enumerate(plan.exposure, 1)):
+        yield Finding(rule="who is in a wave is exposed in it", target=None)
+    if plan.fetch_bytes != sum(cost.fetch_bytes for cost in plan.by_site):
+        yield Finding(rule="the bytes of all sites add up", target=None)
     if plan.fetch_bytes != sum(step.fetch_bytes for step in plan.steps):
         yield Finding(rule="the bytes add up", target=None)
 

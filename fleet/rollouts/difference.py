@@ -8,7 +8,8 @@ otherwise.
 from dataclasses import dataclass, fields
 
 from fleet.canonical import canonical
-from fleet.rollouts.plan import Exclusion, Plan, Step
+from fleet.rollouts.foresee import Step
+from fleet.rollouts.plan import Exclusion, Plan
 from fleet.rollouts.policy import RolloutRequest
 
 _TEXT_LIMIT = 120
@@ -33,6 +34,7 @@ def difference(before: Plan, after: Plan) -> tuple[Change, ...]:
     pairs: list[tuple[str, object, object]] = [
         (part.name, getattr(before.request, part.name), getattr(after.request, part.name))
         for part in fields(RolloutRequest)
+        if part.compare
     ]
     pairs += [("fleet", before.fleet, after.fleet), ("rules", before.policy, after.policy)]
     changes = [

@@ -7,13 +7,15 @@ whether a target was asked is read from the store, not remembered.
 
 What follows: a wave starts when all before it passed; its gate's verdict moves it
 to soaking, passed, inconclusive or failed; a failed gate turns the whole rollout
-back, an inconclusive one pauses it (or is skipped, where the policy says so). Once
-nothing is to come, targets that were never asked are spared.
+back, an inconclusive one pauses it (or is skipped, or waits for approval, where the
+policy says so). A target that failed for a reason that may pass is put off and asked
+again, as often as the policy says. Once nothing is to come, targets that were never
+asked are spared.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
@@ -31,11 +33,15 @@ from fleet.rollouts.progress import (
     RolloutWave,
     TargetEvent,
 )
+from fleet.rollouts.retrying import again_after
 from fleet.rollouts.states import (
+    BAD,
     ROLLOUT,
     TARGET,
     TIMED,
+    TO_APPROVE,
     TO_RETURN,
+    UNDECIDED_WAVES,
     WAVE,
     RolloutHappening,
     RolloutState,
@@ -49,7 +55,6 @@ StateT = TypeVar("StateT", bound=StrEnum)
 HappeningT = TypeVar("HappeningT", bound=StrEnum)
 
 _ACTIVE = frozenset({RolloutState.RUNNING, RolloutState.PAUSED})
-_JUDGED = frozenset({WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE})
 _OVER = frozenset({WaveState.PASSED, WaveState.SUPERSEDED})
 
 _BY_PERSON = {
@@ -62,11 +67,13 @@ _BY_PERSON = {
 class IllegalEventError(Exception):
     """An event that the tables have no row for, named by state and event."""
 
-    def __init__(self, subject: str, state: StrEnum, happening: StrEnum) -> None:
-        super().__init__(f"{subject} is {state}; it can't be {happening}")
+    def __init__(self, subject: str, state: StrEnum, happening: StrEnum, why: str = "") -> None:
+        because = f": {why}" if why else ""
+        super().__init__(f"{subject} is {state}; it can't be {happening}{because}")
         self.subject = subject
         self.state = state
         self.happening = happening
+        self.why = why
 
 
 def fold(rollout: Rollout, events: Iterable[Event], now: datetime) -> Rollout:
@@ -81,6 +88,8 @@ def fold(rollout: Rollout, events: Iterable[Event], now: datetime) -> Rollout:
         match event:
             case RolloutEvent():
                 rollout = _said(rollout, event, now)
+                if event.rollout is RolloutHappening.RETRIED:
+                    targets = _asked_again(targets, event, now)
             case PresenceEvent():
                 targets[event.target] = _present(targets[event.target], event, now)
             case TargetEvent():
@@ -100,6 +109,10 @@ def fold(rollout: Rollout, events: Iterable[Event], now: datetime) -> Rollout:
 def _said(rollout: Rollout, event: RolloutEvent, now: datetime) -> Rollout:
     """Apply a person's word."""
     state = _after(ROLLOUT, f"rollout {rollout.id}", rollout.state, event.rollout)
+    if event.rollout in _OF_WAVES:
+        return _let_pass(rollout, event.rollout, state, now)
+    if event.rollout is RolloutHappening.RETRIED:
+        return _looked_at_anew(rollout, event, now)
     code = _BY_PERSON.get(event.rollout)
     told = {"reason": event.reason} if event.reason else {}
     cause = None if code is None else Cause(code=code, parameters=told, by=event.by)
@@ -108,11 +121,96 @@ def _said(rollout: Rollout, event: RolloutEvent, now: datetime) -> Rollout:
         # Whoever resumes a rollout that a gate could not decide on has decided.
         waves = tuple(
             _wave_after(wave, WaveHappening.APPROVED, now)
-            if wave.state is WaveState.INCONCLUSIVE
+            if wave.state is WaveState.INCONCLUSIVE and _if_undecided(wave) is Inconclusive.PAUSE
             else wave
             for wave in waves
         )
     return replace(rollout, state=state, cause=cause, waves=waves)
+
+
+_OF_WAVES = {
+    RolloutHappening.APPROVED: (WaveHappening.APPROVED, TO_APPROVE),
+    RolloutHappening.PROMOTED: (WaveHappening.PROMOTED, UNDECIDED_WAVES),
+}
+"""What a person says about the present wave: what happens to it, and in which states."""
+
+
+def _let_pass(
+    rollout: Rollout, word: RolloutHappening, state: RolloutState, now: datetime
+) -> Rollout:
+    """Let the present wave pass, by a person's word; a pause that it was the cause of is over."""
+    happening, states = _OF_WAVES[word]
+    if not any(wave.state in states for wave in rollout.waves):
+        why = "no wave of it waits for that"
+        raise IllegalEventError(f"rollout {rollout.id}", rollout.state, word, why)
+    undecided = any(wave.state is WaveState.INCONCLUSIVE for wave in rollout.waves)
+    goes_on = rollout.state is RolloutState.PAUSED and undecided and not _by_person(rollout)
+    waves = tuple(
+        _wave_after(wave, happening, now) if wave.state in states else wave
+        for wave in rollout.waves
+    )
+    if goes_on:
+        state = ROLLOUT[RolloutState.PAUSED][RolloutHappening.RESUMED]
+    cause = None if goes_on else rollout.cause
+    return replace(rollout, state=state, cause=cause, waves=waves)
+
+
+def _looked_at_anew(rollout: Rollout, word: RolloutEvent, now: datetime) -> Rollout:
+    """Judge a wave that was inconclusive by what those show who are asked again.
+
+    Where nothing is to be asked again, the word is refused. What a person has paused stays so.
+    """
+    failed = {progress.target for progress in rollout.targets if progress.state in BAD}
+    if not failed - word.left_out:
+        why = "no target of it failed that no later rollout has decided about"
+        raise IllegalEventError(f"rollout {rollout.id}", rollout.state, word.rollout, why)
+    if not any(wave.state is WaveState.INCONCLUSIVE for wave in rollout.waves):
+        return rollout
+    waves = tuple(
+        _wave_after(wave, WaveHappening.RETRIED, now)
+        if wave.state is WaveState.INCONCLUSIVE
+        else wave
+        for wave in rollout.waves
+    )
+    if rollout.state is not RolloutState.PAUSED or _by_person(rollout):
+        return replace(rollout, waves=waves)
+    state = ROLLOUT[RolloutState.PAUSED][RolloutHappening.RESUMED]
+    return replace(rollout, state=state, cause=None, waves=waves)
+
+
+def _by_person(rollout: Rollout) -> bool:
+    return rollout.cause is not None and bool(rollout.cause.by)
+
+
+def _asked_again(
+    targets: Mapping[str, Progress], word: RolloutEvent, now: datetime
+) -> dict[str, Progress]:
+    """Have everybody asked again who failed, whatever the reason and at once: a person said so."""
+    return {
+        target: replace(progress, again_at=now)
+        if progress.state in BAD and target not in word.left_out
+        else progress
+        for target, progress in targets.items()
+    }
+
+
+def _put_off(rollout: Rollout, now: datetime) -> Rollout:
+    """Have those asked again, later, who failed for a reason that may pass."""
+    if rollout.retry is None:
+        return rollout
+    return replace(
+        rollout, targets=tuple(_tried_again(rollout, each, now) for each in rollout.targets)
+    )
+
+
+def _tried_again(rollout: Rollout, progress: Progress, now: datetime) -> Progress:
+    if not progress.failed:
+        return progress
+    wait_s = again_after(rollout.retry, progress.tries, progress.state, progress.reason)
+    if wait_s < 0:
+        return progress
+    again_at = now + timedelta(seconds=wait_s)
+    return replace(progress, again_at=again_at, tries=progress.tries + 1)
 
 
 def _present(progress: Progress, event: PresenceEvent, now: datetime) -> Progress:
@@ -123,19 +221,25 @@ def _present(progress: Progress, event: PresenceEvent, now: datetime) -> Progres
 
 def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress:
     state = _after(TARGET, f"target {event.target}", progress.state, event.happening)
+    retried = event.happening is TargetHappening.RETRIED
+    if retried:  # its last word was about the revision before
+        progress = replace(progress, deployment=progress.again, phase=None)
     return replace(
         progress,
         state=state,
+        again_at=None,
         phase=progress.phase if event.phase is None else event.phase,
         reason=progress.reason if event.phase is None else event.reason,
         parameters=progress.parameters if event.phase is None else event.parameters,
         since=now if state is not progress.state else progress.since,
-        asked_at=now if event.happening is TargetHappening.ASKED else progress.asked_at,
+        asked_at=now if state is TargetState.ASKED is not progress.state else progress.asked_at,
     )
 
 
 def _settle(rollout: Rollout, now: datetime) -> Rollout:
     """Apply one round of what follows; `fold` repeats it until nothing changes."""
+    if rollout.state in _ACTIVE or rollout.state is RolloutState.DONE:
+        rollout = _put_off(rollout, now)
     if rollout.state in _ACTIVE:
         return _drive(rollout, now)
     if rollout.state is RolloutState.ROLLING_BACK:
@@ -160,10 +264,12 @@ def _drive(rollout: Rollout, now: datetime) -> Rollout:
             gated = wave.gate is not None
             verdict = RolloutHappening.GATE_FAILED if gated else RolloutHappening.FAILED
             return _with(rollout, verdict, _cause(wave, judgement), _rest(rollout, waves))
-        if happening is WaveHappening.UNDECIDED and judgement is not None and not _skips(wave):
+        pauses = _if_undecided(wave) is Inconclusive.PAUSE
+        if happening is WaveHappening.UNDECIDED and judgement is not None and pauses:
             running = rollout.state is RolloutState.RUNNING
             pause = RolloutHappening.INCONCLUSIVE if running else None
-            return _with(rollout, pause, _cause(wave, judgement), _rest(rollout, waves))
+            cause = _cause(wave, judgement) if running else rollout.cause
+            return _with(rollout, pause, cause, _rest(rollout, waves))
     after = replace(rollout, waves=tuple(waves))
     if all(wave.state is WaveState.SUPERSEDED for wave in waves):
         return _with(after, RolloutHappening.OVERTAKEN, None, after.waves)
@@ -182,7 +288,7 @@ def _of_wave(
 ) -> tuple[WaveHappening | None, Judgement | None]:
     """Return what happens to one wave, if anything, and the judgement behind it."""
     passed = wave.state is WaveState.PASSED
-    if wave.state not in _JUDGED and not passed:
+    if wave.state not in UNDECIDED_WAVES and not passed:
         return None, None
     judgement = judge(wave, members, classes, now)
     if judgement.verdict is Verdict.FAILURE:
@@ -196,7 +302,7 @@ def _is_overtaken(rollout: Rollout, wave: RolloutWave, members: Sequence[Progres
     A gate that heard of nobody is no gate that was passed: who is still to come
     waits behind it.
     """
-    if wave.state not in _JUDGED and wave.state is not WaveState.WAITING:
+    if wave.state not in UNDECIDED_WAVES and wave.state is not WaveState.WAITING:
         return False
     if any(each.state is not TargetState.SUPERSEDED for each in members):
         return False
@@ -208,7 +314,7 @@ def _is_overtaken(rollout: Rollout, wave: RolloutWave, members: Sequence[Progres
     )
 
 
-def _by_verdict(
+def _by_verdict(  # noqa: PLR0911  # one case a verdict
     rollout: Rollout, wave: RolloutWave, verdict: Verdict, now: datetime
 ) -> WaveHappening | None:
     """Return where a verdict that is no failure leads a wave that is under way."""
@@ -216,14 +322,18 @@ def _by_verdict(
     match verdict, wave.state:
         case Verdict.SUCCESS, WaveState.SOAKING:
             soaked = (due := decides_at(wave)) is None or now >= due
-            return WaveHappening.SOAKED if soaked and running else None
+            asks = wave.gate is not None and wave.gate.approval
+            passes = WaveHappening.APPROVAL_WANTED if asks else WaveHappening.SOAKED
+            return passes if soaked and running else None
+        case Verdict.SUCCESS, WaveState.TO_APPROVE:
+            return None
         case Verdict.SUCCESS, _:
             return WaveHappening.SETTLED_WELL
-        case Verdict.PENDING, WaveState.SOAKING:
+        case Verdict.PENDING, WaveState.SOAKING | WaveState.TO_APPROVE:
             return WaveHappening.UNSETTLED
-        case Verdict.INCONCLUSIVE, WaveState.RUNNING | WaveState.SOAKING:
+        case Verdict.INCONCLUSIVE, WaveState.RUNNING | WaveState.SOAKING | WaveState.TO_APPROVE:
             return WaveHappening.UNDECIDED
-        case _, WaveState.INCONCLUSIVE if _skips(wave) and running:
+        case _, WaveState.INCONCLUSIVE if _if_undecided(wave) is Inconclusive.SKIP and running:
             return WaveHappening.APPROVED
         case _:
             return None
@@ -234,8 +344,8 @@ def _start(rollout: Rollout, wave: RolloutWave) -> WaveHappening | None:
     return WaveHappening.STARTED if running and wave.state is WaveState.WAITING else None
 
 
-def _skips(wave: RolloutWave) -> bool:
-    return wave.gate is not None and wave.gate.inconclusive is Inconclusive.SKIP
+def _if_undecided(wave: RolloutWave) -> Inconclusive:
+    return Inconclusive.PAUSE if wave.gate is None else wave.gate.inconclusive
 
 
 def _cause(wave: RolloutWave, judgement: Judgement) -> Cause:
@@ -264,7 +374,7 @@ def _ended(rollout: Rollout, now: datetime) -> Rollout:
     """End the waves that will not go on."""
     waves = tuple(
         _wave_after(wave, WaveHappening.ABORTED, now)
-        if wave.state is WaveState.WAITING or wave.state in _JUDGED
+        if wave.state is WaveState.WAITING or wave.state in UNDECIDED_WAVES
         else wave
         for wave in rollout.waves
     )
@@ -284,17 +394,18 @@ def _spared(rollout: Rollout) -> Rollout:
         if wave.state is WaveState.FAILED
     }
     targets = tuple(
-        replace(
-            progress,
-            state=_after(
-                TARGET, f"target {progress.target}", progress.state, TargetHappening.SPARED
-            ),
-        )
-        if progress.state is TargetState.PLANNED and progress.target not in catching_up
-        else progress
+        _left_alone(progress) if progress.target not in catching_up else progress
         for progress in rollout.targets
     )
     return replace(rollout, targets=targets)
+
+
+def _left_alone(progress: Progress) -> Progress:
+    """Return a target that will not be asked, or not again."""
+    if progress.state is not TargetState.PLANNED and progress.again_at is None:
+        return progress
+    subject, spared = f"target {progress.target}", TargetHappening.SPARED
+    return replace(progress, state=_after(TARGET, subject, progress.state, spared), again_at=None)
 
 
 def _returned(rollout: Rollout) -> Rollout:

@@ -4,7 +4,9 @@ Verdicts are Success, Failure, Inconclusive, or none yet. No data is never
 success: with too few ends the gate waits for those that are away until its
 deadline has passed, and then is inconclusive. Targets that are away, or were
 overtaken by something newer, count neither way. A canary, one of the first of
-its class, must succeed: its failure is the wave's, whatever the percentages say.
+its class, must succeed: its failure is the wave's, whatever the percentages say. A
+gate that wants everyone has them all for its sample, those away too, and is failed by
+the first that fails.
 """
 
 from collections import Counter
@@ -19,7 +21,7 @@ from fleet.rollouts.progress import Progress, Rollout, RolloutWave
 from fleet.rollouts.states import BAD, SETTLED, UNDER_WAY, TargetState, WaveState
 
 _DEADLINE_S = 3600.0
-"""For a wave without a gate: only a return is held to it."""
+"""For a wave without a gate: only a return is held to it, and who went away on the way."""
 
 
 class Verdict(StrEnum):
@@ -49,7 +51,7 @@ class Judgement:
 
     Of the wave's `members`, without those overtaken: `good` committed, `bad`
     did not take it, `under_way` can be reached and have not come to an end,
-    `away` can't be reached.
+    `away` can't be reached. Who failed and is to be asked again is not at an end.
     """
 
     verdict: Verdict
@@ -85,7 +87,7 @@ def judge(  # noqa: PLR0911  # a ladder of rules, one return each
 
     canary = None
     if counted["bad"]:
-        failed = (each for each in members if each.state in BAD)
+        failed = (each for each in members if each.failed)
         canary = next((each for each in failed if each.class_name in unproven), None)
     if canary is not None:
         return said(
@@ -100,8 +102,8 @@ def judge(  # noqa: PLR0911  # a ladder of rules, one return each
         told = {"bad": str(counted["bad"]), "of": str(total), "limit": "0"}
         return said(verdict, why, **(told if verdict is Verdict.FAILURE else {}))
     gate, ended = wave.gate, counted["good"] + counted["bad"]
-    sampled = ended >= gate.minimum_sample
-    if sampled and counted["bad"] * 100 > gate.error_percent * total:
+    sampled = ended >= (total + counted["away"] if gate.everyone else gate.minimum_sample)
+    if (sampled or gate.everyone) and counted["bad"] * 100 > gate.error_percent * total:
         return said(
             Verdict.FAILURE,
             GateReason.ERRORS_ABOVE,
@@ -150,19 +152,27 @@ def late_at(progress: Progress, wave: RolloutWave) -> datetime | None:
     return progress.since + timedelta(seconds=wave.gate.deadline_s)
 
 
+def aside_at(progress: Progress, wave: RolloutWave) -> datetime | None:
+    """Return until when one on the way is down if it goes away. None: it is not on the way."""
+    if progress.since is None or progress.state not in UNDER_WAY:
+        return None
+    deadline_s = _DEADLINE_S if wave.gate is None else wave.gate.deadline_s
+    return progress.since + timedelta(seconds=deadline_s)
+
+
 def _count(members: Sequence[Progress]) -> dict[str, int]:
     counted = {"good": 0, "bad": 0, "under_way": 0, "away": 0}
-    for (state, online, held), number in Counter(map(_HOW, members)).items():
+    for (state, online, held, again_at), number in Counter(map(_HOW, members)).items():
         if state is TargetState.COMMITTED:
             counted["good"] += number
-        elif state in BAD:
+        elif state in BAD and again_at is None:
             counted["bad"] += number
-        elif state not in SETTLED:
+        elif state not in SETTLED or again_at is not None:
             counted["under_way" if online and not held else "away"] += number
     return counted
 
 
-_HOW = attrgetter("state", "online", "held")
+_HOW = attrgetter("state", "online", "held", "again_at")
 _CLASS = attrgetter("class_name", "state")
 
 

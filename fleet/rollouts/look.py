@@ -127,6 +127,8 @@ def _of_target(rollout: Rollout, progress: Progress, target: Target) -> list[Eve
     amended = _amended(progress, target, wanted)
     if amended and wanted != progress.returning:
         return amended
+    if progress.again_at is not None and wanted == progress.again:
+        return [_event(progress, TargetHappening.RETRIED)]
     if wanted != progress.deployment:
         return _of_another(rollout, progress, wanted)
     events: list[Event] = []
@@ -144,7 +146,7 @@ def _of_another(rollout: Rollout, progress: Progress, wanted: Deployment | None)
         ]
     gone = wanted is None and progress.state is not TargetState.PLANNED
     newer = wanted is not None and wanted.revision >= progress.deployment.revision
-    if (gone or newer) and progress.state not in SETTLED:
+    if (gone or newer) and not progress.settled:
         return [_event(progress, TargetHappening.OVERTAKEN)]
     return []
 

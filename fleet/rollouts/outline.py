@@ -5,11 +5,12 @@ it is as small for a hundred thousand targets as for three.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.wire.v1 import BundleRef
+from fleet.rollouts.policy import Budget, Retry
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import UNDER_WAY, RolloutState, TargetState
 from fleet.rollouts.trace import Trace
@@ -24,7 +25,8 @@ class Outline:
     `counts` are targets by state, those that are there; `set_aside` can't be asked now
     and have not settled. Something is waited for from `awaited`; `awaited_here` of them
     can be reached. `moved` is when a wave's or a target's state last began. `replaces`
-    are what targets had before, as name, version and how many.
+    are what targets had before, as name, version and how many. `ends` says of each wave
+    how many of it have committed and how many have failed.
     """
 
     id: str
@@ -33,6 +35,8 @@ class Outline:
     waves: tuple[RolloutWave, ...]
     bundle: BundleRef | None = None
     canaries: int | None = None
+    budgets: tuple[Budget, ...] = ()
+    retry: Retry | None = None
     state: RolloutState = RolloutState.PLANNED
     cause: Cause | None = None
     trace: Trace | None = None
@@ -44,6 +48,7 @@ class Outline:
     awaited_here: int = 0
     moved: datetime | None = None
     replaces: tuple[tuple[str, str, int], ...] = ()
+    ends: tuple[tuple[int, int], ...] = ()
 
     @property
     def size(self) -> int:
@@ -62,6 +67,8 @@ class Outline:
             targets=targets,
             bundle=self.bundle,
             canaries=self.canaries,
+            budgets=self.budgets,
+            retry=self.retry,
             state=self.state,
             cause=self.cause,
             trace=self.trace,
@@ -87,6 +94,8 @@ def outline(rollout: Rollout) -> Outline:
         waves=tuple(replace(wave, targets=()) for wave in rollout.waves),
         bundle=rollout.bundle,
         canaries=rollout.canaries,
+        budgets=rollout.budgets,
+        retry=rollout.retry,
         state=rollout.state,
         cause=rollout.cause,
         trace=rollout.trace,
@@ -98,4 +107,13 @@ def outline(rollout: Rollout) -> Outline:
         awaited_here=sum(awaited),
         moved=max((each for each in times if each is not None), default=None),
         replaces=tuple((*had, number) for had, number in before.most_common()),
+        ends=tuple(_ends(members) for _, members in rollout.members()),
     )
+
+
+def _ends(members: Iterable[Progress]) -> tuple[int, int]:
+    good = bad = 0
+    for progress in members:
+        good += progress.state is TargetState.COMMITTED
+        bad += progress.failed
+    return good, bad

@@ -20,11 +20,9 @@ Rules:
   holds; it is set aside meanwhile (`fleet.rollouts.progress`), which is not a failure.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 
 from agent.wire.codec import WireError, encode
 from agent.wire.limits import DEPLOYMENTS_LIMIT, SIGNED_LIMIT_BYTES
@@ -36,41 +34,22 @@ from fleet.clock import written
 from fleet.inventory import Inventory, Target
 from fleet.rollouts.documents import next_order, renewed
 from fleet.rollouts.errors import PlanError, PlanReason
+from fleet.rollouts.foresee import (
+    Obstacle,
+    SiteCost,
+    Step,
+    blast_radius,
+    by_site,
+    exposure,
+    obstacles,
+)
 from fleet.rollouts.policy import BUILT_IN, Policy, RolloutRequest
 from fleet.rollouts.waves import Member, Wave, compose
 from models.card import Card, Variant
 from models.fit import Hardware, Misfits, fit
 
-_GAP = 2
+REVISION_GAP = 2
 """By how much a revision rises: one number is left for a return in between."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One target gets one deployment. `replaces` is what it goes back to if it has to.
-
-    `order` is what the document would have if it were written now. `variant` is
-    the file that fits; `class_name` is what such targets have in common. `hold` is
-    why its owner holds the target; None: nobody does.
-    `fetch_bytes` is what the target must fetch that it doesn't already want.
-    """
-
-    target: str
-    name: str
-    deployment: Deployment
-    order: Order
-    variant: str
-    class_name: str
-    fetch_bytes: int
-    online: bool
-    hold: str | None = None
-    site: str | None = None
-    replaces: Deployment | None = None
-
-    @property
-    def reachable(self) -> bool:
-        """It can be asked now."""
-        return self.online and self.hold is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,30 +63,15 @@ class Exclusion:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-class ObstacleReason(StrEnum):
-    """What will keep a rollout from running through unattended."""
-
-    SAMPLE_OUT_OF_REACH = "SAMPLE_OUT_OF_REACH"
-    WAVE_AWAY = "WAVE_AWAY"
-    CLASS_AWAY = "CLASS_AWAY"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Obstacle:
-    """Something that is known beforehand to stop, skip or delay a wave; None: no one wave."""
-
-    reason: ObstacleReason
-    wave: int | None = None
-    parameters: Mapping[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to do, and why. Everything but `planned_at` is in its digest.
 
-    `blast_radius` is how many targets serve the bundle before anything decides
-    about it; `fetch_bytes` is the sum over all steps, before neighbours share.
-    `obstacles` are the gates that will stop it, as far as that is known now.
+    `blast_radius` is how many targets can serve the bundle before anything can stop it;
+    `exposure` is, for each wave, how many can when it is that wave's gate that stops it.
+    `fetch_bytes` is the sum over all steps, and `by_site` says where they go, before
+    neighbours share. `obstacles` are the gates that will stop it, as far as that is known
+    now.
     """
 
     fleet: str
@@ -120,6 +84,8 @@ class Plan:
     fetch_bytes: int
     planned_at: str
     obstacles: tuple[Obstacle, ...] = ()
+    exposure: tuple[int, ...] = ()
+    by_site: tuple[SiteCost, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -150,10 +116,12 @@ def plan(
     policy = policy.soaking(request.soak_s)
     card = _card_of(request, cards)
     planned_at = written(now)
+    labels = [budget.label for budget in policy.budgets]
     decisions = [
-        _decide(request, card, inventory, target, planned_at)
+        _grouped(decision, target, labels)
         for target in sorted(inventory.targets, key=lambda target: target.device)
         if _asked_for(request, target)
+        for decision in [_decide(request, card, inventory, target, planned_at)]
     ]
     known = {target.device for target in inventory.targets}
     unknown = [
@@ -171,11 +139,22 @@ def plan(
         steps=steps,
         excluded=(*excluded, *unknown),
         waves=waves,
-        blast_radius=_blast_radius(waves),
+        blast_radius=blast_radius(waves),
         fetch_bytes=sum(step.fetch_bytes for step in steps),
         planned_at=planned_at,
-        obstacles=tuple(_obstacles(steps, waves, policy)),
+        obstacles=tuple(obstacles(steps, waves, policy)),
+        exposure=exposure(waves),
+        by_site=by_site(steps),
     )
+
+
+def policy_of(request: RolloutRequest) -> Policy:
+    """Return the policy that a request asks for.
+
+    Raises:
+        PlanError: it names one that is not built in.
+    """
+    return request.own_policy or find_policy(request.policy)
 
 
 def find_policy(name: str) -> Policy:
@@ -271,6 +250,13 @@ def _decide(
     )
 
 
+def _grouped(decision: Step | Exclusion, target: Target, labels: Sequence[str]) -> Step | Exclusion:
+    if isinstance(decision, Exclusion) or not labels:
+        return decision
+    values = target.attributes
+    return replace(decision, groups={label: values.get(label, "") for label in labels})
+
+
 def _hindered(request: RolloutRequest, target: Target) -> Exclusion | None:
     """Say what keeps a target out whatever the bundle needs."""
     # The store was restored: its document would be refused as stale, or drive the device back.
@@ -344,7 +330,7 @@ def _deployment(request: RolloutRequest, target: Target, epoch: int) -> Deployme
     return Deployment(
         name=request.deployment,
         bundle=request.bundle,
-        revision=max(order.generation, _GAP + max(used)) if max(used) else order.generation,
+        revision=max(order.generation, REVISION_GAP + max(used)) if max(used) else order.generation,
         settings=kept if request.settings is None else request.settings,
         unit=None if wanted is None else wanted.unit,
     )
@@ -362,47 +348,6 @@ def _waves(steps: Sequence[Step], inventory: Inventory, policy: Policy) -> tuple
         for step in steps
     ]
     return compose(members, policy)
-
-
-def _blast_radius(waves: Sequence[Wave]) -> int:
-    """Count who serves it before the first gate has decided."""
-    reached = 0
-    for wave in waves:
-        reached += len(wave.targets)
-        if wave.gate is not None:
-            break
-    return reached
-
-
-def _obstacles(steps: Sequence[Step], waves: Sequence[Wave], policy: Policy) -> Iterator[Obstacle]:
-    here = {step.target for step in steps if step.reachable}
-    for wave in waves:
-        if wave.gate is None:
-            continue
-        if len(wave.targets) < wave.gate.minimum_sample:
-            yield Obstacle(
-                reason=ObstacleReason.SAMPLE_OUT_OF_REACH,
-                wave=wave.number,
-                parameters={
-                    "targets": str(len(wave.targets)),
-                    "sample": str(wave.gate.minimum_sample),
-                    "then": wave.gate.inconclusive,
-                },
-            )
-        elif not here & set(wave.targets):
-            yield Obstacle(
-                reason=ObstacleReason.WAVE_AWAY,
-                wave=wave.number,
-                parameters={"targets": str(len(wave.targets))},
-            )
-    if policy.canaries is not None:
-        classes = {step.class_name for step in steps if step.target in here}
-        away = Counter(step.class_name for step in steps if step.class_name not in classes)
-        for name, count in sorted(away.items()):
-            yield Obstacle(
-                reason=ObstacleReason.CLASS_AWAY,
-                parameters={"class_name": name, "targets": str(count)},
-            )
 
 
 def _too_large(document: Desired) -> bool:

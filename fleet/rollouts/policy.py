@@ -6,15 +6,19 @@ began, and add up: 10 then 50 reaches a tenth and then half. Whoever no size
 reached forms a last wave: nobody is skipped silently.
 
 A policy that begins with one target of each class is *stratified* throughout: no
-class goes in numbers before so many of it have committed (`Policy.canaries`).
+class goes in numbers before so many of it have committed (`Policy.canaries`). So is
+one that says how many (`Policy.per_class`), whatever its waves are.
+
+A *budget* bounds how many of a group (a site, a line, a shop) are under way or down
+at once; *retry* asks again who failed for a reason that may pass.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from agent.wire.v1 import BundleRef, DeploymentSettings
 from agent.wire.v1.checks import check_device, check_name, check_unique
-from fleet.selector import Selector
+from fleet.selector import Selector, check_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +27,8 @@ class RolloutRequest:
 
     A request that names nobody is refused: to reach everything, say so with the
     empty selector. `settings` None keeps what each target has (the defaults
-    where it has none). `soak_s` None keeps what the policy's gates say.
+    where it has none). `soak_s` None keeps what the policy's gates say. `own_policy`
+    is the policy itself, where `policy` is the name of none that is built in.
     """
 
     bundle: BundleRef
@@ -33,6 +38,7 @@ class RolloutRequest:
     settings: DeploymentSettings | None = None
     policy: str = "careful"
     soak_s: float | None = None
+    own_policy: "Policy | None" = field(default=None, compare=False)  # a plan has it as `policy`
 
     def __post_init__(self) -> None:
         check_name(self.deployment)
@@ -102,6 +108,7 @@ class Inconclusive(StrEnum):
 
     PAUSE = "pause"  # until a person resumes
     SKIP = "skip"  # go on; the plan names the gate beforehand
+    APPROVE = "approve"  # wait for a person's word about this wave; the rollout still runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +121,9 @@ class Gate:
     Neither: inconclusive. "All came to an end" never stands in for "enough
     succeeded". `deadline_s` runs from a target's first word about the revision
     (from its document, until it says one) and only while it can be reached.
+
+    `everyone`: all of the wave must commit, also who is away now; one that does not
+    fails it at once. `approval`: once it has soaked, it waits for a person.
     """
 
     success_percent: int
@@ -122,6 +132,8 @@ class Gate:
     soak_s: float = 0.0
     deadline_s: float = 3600.0
     inconclusive: Inconclusive = Inconclusive.PAUSE
+    everyone: bool = False
+    approval: bool = False
 
     def __post_init__(self) -> None:
         for name, share in (("success", self.success_percent), ("error", self.error_percent)):
@@ -130,8 +142,76 @@ class Gate:
         if self.minimum_sample < 1:
             raise ValueError("minimum_sample is at least 1: no sample decides nothing")
         _check_soak(self.soak_s)
-        if self.deadline_s <= 0:
-            raise ValueError("deadline_s is above 0")
+        if not 0 < self.deadline_s <= SOAK_LIMIT_S:
+            raise ValueError(
+                f"deadline_s is {self.deadline_s}; it must be above 0, at most 30 days"
+            )
+        if self.everyone and (self.success_percent, self.error_percent) != (100, 0):
+            raise ValueError(
+                "everyone leaves no share to fail: success_percent is 100, error_percent 0"
+            )
+        if self.approval and self.inconclusive is Inconclusive.SKIP:
+            raise ValueError("a gate that waits for approval can't be skipped: pause, or approve")
+
+
+RETRIES_LIMIT = 10
+"""By itself a target is asked so often anew at the most; a person may ask once more each time."""
+
+_RETRY_WAIT_LIMIT_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Ask a target again that failed for a reason that may pass (`fleet.rollouts.retrying`).
+
+    At most `times`, first after `wait_s`, then each time after twice as long, never
+    longer than `longest_s`.
+    """
+
+    times: int
+    wait_s: float = 60.0
+    longest_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.times <= RETRIES_LIMIT:
+            raise ValueError(f"times is {self.times}; it must be between 1 and {RETRIES_LIMIT}")
+        if not 1 <= self.wait_s <= self.longest_s <= _RETRY_WAIT_LIMIT_S:
+            raise ValueError(
+                f"wait_s is {self.wait_s} and longest_s {self.longest_s}; "
+                "they must be between 1 s and a day, the longest last"
+            )
+
+    def wait_before(self, retry: int) -> float:
+        """Return how long to wait before the first, second, … time that it is asked again."""
+        return float(min(self.longest_s, self.wait_s * 2 ** (min(retry, RETRIES_LIMIT) - 1)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How many of those with the same value of `label` may be under way or down at once.
+
+    A number of them, or a share of those that can be reached: rounded down, at least one.
+    Who has no such label is of a group of their own.
+    """
+
+    label: str
+    targets: int | None = None
+    percent: int | None = None
+
+    def __post_init__(self) -> None:
+        check_key(self.label)
+        if (self.targets is None) is (self.percent is None):
+            raise ValueError("a budget is a number of targets or a percent of them: one of the two")
+        if self.targets is not None:
+            Count(targets=self.targets)
+        if self.percent is not None:
+            Percent(percent=self.percent)
+
+    def room(self, reachable: int) -> int:
+        """Return how many may be under way or down, of so many that can be reached."""
+        if self.targets is not None:
+            return self.targets
+        return max(1, reachable * (self.percent or 0) // 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,24 +222,39 @@ class WaveRule:
     gate: Gate | None = None
 
 
+WAVES_LIMIT = 50
+BUDGETS_LIMIT = 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How a rollout spreads."""
 
     name: str
     waves: tuple[WaveRule, ...]
+    per_class: int | None = None
+    budgets: tuple[Budget, ...] = ()
+    retry: Retry | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if not self.waves:
-            raise ValueError("a policy has at least one wave")
+        if not 1 <= len(self.waves) <= WAVES_LIMIT:
+            raise ValueError(f"a policy has at least one wave, and at most {WAVES_LIMIT}")
+        if self.per_class is not None:
+            EachClass(per_class=self.per_class)
+        if len(self.budgets) > BUDGETS_LIMIT:
+            raise ValueError(f"a policy has at most {BUDGETS_LIMIT} budgets")
+        check_unique("budget's label", [budget.label for budget in self.budgets])
 
     @property
     def canaries(self) -> int | None:
         """How many of a class must have committed before more of it are asked. None: no such rule.
 
-        The rule is that of the first wave, kept up for who was away then.
+        Where the policy does not say it, the rule is that of the first wave, kept up for who
+        was away then.
         """
+        if self.per_class is not None:
+            return self.per_class
         first = self.waves[0].size
         return first.per_class if isinstance(first, EachClass) else None
 

@@ -16,9 +16,10 @@ from enum import StrEnum
 
 from agent.wire.phases import Phase
 from agent.wire.v1 import BundleRef, Deployment
-from fleet.rollouts.plan import Plan
-from fleet.rollouts.policy import Gate
+from fleet.rollouts.plan import REVISION_GAP, Plan
+from fleet.rollouts.policy import Budget, Gate, Retry
 from fleet.rollouts.states import (
+    BAD,
     SETTLED,
     TIMED,
     RolloutHappening,
@@ -37,7 +38,9 @@ class Progress:
     `deployment` is what it gets, `replaces` what it goes back to if it has to
     (None: to nothing under that name). `phase`, `reason` and what came with it
     are its last word about this revision, `since` is when its state began, or when it could be
-    reached again in that state.
+    reached again in that state. `groups` are its values of the labels that budgets are
+    about. `again_at`: it failed, and from then on it is to be asked again; until it
+    has been, its failure counts neither way. `tries`: so often that was so by itself.
     """
 
     target: str
@@ -53,6 +56,9 @@ class Progress:
     parameters: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
     asked_at: datetime | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
+    tries: int = 0
+    again_at: datetime | None = None
 
     @property
     def reachable(self) -> bool:
@@ -62,7 +68,25 @@ class Progress:
     @property
     def set_aside(self) -> bool:
         """It can't be asked now, and has not settled."""
-        return not self.reachable and self.state not in SETTLED
+        return not self.reachable and not self.settled
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more is expected of it by itself, and nothing more is asked of it."""
+        return self.state in SETTLED and self.again_at is None
+
+    @property
+    def failed(self) -> bool:
+        """It did not take it, and is not to be asked again."""
+        return self.state in BAD and self.again_at is None
+
+    @property
+    def again(self) -> Deployment:
+        """What it is to get if it is asked again: the same under a revision that it never saw.
+
+        As in a plan, the number below the next is left for a return.
+        """
+        return replace(self.deployment, revision=self.deployment.revision + REVISION_GAP)
 
     @property
     def returning(self) -> Deployment | None:
@@ -124,6 +148,8 @@ class Rollout:
     targets: tuple[Progress, ...]
     bundle: BundleRef | None = None
     canaries: int | None = None
+    budgets: tuple[Budget, ...] = ()
+    retry: Retry | None = None
     state: RolloutState = RolloutState.PLANNED
     cause: Cause | None = None
     trace: Trace | None = None
@@ -152,11 +178,15 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutEvent:
-    """A person's word: started, paused, resumed, return asked or aborted. By whom, and why."""
+    """A person's word about a rollout: started, paused, … retried. By whom, and why.
+
+    It is not about those `left_out`: a later rollout has decided about them.
+    """
 
     rollout: RolloutHappening
     by: str = ""
     reason: str = ""
+    left_out: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +260,8 @@ def begin(plan: Plan, rollout_id: str, trace: Trace | None = None) -> Rollout:
         deployment=plan.request.deployment,
         bundle=plan.request.bundle,
         canaries=plan.policy.canaries,
+        budgets=plan.policy.budgets,
+        retry=plan.policy.retry,
         trace=trace,
         waves=tuple(
             RolloutWave(number=wave.number, title=wave.title, targets=wave.targets, gate=wave.gate)
@@ -244,6 +276,7 @@ def begin(plan: Plan, rollout_id: str, trace: Trace | None = None) -> Rollout:
                 replaces=step.replaces,
                 online=step.online,
                 held=step.hold is not None,
+                groups=step.groups,
             )
             for step in plan.steps
         ),

@@ -4,7 +4,7 @@ Tables only; `fleet.rollouts.fold` reads them. Terminal rows are written out. Th
 diagrams in the docs are drawn from here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 
@@ -23,13 +23,16 @@ class RolloutState(StrEnum):
 
 
 class RolloutHappening(StrEnum):
-    """What may happen to a rollout. A person's words are started to aborted; the rest follows."""
+    """What may happen to a rollout. A person's words are started to retried; the rest follows."""
 
     STARTED = "started"
     PAUSED = "paused"
     RESUMED = "resumed"
     RETURN_ASKED = "return asked"
     ABORTED = "aborted"
+    APPROVED = "approved"
+    PROMOTED = "promoted"
+    RETRIED = "retried"
     PASSED = "passed"
     INCONCLUSIVE = "inconclusive"
     GATE_FAILED = "gate failed"
@@ -38,6 +41,12 @@ class RolloutHappening(StrEnum):
     RETURN_FAILED = "return failed"
     OVERTAKEN = "overtaken"
 
+
+_GOING_ON: Mapping[RolloutHappening, RolloutState] = {
+    RolloutHappening.APPROVED: RolloutState.RUNNING,
+    RolloutHappening.PROMOTED: RolloutState.RUNNING,
+    RolloutHappening.RETRIED: RolloutState.RUNNING,
+}
 
 ROLLOUT: Mapping[RolloutState, Mapping[RolloutHappening, RolloutState]] = {
     RolloutState.PLANNED: {
@@ -53,8 +62,12 @@ ROLLOUT: Mapping[RolloutState, Mapping[RolloutHappening, RolloutState]] = {
         RolloutHappening.FAILED: RolloutState.FAILED,  # no gate stands behind the wave
         RolloutHappening.OVERTAKEN: RolloutState.SUPERSEDED,
         RolloutHappening.ABORTED: RolloutState.ABORTED,
+        **_GOING_ON,
     },
     RolloutState.PAUSED: {
+        RolloutHappening.APPROVED: RolloutState.PAUSED,  # it goes on when it is resumed
+        RolloutHappening.PROMOTED: RolloutState.PAUSED,
+        RolloutHappening.RETRIED: RolloutState.PAUSED,
         RolloutHappening.RESUMED: RolloutState.RUNNING,
         RolloutHappening.GATE_FAILED: RolloutState.ROLLING_BACK,  # who was asked goes on meanwhile
         RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK,
@@ -68,8 +81,14 @@ ROLLOUT: Mapping[RolloutState, Mapping[RolloutHappening, RolloutState]] = {
         RolloutHappening.OVERTAKEN: RolloutState.SUPERSEDED,
         RolloutHappening.ABORTED: RolloutState.ABORTED,
     },
-    RolloutState.DONE: {RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK},
-    RolloutState.FAILED: {RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK},
+    RolloutState.DONE: {
+        RolloutHappening.RETRIED: RolloutState.DONE,
+        RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK,
+    },
+    RolloutState.FAILED: {
+        RolloutHappening.RETRIED: RolloutState.FAILED,
+        RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK,
+    },
     RolloutState.ABORTED: {RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK},
     RolloutState.ROLLED_BACK: {},
     RolloutState.SUPERSEDED: {},
@@ -93,6 +112,7 @@ class WaveState(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     SOAKING = "soaking"
+    TO_APPROVE = "to-approve"
     INCONCLUSIVE = "inconclusive"
     PASSED = "passed"
     FAILED = "failed"
@@ -101,7 +121,11 @@ class WaveState(StrEnum):
 
 
 class WaveHappening(StrEnum):
-    """What may happen to a wave. All but `approved` follows from its targets and the rollout."""
+    """What may happen to a wave.
+
+    `approved`, `promoted` and `retried` are a person's words; the rest follows from its
+    targets and the rollout.
+    """
 
     STARTED = "started"
     SETTLED_WELL = "settled well"
@@ -109,7 +133,10 @@ class WaveHappening(StrEnum):
     SOAKED = "soaked"
     SETTLED_BADLY = "settled badly"
     UNDECIDED = "undecided"
+    APPROVAL_WANTED = "approval wanted"
     APPROVED = "approved"
+    PROMOTED = "promoted"
+    RETRIED = "retried"
     OVERTAKEN = "overtaken"
     ABORTED = "aborted"
 
@@ -129,17 +156,30 @@ WAVE: Mapping[WaveState, Mapping[WaveHappening, WaveState]] = {
     WaveState.RUNNING: {
         WaveHappening.SETTLED_WELL: WaveState.SOAKING,
         WaveHappening.UNDECIDED: WaveState.INCONCLUSIVE,
+        WaveHappening.PROMOTED: WaveState.PASSED,
         **_ENDING,
     },
     WaveState.SOAKING: {
         WaveHappening.SOAKED: WaveState.PASSED,
+        WaveHappening.APPROVAL_WANTED: WaveState.TO_APPROVE,
+        WaveHappening.PROMOTED: WaveState.PASSED,
         WaveHappening.UNSETTLED: WaveState.RUNNING,  # one that was away is back
+        WaveHappening.UNDECIDED: WaveState.INCONCLUSIVE,
+        **_ENDING,
+    },
+    # It has soaked, and is well: a person lets it pass.
+    WaveState.TO_APPROVE: {
+        WaveHappening.APPROVED: WaveState.PASSED,
+        WaveHappening.PROMOTED: WaveState.PASSED,
+        WaveHappening.UNSETTLED: WaveState.RUNNING,  # one that was away is back: it soaks anew
         WaveHappening.UNDECIDED: WaveState.INCONCLUSIVE,
         **_ENDING,
     },
     # Only a person's word, or an end that decides it after all, leads on from here.
     WaveState.INCONCLUSIVE: {
         WaveHappening.APPROVED: WaveState.PASSED,
+        WaveHappening.PROMOTED: WaveState.PASSED,
+        WaveHappening.RETRIED: WaveState.RUNNING,
         WaveHappening.SETTLED_WELL: WaveState.SOAKING,
         **_ENDING,
     },
@@ -150,10 +190,16 @@ WAVE: Mapping[WaveState, Mapping[WaveHappening, WaveState]] = {
     WaveState.SUPERSEDED: {},
 }
 
-OPEN_WAVES = frozenset(
-    {WaveState.RUNNING, WaveState.SOAKING, WaveState.INCONCLUSIVE, WaveState.PASSED}
+UNDECIDED_WAVES = frozenset(
+    {WaveState.RUNNING, WaveState.SOAKING, WaveState.TO_APPROVE, WaveState.INCONCLUSIVE}
 )
+"""Waves that have begun and have not passed: at most one at a time."""
+
+OPEN_WAVES = UNDECIDED_WAVES | {WaveState.PASSED}
 """Waves whose targets may be asked, also those that were away when it began."""
+
+TO_APPROVE = frozenset({WaveState.TO_APPROVE, WaveState.INCONCLUSIVE})
+"""Waves that a person's approval lets pass."""
 
 
 class TargetState(StrEnum):
@@ -187,6 +233,7 @@ class TargetHappening(StrEnum):
     RETURN_FAILED = "return failed"
     SPARED = "spared"
     OVERTAKEN = "overtaken"
+    RETRIED = "retried"
 
 
 _LEAVING: Mapping[TargetHappening, TargetState] = {
@@ -218,9 +265,21 @@ TARGET: Mapping[TargetState, Mapping[TargetHappening, TargetState]] = {
     },
     # A worker that dies again and again brings the device back to what it had before.
     TargetState.COMMITTED: {TargetHappening.ROLLED_BACK: TargetState.ROLLED_BACK, **_LEAVING},
-    TargetState.ROLLED_BACK: _LEAVING,
-    TargetState.REFUSED: _LEAVING,
-    TargetState.TIMED_OUT: _SETTLING,  # late is late, and still an end
+    TargetState.ROLLED_BACK: {
+        TargetHappening.RETRIED: TargetState.ASKED,
+        TargetHappening.SPARED: TargetState.ROLLED_BACK,  # it is not asked again after all
+        **_LEAVING,
+    },
+    TargetState.REFUSED: {
+        TargetHappening.RETRIED: TargetState.ASKED,
+        TargetHappening.SPARED: TargetState.REFUSED,
+        **_LEAVING,
+    },
+    TargetState.TIMED_OUT: {
+        TargetHappening.RETRIED: TargetState.ASKED,
+        TargetHappening.SPARED: TargetState.TIMED_OUT,
+        **_SETTLING,  # late is late, and still an end
+    },
     TargetState.RETURNING: {
         TargetHappening.RETURNED: TargetState.RETURNED,
         TargetHappening.RETURN_FAILED: TargetState.NOT_RETURNED,
@@ -260,3 +319,15 @@ SETTLED = frozenset(
 
 TO_RETURN = frozenset({TargetState.COMMITTED, *UNDER_WAY, *BAD})
 """Who gets a newer document with the content from before, when a rollout is rolled back."""
+
+
+def possible(
+    state: RolloutState, waves: Collection[WaveState], targets: Collection[TargetState]
+) -> frozenset[RolloutHappening]:
+    """Return what may happen to a rollout in this state whose waves and targets are in these."""
+    asked = {
+        RolloutHappening.APPROVED: TO_APPROVE.intersection(waves),
+        RolloutHappening.PROMOTED: UNDECIDED_WAVES.intersection(waves),
+        RolloutHappening.RETRIED: BAD.intersection(targets),
+    }
+    return frozenset(each for each in ROLLOUT[state] if asked.get(each, True))

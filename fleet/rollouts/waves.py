@@ -6,9 +6,12 @@ Rules:
 - The canaries of a class are reachable ones. A class that has none is in no
   canary wave: the plan names it, and it gets its own first target later
   (`fleet.rollouts.asking`).
+- Where a policy has canaries and the first wave is a number or a share, they are the
+  first in it, a class after the other, as far as it reaches.
 - A wave that nobody is left for is dropped: a fleet of one has one wave.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -42,6 +45,7 @@ def compose(members: Sequence[Member], policy: Policy) -> tuple[Wave, ...]:
     taken = 0
     waves: list[Wave] = []
     rules = [*policy.waves, WaveRule(size=Percent(percent=100), gate=policy.waves[-1].gate)]
+    left = _canaries_first(left, policy)
     for rule in rules:
         chosen = _chosen(rule.size, left, taken=taken, total=len(members))
         if not chosen:
@@ -58,6 +62,19 @@ def compose(members: Sequence[Member], policy: Policy) -> tuple[Wave, ...]:
             )
         )
     return tuple(waves)
+
+
+def _canaries_first(left: list[Member], policy: Policy) -> list[Member]:
+    """Put as many of each class in front as go before the others: one of each, then a second."""
+    if policy.canaries is None:
+        return left
+    seen: Counter[str] = Counter()
+    rank: dict[str, int] = {}
+    for member in left:
+        if member.reachable and seen[member.class_name] < policy.canaries:
+            rank[member.target] = seen[member.class_name]
+            seen[member.class_name] += 1
+    return sorted(left, key=lambda member: rank.get(member.target, policy.canaries or 0))
 
 
 def _chosen(size: Size, left: Sequence[Member], *, taken: int, total: int) -> Sequence[Member]:

@@ -5,6 +5,7 @@ next steps are the reader's (`fleet.sentences`). Nothing is decided in here: it
 asks what decides.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -13,10 +14,18 @@ from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.clock import written
 from fleet.rollouts.asking import due, is_open
+from fleet.rollouts.budgets import groups_of, used
 from fleet.rollouts.gate import GateReason, Judgement, decides_at, judge, unproven
 from fleet.rollouts.outline import Outline
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
-from fleet.rollouts.states import OPEN_WAVES, UNDER_WAY, RolloutState, TargetState, WaveState
+from fleet.rollouts.states import (
+    OPEN_WAVES,
+    TO_APPROVE,
+    UNDER_WAY,
+    RolloutState,
+    TargetState,
+    WaveState,
+)
 
 _NEWER = {"newer": "ID"}  # whoever shows it knows the other rollouts, and puts it in
 _NAMED = 3  # of those something waits for; the rest are counted
@@ -30,6 +39,7 @@ class WhyReason(StrEnum):
     SOAKING = "SOAKING"
     SOAK_IS_HELD = "SOAK_IS_HELD"
     TARGETS_UNDER_WAY = "TARGETS_UNDER_WAY"
+    WAITS_FOR_APPROVAL = "WAITS_FOR_APPROVAL"
     WAVES_PASSED = "WAVES_PASSED"
     OVERTAKEN_IN_PART = "OVERTAKEN_IN_PART"
     CATCHES_UP = "CATCHES_UP"
@@ -41,6 +51,8 @@ class WhyReason(StrEnum):
     NOT_MEANT = "NOT_MEANT"
     WAITS_FOR_WAVE = "WAITS_FOR_WAVE"
     CLASS_UNPROVEN = "CLASS_UNPROVEN"
+    BUDGET_FULL = "BUDGET_FULL"
+    ASKED_AGAIN = "ASKED_AGAIN"
     NOBODY_NEW = "NOBODY_NEW"
     GATE_CLOSED = "GATE_CLOSED"
     ASKED_NEXT = "ASKED_NEXT"
@@ -72,6 +84,12 @@ def present(rollout: Rollout | Outline) -> RolloutWave | None:
     """Return the wave that a rollout is at: the first that is under way. None: there is none."""
     under_way = (*OPEN_WAVES - {WaveState.PASSED}, WaveState.WAITING)
     return next((wave for wave in rollout.waves if wave.state in under_way), None)
+
+
+def waits_for_approval(rollout: Rollout | Outline) -> bool:
+    """Tell whether a rollout runs, and its wave waits for a person's approval."""
+    running = rollout.state is RolloutState.RUNNING
+    return running and any(wave.state in TO_APPROVE for wave in rollout.waves)
 
 
 def judged(
@@ -127,13 +145,16 @@ def _of_wave(rollout: Rollout, now: datetime) -> tuple[Cause, ...]:
     if judgement.reason is not GateReason.UNDER_WAY:
         because = reasoned(wave, judgement)
         known = rollout.cause is not None and rollout.cause.code == because.code
-        return () if known else (because,)
-    moving = [
-        progress
-        for progress in members
-        if progress.reachable and progress.state in {TargetState.PLANNED, *UNDER_WAY}
-    ]
+        return (*_approval(rollout, wave), *(() if known else (because,)))
+    moving = [progress for progress in members if progress.reachable and not progress.settled]
     return (_counted(WhyReason.TARGETS_UNDER_WAY, moving, wave=str(wave.number)),)
+
+
+def _approval(rollout: Rollout, wave: RolloutWave) -> tuple[Cause, ...]:
+    """Say that a person decides, where one does and the rollout goes on meanwhile."""
+    if not waits_for_approval(rollout):
+        return ()
+    return (Cause(code=WhyReason.WAITS_FOR_APPROVAL, parameters={"wave": str(wave.number)}),)
 
 
 def _of_return(rollout: Rollout) -> tuple[Cause, ...]:
@@ -168,7 +189,9 @@ def _away(progress: Progress) -> tuple[Cause, ...]:
     return (Cause(code=Reason.HELD_BY_OWNER if progress.held else WhyReason.AWAY),)
 
 
-def _of_target(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cause, ...]:
+def _of_target(  # noqa: PLR0911  # one return a state
+    rollout: Rollout, progress: Progress, now: datetime
+) -> tuple[Cause, ...]:
     match progress.state:
         case TargetState.PLANNED:
             return _of_planned(rollout, progress, now)
@@ -182,6 +205,8 @@ def _of_target(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cau
             return _of_returned(progress)
         case state:
             ended = Cause(code=_ENDS[state])
+            if progress.again_at is not None:
+                return (*_of_again(rollout, progress, now), ended, *_own_word(progress))
             # One that ended well may still report what went wrong on the way.
             return (ended,) if state is TargetState.COMMITTED else (ended, *_own_word(progress))
 
@@ -234,13 +259,36 @@ def _of_planned(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Ca
         return (Cause(code=WhyReason.NOBODY_NEW),)
     if not is_open(rollout, wave, members, now):
         return (Cause(code=WhyReason.GATE_CLOSED, parameters={"wave": str(wave.number)}),)
-    return _of_class(rollout, progress, due(rollout, now))
+    return _of_turn(rollout, progress, now)
+
+
+def _of_again(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cause, ...]:
+    """Say when a target that failed is asked again."""
+    if rollout.state is RolloutState.PAUSED:
+        return (Cause(code=WhyReason.NOBODY_NEW),)
+    if progress.again_at is not None and now >= progress.again_at:
+        return _of_turn(rollout, progress, now)
+    until = "" if progress.again_at is None else written(progress.again_at)
+    return (Cause(code=WhyReason.ASKED_AGAIN, parameters={"until": until}),)
+
+
+def _of_turn(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cause, ...]:
+    """Say whether a target is asked now, or waits for others of its group or of its class."""
+    asked = due(rollout, now)
+    if any(progress.target == each.target for each in asked):
+        return (Cause(code=WhyReason.ASKED_NEXT),)
+    groups = used(rollout, now)
+    taken = Counter(group for each in asked for group in groups_of(rollout, each))
+    for group in groups_of(rollout, progress):
+        use = groups[group]
+        if use.taken + taken[group] >= use.limit:
+            told = {"taken": str(use.taken + taken[group]), "limit": str(use.limit)}
+            return (Cause(code=WhyReason.BUDGET_FULL, parameters={**told, "group": str(group)}),)
+    return _of_class(rollout, progress, asked)
 
 
 def _of_class(rollout: Rollout, progress: Progress, asked: Sequence[Progress]) -> tuple[Cause, ...]:
-    """Say whether a target is asked now, or waits for another one of its class."""
-    if progress in asked:
-        return (Cause(code=WhyReason.ASKED_NEXT),)
+    """Say for which other one of its class a target waits."""
     first = [
         other
         for other in rollout.targets

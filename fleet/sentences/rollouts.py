@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from agent.wire.sentences import Sentence
 from fleet.rollouts.errors import PlanReason
+from fleet.rollouts.foresee import ObstacleReason
 from fleet.rollouts.gate import GateReason
-from fleet.rollouts.plan import ObstacleReason
 from fleet.rollouts.progress import PersonReason
 from fleet.rollouts.states import RolloutState, TargetState, WaveState
 from fleet.selector import EVERYTHING, GRAMMAR
@@ -65,11 +65,12 @@ DECIDED: Mapping[str, Sentence] = {
     ),
     GateReason.SAMPLE_TOO_SMALL: Sentence(
         "In wave {wave}, only {sample} came to an end: too few for the gate to decide.",
-        "Look at them. Then go on (skerry rollout resume), or back (skerry rollout rollback).",
+        "Look at them. Then go on (skerry rollout approve), or back (skerry rollout rollback).",
     ),
     GateReason.BETWEEN_THRESHOLDS: Sentence(
         "In wave {wave}, of {sample} too few took it to pass, and too many to fail.",
-        "Look at who did not. Then go on, or back: skerry rollout resume, or rollback.",
+        "Look at who did not. Then skerry rollout retry asks them again, approve goes on, and "
+        "rollback goes back.",
     ),
     GateReason.ENOUGH_COMMITTED: Sentence(
         "In wave {wave}, {good} of the {sample} that came to an end serve it: enough.", "Nothing."
@@ -80,8 +81,31 @@ DECIDED: Mapping[str, Sentence] = {
         "Take more targets or another policy, or be there to resume it.",
     ),
     ObstacleReason.WAVE_AWAY: Sentence(
-        "None of the {targets} targets of wave {wave} can be reached: it waits for one to be back.",
+        "None of the {targets} targets of wave {wave} can be reached: it waits for one to be "
+        "back; after its deadline its gate will {then}.",
         "Bring them back, or leave them out.",
+    ),
+    ObstacleReason.SAMPLE_AWAY: Sentence(
+        "Of wave {wave}, {here} can be reached, and its gate wants {sample} of {targets}: it waits "
+        "for the others, and after its deadline it will {then}.",
+        "Bring them back, or leave them out.",
+    ),
+    ObstacleReason.CLASS_LATER: Sentence(
+        "No target of class {class_name} is in the first wave ({targets} wait).",
+        "Nothing: the first of them goes alone in its wave, and the others follow it.",
+    ),
+    ObstacleReason.APPROVAL_WANTED: Sentence(
+        "Wave {wave} waits for a person's approval, once it has soaked.",
+        "Be there for it: skerry rollout approve.",
+    ),
+    ObstacleReason.SHADOW_NEEDS_TRAFFIC: Sentence(
+        "In wave {wave}, {targets} compare it on live requests: one with fewer than {requests} in "
+        "{limit_s} s refuses it, which counts as failed.",
+        "Where there is less traffic, ask for fewer requests, or for no shadow (--settings).",
+    ),
+    ObstacleReason.DEADLINE_TOO_SHORT: Sentence(
+        "In wave {wave}, the trial alone takes {needs_s} s; who takes {deadline_s} s has failed.",
+        "Take a shorter trial (probation_s), or a policy with a later deadline (deadline_s).",
     ),
     ObstacleReason.CLASS_AWAY: Sentence(
         "No target of class {class_name} can be reached, so none is a canary ({targets} wait).",
@@ -120,6 +144,7 @@ WAVES: Mapping[WaveState, str] = {
     WaveState.WAITING: "a wave before it has not passed",
     WaveState.RUNNING: "its targets are asked, and on their way",
     WaveState.SOAKING: "enough of them serve it, and are watched for a while",
+    WaveState.TO_APPROVE: "it has soaked, and waits for a person's approval",
     WaveState.INCONCLUSIVE: "its gate can't decide",
     WaveState.PASSED: "its gate let the next wave start",
     WaveState.FAILED: "its gate failed",

@@ -20,6 +20,10 @@ WAITING: Mapping[str, Sentence] = {
         "Wave {wave} waits for {count} on the way: {names}.",
         "Wait. For one of them: skerry rollout why ID DEVICE.",
     ),
+    WhyReason.WAITS_FOR_APPROVAL: Sentence(
+        "Wave {wave} waits for a person's approval.",
+        "Look at it: skerry rollout show. Then skerry rollout approve, or rollback.",
+    ),
     WhyReason.WAVES_PASSED: Sentence("All of its waves have passed.", "Nothing to do."),
     WhyReason.OVERTAKEN_IN_PART: Sentence(
         "It is done, and of its {targets} targets {count} got something newer instead: {names}.",
@@ -56,6 +60,14 @@ WAITING: Mapping[str, Sentence] = {
     WhyReason.CLASS_UNPROVEN: Sentence(
         "No other of its class ({class_name}) has committed yet: {waits_for} goes first.",
         "Wait for that one.",
+    ),
+    WhyReason.BUDGET_FULL: Sentence(
+        "It waits: {taken} of {limit} of {group} are under way or down.",
+        "Wait until one of them has come to an end. See which: skerry rollout show.",
+    ),
+    WhyReason.ASKED_AGAIN: Sentence(
+        "What it failed by may pass: it is asked again at {until}.",
+        "Wait. If it fails each time, look at the device: skerry device show.",
     ),
     WhyReason.NOBODY_NEW: Sentence(
         "The rollout is paused, so nobody new is asked.", "To go on: skerry rollout resume."

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, literal, or_, select, update
 
 from fleet.alerts.alert import OPEN, Alert, AlertState, Silence
 from fleet.alerts.cause import Scope
@@ -25,6 +25,9 @@ SILENCES_KEPT = 256
 
 SILENCES_LIMIT = 1000
 """Silences that hold: more would be a way to switch alerts off."""
+
+CLAIM_S = 30.0
+"""For so long one centre may tell a receiver of an alert: thrice what a message may take."""
 
 _ALERT = TypeAdapter(Alert)
 _AT_ONCE = 500
@@ -200,14 +203,43 @@ def meet(connection: Connection, receiver: str) -> int:
 
 def taken(connection: Connection, receiver: str) -> Mapping[str, int]:
     """Return which news of each alert a receiver has taken."""
-    rows = connection.execute(select(told).where(told.c.receiver == receiver))
+    rows = connection.execute(select(told).where(told.c.receiver == receiver, told.c.position > 0))
     return {row.alert: row.position for row in rows}
 
 
-def take(connection: Connection, receiver: str, alert: str, position: int) -> None:
-    """Note that a receiver has taken the news of an alert up to this one."""
-    connection.execute(delete(told).where(told.c.receiver == receiver, told.c.alert == alert))
-    connection.execute(insert(told).values(receiver=receiver, alert=alert, position=position))
+def claim(
+    connection: Connection, receiver: str, alert: Alert, *, holder: str, now: datetime
+) -> bool:
+    """Take it upon a holder to tell a receiver of an alert's news; False: another one does.
+
+    Or has; or the alert is forgotten. A claim ends by itself after a while, as its holder may
+    have; one that ends later than any can was made by a clock that has been set back.
+    """
+    row = and_(told.c.receiver == receiver, told.c.alert == alert.id)
+    if connection.execute(select(told.c.alert).where(row)).first() is None:
+        known = select(literal(receiver), alerts.c.id, literal(0)).where(alerts.c.id == alert.id)
+        connection.execute(insert(told).from_select(["receiver", "alert", "position"], known))
+    until = written(now + timedelta(seconds=CLAIM_S))
+    free = or_(
+        told.c.holder.is_(None),
+        told.c.holder == holder,
+        told.c.until <= written(now),
+        told.c.until > until,
+    )
+    query = update(told).where(row, told.c.position < alert.position, free)
+    return bool(connection.execute(query.values(holder=holder, until=until)).rowcount)
+
+
+def settle(
+    connection: Connection, receiver: str, alert: Alert, *, holder: str, was_taken: bool
+) -> None:
+    """End a claim: a receiver has taken the news of an alert, or not."""
+    mine = and_(told.c.receiver == receiver, told.c.alert == alert.id)
+    if was_taken:
+        newer = update(told).where(mine, told.c.position < alert.position)
+        connection.execute(newer.values(position=alert.position))
+    freed = update(told).where(mine, told.c.holder == holder).values(holder=None, until=None)
+    connection.execute(freed)
 
 
 def every_told(connection: Connection) -> Sequence[Alert]:

@@ -46,8 +46,7 @@ def commit(connection: Connection, batch: Sequence[FromDevice], *, now: str) -> 
                 commands.end(connection, document, now=now)
             case v1.SiteReported():
                 pass  # nothing here asks for it yet
-    for latest in {each.device: each for each in feels}.values():
-        health.put(connection, latest, now=now)
+    health.put(connection, feels, now=now)
     new = events.unheard(connection, told)
     health_days.add(connection, feels, new, now=now)
     health.put_late(connection, told, now=now)

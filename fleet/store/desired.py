@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, select
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import v1
-from fleet.store import changes
+from fleet.store import changes, touched
 from fleet.store.errors import OrderConflictError
 from fleet.store.tables import desired
 
@@ -69,6 +69,7 @@ def put(connection: Connection, document: HeldDesired) -> None:
         "issued_at": document.issued_at,
         "position": changes.next_position(connection),
     }
+    touched.note(connection, touched.Part.DESIRED, document.target)
     connection.execute(
         insert(desired)
         .values(target=document.target, **values)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Select, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
+from fleet.store import touched
 from fleet.store.errors import AmbiguousError, NotFoundError
 from fleet.store.tables import devices, sites
 
@@ -34,6 +35,7 @@ class Device:
 
 def add(connection: Connection, device: Device) -> None:
     """Add a device that joins. Its id is new: ids are never reused."""
+    touched.note(connection, touched.Part.DEVICE, device.id)
     connection.execute(
         insert(devices).values(
             id=device.id,
@@ -51,17 +53,6 @@ def add(connection: Connection, device: Device) -> None:
 def every(connection: Connection) -> Sequence[Device]:
     """Return all devices by name, then id."""
     query = _devices().order_by(devices.c.name, devices.c.id)
-    return [_device(row) for row in connection.execute(query)]
-
-
-def after(
-    connection: Connection, name: str, device: str, *, limit: int, prefix: str = ""
-) -> Sequence[Device]:
-    """Return the next devices by name, then id, after this one; those whose name begins so."""
-    query = _devices().order_by(devices.c.name, devices.c.id).limit(limit)
-    query = query.where(tuple_(devices.c.name, devices.c.id) > tuple_(name, device))
-    if prefix:
-        query = query.where(devices.c.name.startswith(prefix, autoescape=True))
     return [_device(row) for row in connection.execute(query)]
 
 
@@ -96,6 +87,7 @@ def known(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
 
 def learn(connection: Connection, device: str, facts: Mapping[str, str]) -> None:
     """Keep what a device says of itself now."""
+    touched.note(connection, touched.Part.DEVICE, device)
     connection.execute(update(devices).where(devices.c.id == device).values(facts=dict(facts)))
 
 

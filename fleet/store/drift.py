@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
-from sqlalchemy import Connection, Row, Select, Text, delete, func, select, type_coerce
+from sqlalchemy import Connection, Row, Select, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import v1
@@ -17,7 +17,7 @@ from agent.wire.limits import DEPLOYMENTS_LIMIT
 from agent.wire.packing import pack_counts, unpack_counts
 from fleet.health.drift import Distance, Drift, Level, judge, worst
 from fleet.health.tellings import Telling, Tellings, with_one
-from fleet.store import presence
+from fleet.store import presence, touched
 from fleet.store.tables import bundles, drift
 from models import card_codec
 from models.card import DriftReference
@@ -31,6 +31,7 @@ def put(connection: Connection, document: v1.Health, *, now: str) -> None:
         return
     names = [part.name for part in document.deployments]
     gone = (drift.c.device == document.device) & drift.c.deployment.not_in(names)
+    touched.note(connection, touched.Part.DRIFT, document.device)
     connection.execute(delete(drift).where(gone))
     here = presence.held(connection, document.device)
     ledger = None if here is None else here.ledger
@@ -64,16 +65,6 @@ def every(connection: Connection) -> Mapping[str, tuple[Drift, ...]]:
 def among(connection: Connection, ids: Sequence[str]) -> Mapping[str, tuple[Drift, ...]]:
     """Return the drift of these devices' deployments, by device."""
     return _by_device(connection.execute(_query().where(drift.c.device.in_(ids))))
-
-
-def marks(connection: Connection) -> Mapping[str, int]:
-    """Return what tells each device's drift from other drift, by device, in this process."""
-    row = (drift.c.deployment, drift.c.revision, drift.c.digest, drift.c.told_at, drift.c.since)
-    query = select(drift.c.device, *row, type_coerce(drift.c.judged, Text))
-    found: dict[str, int] = {}
-    for device, *told in connection.execute(query.order_by(drift.c.device, drift.c.deployment)):
-        found[device] = hash((found.get(device), *told))
-    return found
 
 
 def references(connection: Connection, digest: str) -> tuple[DriftReference, ...]:
@@ -136,6 +127,7 @@ def _keep(
         "judged": [asdict(each) for each in judged],
         "tellings": [_written(each) for each in tellings.kept],
     }
+    touched.note(connection, touched.Part.DRIFT, device)
     connection.execute(
         insert(drift)
         .values(device=device, deployment=name, **values)

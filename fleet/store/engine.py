@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from fleet.store import touched
 from fleet.store.errors import SchemaTooNewError
 from fleet.store.tables import SCHEMA
 
@@ -59,7 +60,9 @@ class Store:
     def write(self) -> Iterator[Connection]:
         """Run one transaction that may write; it commits unless the block raises."""
         with self._one_writer, self._writing.begin() as connection:
+            touched.begin(connection)
             yield connection
+            touched.settle(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -9,14 +9,14 @@ connection's number is taken before it is tried, so that of one session some
 documents waited before the connection stood, and some after it broke.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, select
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import codec, v1
-from fleet.store import presence
+from fleet.store import presence, touched
 from fleet.store.tables import health
 
 
@@ -34,18 +34,22 @@ class HeldHealth:
     late: bool
 
 
-def put(connection: Connection, document: v1.Health, *, now: str) -> None:
-    """Keep a health document that came at once in place of the last."""
-    here = presence.held(connection, document.device)
+def put(connection: Connection, came: Iterable[v1.Health], *, now: str) -> None:
+    """Keep health documents that came at once in place of the last; of a device, its latest."""
+    latest = {each.device: each for each in came}
+    here = presence.among(connection, latest)
     _put(
         connection,
-        HeldHealth(
-            document=document,
-            received_at=now,
-            ledger=None if here is None else here.ledger,
-            number=document.told,
-            late=False,
-        ),
+        [
+            HeldHealth(
+                document=document,
+                received_at=now,
+                ledger=here[device].ledger if device in here else None,
+                number=document.told,
+                late=False,
+            )
+            for device, document in latest.items()
+        ],
     )
 
 
@@ -66,7 +70,7 @@ def put_late(connection: Connection, batch: Sequence[v1.Event], *, now: str) -> 
                 number=event.number,
                 late=True,
             )
-            _put(connection, newer)
+            _put(connection, [newer])
 
 
 def held(connection: Connection, device: str) -> HeldHealth | None:
@@ -94,18 +98,29 @@ def _is_newer(connection: Connection, event: v1.Event, last: HeldHealth) -> bool
     return here is not None and here.ledger == event.ledger
 
 
-def _put(connection: Connection, latest: HeldHealth) -> None:
-    values = {
-        "document": codec.encode(latest.document),
-        "received_at": latest.received_at,
-        "ledger": latest.ledger,
-        "number": latest.number,
-        "late": latest.late,
-    }
+def _put(connection: Connection, latest: Sequence[HeldHealth]) -> None:
+    if not latest:
+        return
+    for each in latest:
+        touched.note(connection, touched.Part.HEALTH, each.document.device)
+    upsert = insert(health)
+    names = ("document", "received_at", "ledger", "number", "late")
     connection.execute(
-        insert(health)
-        .values(device=latest.document.device, **values)
-        .on_conflict_do_update(index_elements=[health.c.device], set_=values)
+        upsert.on_conflict_do_update(
+            index_elements=[health.c.device],
+            set_={name: upsert.excluded[name] for name in names},
+        ),
+        [
+            {
+                "device": each.document.device,
+                "document": codec.encode(each.document),
+                "received_at": each.received_at,
+                "ledger": each.ledger,
+                "number": each.number,
+                "late": each.late,
+            }
+            for each in latest
+        ],
     )
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import v1
 from agent.wire.facts import LEDGER
-from fleet.store import devices
+from fleet.store import devices, touched
 from fleet.store.tables import presence
 
 
@@ -77,6 +77,7 @@ def died(connection: Connection, death: v1.Death, *, now: str) -> bool:
         return True
     if death.session < current.session or (death.session == current.session and not current.online):
         return False
+    touched.note(connection, touched.Part.PRESENCE, death.device)
     connection.execute(
         update(presence)
         .where(presence.c.device == death.device)
@@ -110,6 +111,7 @@ def _put(connection: Connection, seen: Presence) -> None:
         "agent_version": seen.agent_version,
         "facts": dict(seen.facts),
     }
+    touched.note(connection, touched.Part.PRESENCE, seen.device)
     connection.execute(
         insert(presence)
         .values(device=seen.device, **values)

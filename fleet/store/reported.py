@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, select
 from sqlalchemy.dialects.sqlite import insert
 
 from agent.wire import codec, v1
+from fleet.store import touched
 from fleet.store.tables import reported
 
 
@@ -28,6 +29,7 @@ def put(connection: Connection, document: v1.Reported, *, now: str) -> None:
         "document": codec.encode(document),
         "received_at": now,
     }
+    touched.note(connection, touched.Part.REPORTED, document.device)
     connection.execute(
         insert(reported)
         .values(device=document.device, **values)

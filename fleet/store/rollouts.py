@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    exists,
     func,
     insert,
     select,
@@ -128,6 +129,27 @@ def later(connection: Connection, rollout: str) -> Sequence[KeptRollout]:
     return [_rollout(row) for row in connection.execute(query)]
 
 
+def open_with(connection: Connection, device: str, *, limit: int) -> Sequence[KeptRollout]:
+    """Return the newest open rollouts that have a device as a target or left it out.
+
+    Whom a plan left out only the plan says, and it is long: of the newest `limit` it is asked.
+    """
+    target, plan = rollout_targets.c, rollout_plans.c
+    newest = select(rollouts.c.id).where(rollouts.c.is_open)
+    newest = newest.order_by(rollouts.c.number.desc()).limit(limit)
+    has = exists().where(target.rollout == rollouts.c.id, target.target == device)
+    knows = exists().where(
+        plan.rollout == rollouts.c.id, plan.document.contains(f'"{device}"', autoescape=True)
+    )
+    query = (
+        _heads()
+        .where(rollouts.c.is_open, has | (rollouts.c.id.in_(newest) & knows))
+        .order_by(rollouts.c.number.desc())
+        .limit(limit)
+    )
+    return [_rollout(row) for row in connection.execute(query)]
+
+
 def recent(connection: Connection, limit: int, also: Collection[str] = ()) -> Sequence[KeptRollout]:
     """Return the newest rollouts, all that are open, and these: the newest first."""
     newest = select(rollouts.c.id).order_by(rollouts.c.number.desc()).limit(limit)
@@ -164,15 +186,20 @@ def contents(connection: Connection, rollout: str) -> Mapping[int, str]:
 
 
 def shared(
-    connection: Connection, older: str, newer: str, but: Collection[str]
+    connection: Connection, older: str, newer: str, but: Collection[str], of: str | None = None
 ) -> Mapping[str, int]:
-    """Return who of an older rollout is in a newer one, in none of these states: what each gets."""
+    """Return who of an older rollout is in a newer one, in none of these states: what each gets.
+
+    Where `of` is one target, no other is looked for.
+    """
     ours, theirs = rollout_targets.alias(), rollout_targets.alias()
     query = (
         select(theirs.c.target, theirs.c.content)
         .join(ours, and_(ours.c.rollout == older, ours.c.target == theirs.c.target))
         .where(theirs.c.rollout == newer, theirs.c.state.not_in(but))
     )
+    if of is not None:
+        query = query.where(theirs.c.target == of)
     return {row.target: row.content for row in connection.execute(query)}
 
 

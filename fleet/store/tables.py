@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0009"
+SCHEMA = "0010"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -298,8 +298,13 @@ told = Table(
     Column("receiver", String(64), primary_key=True),
     Column("alert", String(64), primary_key=True),
     Column("position", BigInteger, nullable=False),
+    Column("holder", String(64)),
+    Column("until", String(32)),
 )
-"""The last news of an alert that a receiver has taken: what is above it is yet to be told."""
+"""The last news of an alert that a receiver has taken: what is above it is yet to be told.
+
+0: it has taken none. `holder` is the centre that tells it now, and `until` when no other may.
+"""
 
 health_days = Table(
     "health_days",
@@ -352,3 +357,12 @@ events_summed = Table(
     Column("last_at", String(32), nullable=False),
 )
 """The transitions of a device that are no longer kept, by kind; when they came, by our clock."""
+
+touched = Table(
+    "touched",
+    metadata,
+    Column("device", String(64), primary_key=True),
+    Column("part", String(16), primary_key=True),
+    Column("number", BigInteger, nullable=False, index=True),
+)
+"""What `fleet.store.touched` keeps: the last transaction that wrote a part of a device."""

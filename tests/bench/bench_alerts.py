@@ -12,11 +12,12 @@ from sqlalchemy import Table, insert, select, update
 
 from fleet.clock import written
 from fleet.lookout import Lookout
-from fleet.store import alerts
+from fleet.roll import Roll
+from fleet.store import alerts, touched
 from fleet.store.engine import Store
 from fleet.store.tables import desired, devices, health, presence, reported, sites
 from tests.fleet.deciding.paper import NOW
-from tests.fleet.screens.village import Villager, settle
+from tests.fleet.screens.village import FLEET, Villager, settle
 
 
 def fill(store: Store, count: int, per_site: int = 400) -> None:
@@ -56,6 +57,9 @@ def fill(store: Store, count: int, per_site: int = 400) -> None:
                 return changed
 
             connection.execute(insert(table), [of(number) for number in range(1, count)])
+        for number in range(1, count):
+            for part in touched.Part:
+                touched.note(connection, part, f"d-x{number}")
 
 
 def say(line: str) -> None:
@@ -73,6 +77,7 @@ def main() -> None:
         now = [NOW]
         lookout = Lookout(
             store=store,
+            roll=Roll(store, FLEET),
             clock=lambda: now[0],
             connected=lambda: True,
             certificates={},
@@ -95,10 +100,14 @@ def main() -> None:
                 .where(health.c.device.in_([f"d-x{n}" for n in range(1, spoke)]))
                 .values(received_at=written(now[0]))
             )
+            for number in range(1, spoke):
+                touched.note(connection, touched.Part.HEALTH, f"d-x{number}")
         now[0] += dt.timedelta(seconds=5)
         measured(f"{spoke:,} have told how they feel: well")
         with store.write() as connection:
             connection.execute(update(presence).values(online=False, since=written(now[0])))
+            for number in range(1, count):
+                touched.note(connection, touched.Part.PRESENCE, f"d-x{number}")
         now[0] += dt.timedelta(seconds=5)
         measured("every device is gone")
         with store.read() as connection:

@@ -9,7 +9,8 @@ from agent.wire import facts
 from agent.wire.phases import Phase
 from fleet import canonical, kept
 from fleet.clock import written
-from fleet.observe import cards, observe
+from fleet.observe import cards
+from fleet.roll import Roll
 from fleet.rollouts.gate import GateReason
 from fleet.rollouts.plan import Plan, plan
 from fleet.rollouts.policy import CAREFUL, RolloutRequest
@@ -148,8 +149,8 @@ def card(version: str) -> Card:
 
 def planned(store: Store) -> Plan:
     """Return a careful plan for everybody, as it was made before any of it."""
+    inventory = Roll(store, FLEET).inventory()
     with store.read() as connection:
-        inventory = observe(connection, FLEET)
         known = cards(connection)
     before = replace(
         inventory,

@@ -9,7 +9,9 @@ import pytest
 
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
+from fleet.kept import Memory
 from fleet.page.session import inside
+from fleet.rollouts.states import WaveState
 from fleet.store import audit, rollouts
 from fleet.store.engine import Store
 from tests.fleet.centre.served import OPERATOR, TOKEN, Served, serving
@@ -225,6 +227,27 @@ async def test_a_plan_says_how_it_will_serve(operator: httpx.AsyncClient) -> Non
     )
     told = answer.text.partition("How it will serve")[2].partition("Waves and gates")[0]
     assert "the default settings</li>" in told
+
+
+async def test_a_page_offers_the_words_that_a_rollout_waits_for(
+    operator: httpx.AsyncClient, served: Served, store: Store
+) -> None:
+    """A form for each word that can be said now, and for no other; a promotion says why."""
+    waiting = (await operator.get("/rollouts/r-39")).text
+    moving = (await operator.get("/rollouts/r-41")).text
+    assert ('id="say-approve"' in waiting, 'id="say-approve"' in moving) == (True, False)
+    assert 'id="say-promote"' in moving
+    assert 'id="say-retry"' not in moving
+    form = {"reason": "looked at it"}
+    unsaid = await operator.post("/rollouts/r-41/promote", data={}, headers=origin(served))
+    said = await operator.post("/rollouts/r-41/promote", data=form, headers=origin(served))
+    assert (422, 303) == (unsaid.status_code, said.status_code)
+    with store.read() as connection:
+        (last, *_) = audit.latest(connection, limit=9, about="r-41")
+        waves = Memory().read(connection, "r-41").waves
+    assert ("rollout.promote", "looked at it") == (last.action, last.reason)
+    assert WaveState.PASSED is waves[1].state
+    assert "let a wave pass early" in (await operator.get("/rollouts/r-41")).text
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ async def test_an_alert_says_why_who_what_happened_and_what_to_do(
     assert "skerry alert show a-golden" in golden
     assert "opened" in golden.partition("What happened")[2]
     assert "6 more" in away
-    assert '/devices?field=state%3Doffline%2Csite%3Dlerwick"' in away
+    assert '/devices?field=alert%3DSkerryDevicesAway%2Csite%3Dlerwick"' in away
     assert "Check their power and their network." in away
     assert "cleared" in ended
     assert "Acknowledge" not in ended
@@ -204,6 +204,99 @@ async def test_a_word_that_can_not_be_taken_changes_nothing(
     assert told in unescape(answer.text)
     assert (["q-1"], None) == ([each.id for each in holding], kept.ack)
     assert [] == [each for each in said if each.action.startswith("alert.")]
+
+
+async def test_a_silence_ends_where_it_is_listed(person: httpx.AsyncClient, store: Store) -> None:
+    """By a form, audited with its reason; the alert is told again from then on."""
+    before = await read(person, "/alerts")
+    answer = await person.post("/alerts/silences/q-1/end", data={"reason": " the fan is here "})
+    with store.read() as connection:
+        (told,) = audit.latest(connection, limit=10, about="q-1")
+    after = await read(person, "/alerts")
+
+    assert "SkerryThrottling, site bergen" in before
+    assert "by operator: <q>the fan is on its way</q>" in before
+    assert "skerry alert silence --end q-1 --reason WHY" in before
+    assert (303, "/alerts#silences") == (answer.status_code, answer.headers["location"])
+    assert ("alert.silence.end", "operator", "the fan is here") == (
+        told.action,
+        told.actor,
+        told.reason,
+    )
+    assert 'id="silences"' not in after
+    assert "silenced, ends" not in after
+
+
+@pytest.mark.parametrize(
+    ("silence", "form", "status", "told"),
+    [
+        ("q-none", {}, 404, "no silence 'q-none'"),
+        ("q-1", {"reason": "x" * 1001}, 422, "reason"),
+    ],
+)
+async def test_a_silence_that_can_not_be_ended_says_why(
+    person: httpx.AsyncClient,
+    store: Store,
+    *,
+    silence: str,
+    form: dict[str, str],
+    status: int,
+    told: str,
+) -> None:
+    """On the page where it was asked, with the others still there; nothing is changed."""
+    answer = await person.post(f"/alerts/silences/{silence}/end", data=form)
+    with store.read() as connection:
+        holding = alerts.silences_after(connection, written(NOW))
+        said = audit.latest(connection, limit=10)
+    text = unescape(answer.text).partition('id="silences"')[2]
+
+    assert status == answer.status_code
+    assert told in text
+    assert "SkerryThrottling, site bergen" in text
+    assert ["q-1"] == [each.id for each in holding]
+    assert [] == [each for each in said if each.action.startswith("alert.")]
+
+
+async def test_of_many_silences_the_first_to_end_are_listed(
+    person: httpx.AsyncClient, store: Store
+) -> None:
+    """Fifty, and how many there are beyond them."""
+    with store.write() as connection:
+        (one,) = alerts.silences_after(connection, "")
+        for number in range(2, 61):
+            until = f"2026-03-02T00:{number:02}:00Z" if number < 60 else "2026-03-03T00:00:00Z"
+            alerts.silence(connection, replace(one, id=f"q-{number}", until=until))
+    text = await read(person, "/alerts")
+
+    assert "60 silences hold" in text
+    assert [f"q-{number}" for number in range(1, 51)] == [
+        part.partition('"')[0] for part in text.split('<li id="')[1:] if part.startswith("q-")
+    ]
+    assert "and 10 that end later" in text
+
+
+@pytest.mark.real("chromium")
+@pytest.mark.parametrize("script", [True, False])
+async def test_a_silence_is_ended_by_keys_alone(
+    visit: Visit, store: Store, *, script: bool
+) -> None:
+    """From the list to the button, with a script and without one."""
+    fill(store)
+    async with visit.page("/alerts", script=script) as page:
+        await page.focus("#say-q-1 summary")
+        await page.keyboard.press("Enter")
+        await page.keyboard.press("Tab")
+        await page.keyboard.type("it is here")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/alerts#silences")
+        left = await page.locator("#silences").count()
+    with store.read() as connection:
+        (told,) = audit.latest(connection, limit=10, about="q-1")
+
+    assert ("alert.silence.end", "it is here") == (told.action, told.reason)
+    assert 0 == left
+    assert [] == visit.said
 
 
 async def test_the_overview_begins_with_alerts_and_says_no_trouble_twice(

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ class Hook:
     """A web server. `always` is what it answers; None: 204; 0: it hangs."""
 
     port: int = 0
+    secured: bool = False
     always: int | None = None
     location: str = ""
     took: list[dict[str, Any]] = field(default_factory=list)
@@ -25,7 +27,7 @@ class Hook:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/alerts?from=skerry"
+        return f"http{'s' * self.secured}://127.0.0.1:{self.port}/alerts?from=skerry"
 
     @property
     def news(self) -> list[str]:
@@ -49,7 +51,7 @@ class Hook:
             where = f"Location: {self.location}\r\n" if self.location else ""
             writer.write(f"HTTP/1.1 {status or 204} X\r\n{where}Content-Length: 0\r\n\r\n".encode())
             await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
@@ -67,16 +69,19 @@ class Hook:
 
 
 @asynccontextmanager
-async def hook(*, always: int | None = None, location: str = "") -> AsyncIterator[Hook]:
+async def hook(
+    *, always: int | None = None, location: str = "", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Hook]:
     """Let a web server listen until the block ends."""
-    made = Hook(always=always, location=location)
-    async with _listening(made.serve) as made.port:
+    made = Hook(always=always, location=location, secured=tls is not None)
+    async with _listening(made.serve, tls) as made.port:
         yield made
 
 
 @asynccontextmanager
 async def _listening(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
     """Serve who connects, on a port of ours, until the block ends."""
     served: set[asyncio.Task[None]] = set()
@@ -88,7 +93,7 @@ async def _listening(
         task.add_done_callback(served.discard)
         await serve(reader, writer)
 
-    server = await asyncio.start_server(each, "127.0.0.1", 0)
+    server = await asyncio.start_server(each, "127.0.0.1", 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -109,14 +114,18 @@ async def _ended(tasks: set[asyncio.Task[None]]) -> None:
 class Post:
     """A mail server. It refuses `unknown` recipients.
 
-    Where it `hangs`, it never greets; where it `greets`, it says that for ever.
+    Where it `hangs`, it never greets; where it `greets`, it says that for ever. With `starttls` it
+    takes a letter only over TLS, from who says `passwords`.
     """
 
     port: int = 0
     unknown: set[str] = field(default_factory=set)
     hangs: bool = False
     greets: bytes = b""
+    starttls: ssl.SSLContext | None = None
+    passwords: list[str] = field(default_factory=list)
     letters: list[tuple[str, list[str], str]] = field(default_factory=list)
+    _envelope: tuple[str, list[str]] = ("", [])
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.greets:
@@ -126,36 +135,44 @@ class Post:
             await reader.read()
             writer.close()
             return
-        sender = ""
-        to: list[str] = []
         writer.write(b"220 post.example\r\n")
         try:
             while line := (await reader.readline()).decode().strip():
-                verb, rest = line[:4].upper(), line.partition(":")[2]
-                answer = "250 ok"
-                match verb:
-                    case "MAIL":
-                        sender, to = rest.split()[0].strip("<>"), []
-                    case "RCPT":
-                        address = rest.split()[0].strip("<>")
-                        if address in self.unknown:
-                            answer = "550 nobody here"
-                        else:
-                            to.append(address)
-                    case "DATA":
-                        writer.write(b"354 go on\r\n")
-                        text = (await reader.readuntil(b"\r\n.\r\n")).decode()
-                        self.letters.append((sender, to, text))
-                    case "QUIT":
-                        answer = "221 bye"
-                    case _:
-                        pass
-                writer.write(f"{answer}\r\n".encode())
+                if line.upper() == "STARTTLS" and self.starttls is not None:
+                    writer.write(b"220 go on\r\n")
+                    await writer.start_tls(self.starttls)
+                    continue
+                if line.upper() == "DATA":
+                    writer.write(b"354 go on\r\n")
+                    text = (await reader.readuntil(b"\r\n.\r\n")).decode()
+                    self.letters.append((*self._envelope, text))
+                writer.write(f"{self._answer(line)}\r\n".encode())
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
+
+    def _answer(self, line: str) -> str:
+        sender, to = self._envelope
+        verb, address = line[:4].upper(), line.partition(":")[2].partition(" ")[0].strip("<>")
+        match verb:
+            case "EHLO" if self.starttls is not None:
+                return "250-post.example\r\n250-AUTH PLAIN\r\n250 STARTTLS"
+            case "AUTH":
+                self.passwords.append(line.rsplit(maxsplit=1)[-1])
+                return "235 welcome"
+            case "MAIL" if self.starttls is not None and not self.passwords:
+                return "530 who are you"
+            case "MAIL":
+                self._envelope = address, []
+            case "RCPT" if address in self.unknown:
+                return "550 nobody here"
+            case "RCPT":
+                self._envelope = sender, [*to, address]
+            case _:
+                pass
+        return "221 bye" if verb == "QUIT" else "250 ok"
 
     async def _greet(self, writer: asyncio.StreamWriter) -> None:
         """Say the same for ever, until nobody listens."""
@@ -172,9 +189,14 @@ class Post:
 
 @asynccontextmanager
 async def post(
-    *, unknown: Iterable[str] = (), hangs: bool = False, greets: bytes = b""
+    *,
+    unknown: Iterable[str] = (),
+    hangs: bool = False,
+    greets: bytes = b"",
+    tls: ssl.SSLContext | None = None,
+    starttls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Post]:
     """Let a mail server listen until the block ends."""
-    made = Post(unknown=set(unknown), hangs=hangs, greets=greets)
-    async with _listening(made.serve) as made.port:
+    made = Post(unknown=set(unknown), hangs=hangs, greets=greets, starttls=starttls)
+    async with _listening(made.serve, tls) as made.port:
         yield made

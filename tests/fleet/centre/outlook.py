@@ -4,13 +4,14 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from agent.wire import v1
+from agent.wire import codec, v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.alerts.alert import Alert
 from fleet.clock import written
 from fleet.lookout import Lookout
-from fleet.store import alerts, arrivals
+from fleet.roll import Roll
+from fleet.store import alerts, arrivals, desired
 from fleet.store.engine import Store
 from tests.fleet.deciding.paper import NOW
 from tests.fleet.screens.village import FLEET, OLD, Villager, settle
@@ -35,6 +36,7 @@ class Outlook:
         """Return a lookout that has seen nothing yet, as after a restart."""
         return Lookout(
             store=self.store,
+            roll=Roll(self.store, FLEET),
             clock=lambda: self.now,
             connected=lambda: self.hears,
             certificates={"server": NOW + FAR},
@@ -53,6 +55,31 @@ class Outlook:
         ]
         settle(self.store, tuple(names))
         self.sessions = {f"d-{n}": 1 for n in range(1, len(names) + 1)}
+
+    def join(self, name: str) -> None:
+        """Let another device join, at another site."""
+        number = len(self.sessions) + 1
+        settle(self.store, (Villager(name=name, site="vigo"),), first=number)
+        self.sessions[f"d-{number}"] = 1
+
+    def want(self, device: str) -> None:
+        """Want something else of a device: nothing."""
+        with self.store.write() as connection:
+            held = desired.held(connection, device)
+            order = v1.Order(epoch=0, generation=1 if held is None else held.order.generation + 1)
+            document = v1.Desired(
+                fleet=FLEET, target=device, order=order, issued_at=written(self.now), deployments=()
+            )
+            desired.put(
+                connection,
+                desired.HeldDesired(
+                    target=device,
+                    order=order,
+                    payload=codec.encode(document),
+                    envelope=b"",
+                    issued_at=written(self.now),
+                ),
+            )
 
     def commit(self, *documents: v1.Health | v1.Birth | v1.Death | v1.Reported) -> None:
         with self.store.write() as connection:

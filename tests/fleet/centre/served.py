@@ -27,6 +27,7 @@ from fleet.metrics.tally import Tally
 from fleet.page.front import with_page
 from fleet.page.pulse import Pulse
 from fleet.receivers.delivery import Delivery
+from fleet.roll import Roll
 from fleet.store.engine import Store
 from fleet.tuning import Tuner
 from models.keys import SigningKey, load_public
@@ -71,8 +72,9 @@ async def serving(
     pages: bool = False,
 ) -> AsyncIterator[Served]:
     """Serve a home's store until the block ends; `clock` and the broker are the centre's."""
+    roll = Roll(store, authority.fleet)
     executor = Executor(
-        fleet=authority.fleet,
+        roll=roll,
         store=store,
         key=SigningKey.load(home.desired_key),
         clock=clock,
@@ -94,6 +96,7 @@ async def serving(
     )
     lookout = Lookout(
         store=store,
+        roll=roll,
         clock=clock,
         connected=connected,
         certificates={},
@@ -104,6 +107,7 @@ async def serving(
         access=Access(TOKEN),
         authority=authority,
         store=store,
+        roll=roll,
         content=Content(
             layout=Layout.create(home.registry), keys=[load_public(home.bundle_public)]
         ),

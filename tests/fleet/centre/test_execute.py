@@ -16,9 +16,18 @@ from fleet.clock import written
 from fleet.execute import Executor
 from fleet.identity.places import Home
 from fleet.kept import Memory
+from fleet.roll import Roll
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.fold import IllegalEventError
-from fleet.rollouts.policy import RolloutRequest
+from fleet.rollouts.policy import (
+    Budget,
+    Count,
+    Gate,
+    Policy,
+    Retry,
+    RolloutRequest,
+    WaveRule,
+)
 from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import RolloutHappening, RolloutState, WaveState
 from fleet.rollouts.trace import Trace
@@ -84,7 +93,7 @@ def new_executor(
 ) -> Executor:
     """Return what a new process has: the store, and nothing else."""
     return Executor(
-        fleet=FLEET,
+        roll=Roll(store, FLEET),
         store=store,
         key=SigningKey.load(home.desired_key),
         clock=clock,
@@ -662,3 +671,55 @@ def test_all_that_a_rollout_asks_is_in_its_trace_also_on_the_way_back(
 
 def traces(store: Store) -> dict[str, str | None]:
     return {each.name: each.trace_id for each in wanted(store, ONE).deployments}
+
+
+def test_who_failed_is_asked_again_under_a_newer_revision(executor: Executor, store: Store) -> None:
+    """By a person's word, audited; whoever a later rollout decided about is left to that one."""
+    rollout = start(executor, wish())
+    executor.advance()
+    report(store, ONE, Phase.REFUSED)
+    report(store, TWO, Phase.REFUSED)
+    executor.advance()
+    before = wanted(store, ONE).deployments[0]
+    later = start(executor, wish("1.1.0", "digits", TWO))
+    executor.say(rollout, RolloutHappening.RETRIED, actor="ana", reason="cleaned up")
+    executor.advance()
+
+    after = wanted(store, ONE).deployments[0]
+    assert (after.bundle, after.revision) == (before.bundle, before.revision + 2)
+    assert wanted(store, TWO).deployments[0].bundle.version == "1.1.0"
+    report(store, ONE)
+    report(store, TWO)
+    executor.advance()
+    assert {ONE: "committed", TWO: "refused"} == targets(store, rollout)
+    assert RolloutState.DONE == state_of(store, later)
+    with store.read() as connection:
+        assert audit.latest(connection, limit=9, about=rollout)[0].action == "rollout.retry"
+    with pytest.raises(IllegalEventError, match="no later rollout has decided"):
+        executor.say(rollout, RolloutHappening.RETRIED, actor="ana", reason="")
+
+
+def test_a_policy_of_ones_own_is_kept_with_its_rollout(executor: Executor, store: Store) -> None:
+    """Budgets, retries and approvals are read again from the store as they were said."""
+    gate = Gate(success_percent=100, error_percent=0, approval=True)
+    own = Policy(
+        name="mine",
+        waves=(WaveRule(size=Count(targets=2), gate=gate),),
+        per_class=2,
+        budgets=(Budget(label="skerry/site", percent=50),),
+        retry=Retry(times=1),
+    )
+    rollout = start(executor, replace(wish(), policy="mine", own_policy=own))
+    kept = progress(store, rollout)
+    assert (kept.budgets, kept.retry, kept.canaries) == (own.budgets, own.retry, 2)
+    assert all(each.groups.keys() == {"skerry/site"} for each in kept.targets)
+    executor.advance()
+    assert len(wants(store)) == 1, "one at a time"
+    (first,) = wants(store)
+    report(store, first)
+    executor.advance()
+    report(store, ({ONE, TWO} - {first}).pop())
+    executor.advance()
+    assert [WaveState.TO_APPROVE] == [wave.state for wave in progress(store, rollout).waves]
+    executor.say(rollout, RolloutHappening.APPROVED, actor="ana", reason="")
+    assert RolloutState.DONE == state_of(store, rollout)

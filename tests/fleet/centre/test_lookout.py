@@ -1,6 +1,5 @@
 """What devices say becomes alerts in the store: one a cause, and the same after a restart."""
 
-import random
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 from sqlalchemy import update
 
 from agent.wire import v1
-from agent.wire.reasons import Reason
 from fleet.clock import written
 from fleet.kept import move
 from fleet.metrics.census import Named
@@ -24,7 +22,7 @@ from models import card_codec
 from models.card import Card, DriftReference
 from tests.fleet.centre.outlook import Outlook
 from tests.fleet.deciding.paper import NOW, Paper
-from tests.fleet.screens.village import OLD, keep
+from tests.fleet.screens.village import FLEET, OLD, keep
 
 LERWICK = [f"d-{n}" for n in range(1, 9)]
 ODD: dict[str, Any] = {"throttled": True}
@@ -230,31 +228,6 @@ def test_a_look_that_finds_nothing_new_writes_nothing(outlook: Outlook) -> None:
     assert before == outlook.store.changes()
 
 
-def test_what_is_kept_between_looks_is_what_reading_anew_gives(outlook: Outlook) -> None:
-    """Whatever devices said in between, also twice in a second, nothing is missed or made up."""
-    chance = random.Random(7)  # noqa: S311  # not a secret
-    kept = Roll()
-    for _ in range(60):
-        device = chance.choice(list(outlook.sessions))
-        for _ in range(chance.randrange(3)):
-            match chance.randrange(6):
-                case 0:
-                    outlook.go(device)
-                case 1:
-                    outlook.come(device)
-                case 2:
-                    outlook.feel(device, **chance.choice(FEELINGS))
-                case 3:
-                    outlook.feel(device, restarts=chance.choice([0, 5]))
-                case 4:
-                    outlook.refuse(device, reason=chance.choice([None, Reason.GOLDEN_MISMATCH]))
-                case _:
-                    outlook.feel(*outlook.sessions)
-        with outlook.store.read() as connection:
-            assert Roll().read(connection, outlook.now) == kept.read(connection, outlook.now)
-        outlook.wait(chance.choice([0, 0, 1, 60]))
-
-
 def test_a_second_word_within_a_second_is_heard(outlook: Outlook) -> None:
     """Times have whole seconds: what came in the second of a look is looked at again."""
     outlook.wait(60)
@@ -354,19 +327,17 @@ def test_drift_is_seen_though_an_ordinary_word_followed(outlook: Outlook) -> Non
     The next hour has another figure, and the look's note has it, too.
     """
     publish_reference(outlook.store)
-    kept = Roll()
+    kept = Roll(outlook.store, FLEET)
     for hour, bins in enumerate(((100, 100, 100, 100, 0), (0, 3000, 0, 0, 0), (0, 0, 9000, 0, 0))):
         outlook.all_speak(1800)
         outlook.look()
-        with outlook.store.read() as connection:
-            kept.read(connection, outlook.now)
+        kept.call()
         outlook.wait(1800)
         drift = (v1.DriftSketch(subject="input-0-mean", counts=bins),)
         outlook.commit(*(drifted(outlook, each, drift, told=hour) for each in LERWICK[:3]))
         outlook.all_speak(2)
         outlook.look(2)
-        with outlook.store.read() as connection:
-            assert Roll().read(connection, outlook.now) == kept.read(connection, outlook.now)
+        assert Roll(outlook.store, FLEET).call() == kept.call()
 
     assert [("SkerryModelDrifting", "digits 1.4.0", "opened")] == outlook.told_of()
     (drifting,) = outlook.kept()

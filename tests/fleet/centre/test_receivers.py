@@ -20,12 +20,14 @@ import pytest
 
 from fleet import clock
 from fleet.alerts.messages import message
+from fleet.identity.places import Home
 from fleet.ports import BrokerError
 from fleet.receivers import delivery, ways
 from fleet.receivers.configured import Mail, ReceiverError, parse, read, secret
 from fleet.receivers.delivery import Delivery, Shown
 from fleet.receivers.mail import Line, mail
 from fleet.store.engine import Store
+from fleet.store.errors import NotFoundError
 from tests.fleet.centre.listeners import SECRET, hook, post
 from tests.fleet.centre.outlook import Outlook
 from tests.fleet.centre.test_centre_process import free_port
@@ -222,6 +224,30 @@ async def test_nobody_waits_for_another(outlook: Outlook, file: Path) -> None:
     assert ["opened"] == good.news
 
 
+async def test_an_alertmanager_that_hangs_or_is_not_there_holds_up_nobody(
+    outlook: Outlook, file: Path
+) -> None:
+    """It is told when it is back, of what is open then; the others are told at once."""
+    async with hook(always=0) as hangs, hook() as good, telling(outlook, file) as (made, _):
+        away = free_port()
+        write(
+            file,
+            f'[receiver.a-hangs]\nkind = "alertmanager"\nurl = "http://127.0.0.1:{hangs.port}"\n'
+            f'[receiver.b-away]\nkind = "alertmanager"\nurl = "http://127.0.0.1:{away}"\n'
+            + webhook("z-good", good.url),
+        )
+        fail(outlook)
+        made.wake()
+        await until(lambda: good.news == ["opened"])
+        await until(lambda: made.failing() == ["a-hangs", "b-away"])
+        hangs.always = 200
+        await until(lambda: made.failing() == ["b-away"])
+        errors = [(await standing(made, name)).standing.error for name in ("a-hangs", "b-away")]
+
+    assert "" == errors[0]
+    assert "it can't be reached" in errors[1]
+
+
 async def test_a_restart_loses_nothing_and_repeats_nothing(outlook: Outlook, file: Path) -> None:
     """What was taken stays taken; what happened while nobody could tell is told."""
     async with hook() as ours:
@@ -377,6 +403,20 @@ async def test_every_test_is_another_message(outlook: Outlook, file: Path) -> No
     assert 2 == len(set(ours.ids))
 
 
+async def test_a_test_that_nobody_thought_of_is_said_and_no_stack_trace(
+    outlook: Outlook, file: Path
+) -> None:
+    """Who asks for a test is told why it was not taken, whatever that was; the others go on."""
+    async with hook() as good, telling(outlook, file, RuntimeError("a bug")) as (made, _):
+        write(file, '[receiver.a-mqtt]\nkind = "mqtt"\n' + webhook("z-good", good.url))
+        assert "it could not be told: RuntimeError('a bug')" == await made.test("a-mqtt", actor="a")
+        assert "" == await made.test("z-good", actor="anna")
+        with pytest.raises(NotFoundError):
+            await made.test("nobody", actor="anna")
+        write(file, "[receiver.x\n")
+        assert "receivers.toml" in await made.test("x", actor="anna")
+
+
 async def test_what_nobody_thought_of_is_one_receiver_s_failure(
     outlook: Outlook, file: Path
 ) -> None:
@@ -424,10 +464,13 @@ async def test_the_broker_carries_it(outlook: Outlook, file: Path) -> None:
 
 
 @contextmanager
-def alertmanager(folder: Path) -> Iterator[str]:
-    """Run a real Alertmanager."""
+def alertmanager(folder: Path, secured: Home | None = None) -> Iterator[str]:
+    """Run a real Alertmanager; `secured`: with the certificate of this home."""
     port = free_port()
     (folder / "am.yml").write_text("route:\n  receiver: nobody\nreceivers:\n  - name: nobody\n")
+    if secured is not None:
+        files = f"{{cert_file: {secured.server}, key_file: {secured.server_key}}}"
+        (folder / "web.yml").write_text(f"tls_server_config: {files}\n")
     process = subprocess.Popen(
         [
             str(shutil.which("prometheus-alertmanager")),
@@ -435,12 +478,13 @@ def alertmanager(folder: Path) -> Iterator[str]:
             f"--storage.path={folder / 'am'}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--cluster.listen-address=",
+            *([f"--web.config.file={folder / 'web.yml'}"] if secured else []),
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'http' if secured is None else 'https'}://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(20)
@@ -502,6 +546,14 @@ async def test_a_real_alertmanager_fires_and_resolves(
         ("[receiver.a]\nkind = 'webhook'\nurl = 'ftp://x'\nsecret_file = 'k'", "https://"),
         ("[receiver.a]\nkind = 'webhook'\nurl = 'http://u:p@x'\nsecret_file = 'k'", "no secret"),
         ("[receiver.a]\nkind = 'webhook'\nurl = 'http://x'", "secret_file is wanted"),
+        ("[receiver.a]\nkind='webhook'\nurl='http://x'\nsecret_file='k'\nca='c'", "ca is of TLS"),
+        ("[receiver.a]\nkind='alertmanager'\nurl='http://x'\nca='c'", "ca is of TLS"),
+        ("[receiver.a]\nkind='alertmanager'\nurl='https://x'\nca=''", "ca is wanted, as a text"),
+        ("[receiver.a]\nkind='mqtt'\nca='c'", "unknown: ca"),
+        (
+            "[receiver.a]\nkind='mail'\nhost='h'\nfrom='a@b'\nto='b@c'\nsecurity='none'\nca='c'",
+            "ca is of TLS",
+        ),
         (
             "[receiver.a]\nkind='mail'\nhost='h'\nfrom='a'\nto='b@c'",
             "from is an address",

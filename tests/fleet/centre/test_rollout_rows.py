@@ -16,14 +16,17 @@ from sqlalchemy.engine import Engine
 
 from agent.wire import v1
 from agent.wire.phases import Phase
+from agent.wire.reasons import Reason
 from fleet import kept
 from fleet.clock import written
 from fleet.execute import Executor
 from fleet.identity.places import Home
 from fleet.kept import Memory, outline_of, overtaking
 from fleet.rollouts.outline import outline
+from fleet.rollouts.policy import Budget, Count, Gate, Policy, Retry, WaveRule
 from fleet.rollouts.progress import Progress, Rollout
-from fleet.rollouts.states import RolloutHappening, RolloutState, TargetState
+from fleet.rollouts.states import RolloutHappening, RolloutState, TargetState, WaveState
+from fleet.rollouts.why import waits_for_approval
 from fleet.store import rollouts
 from fleet.store.engine import Store
 from tests.fleet.centre.parties import NOW, add_devices
@@ -43,6 +46,7 @@ from tests.fleet.centre.test_execute import (
     state_of,
     targets,
     wanted,
+    wants,
     wish,
     woken,
     written_so_far,
@@ -60,10 +64,15 @@ CREATE TABLE rollouts (
     CONSTRAINT pk_rollouts PRIMARY KEY (id)
 )
 """
+_LATER_OF_TARGETS = (
+    *("name", "class_name", "replaces", "held", "since"),
+    *("groups", "tries", "again_at"),
+)
+_LATER_OF_ROLLOUTS = ("bundle", "canaries", "cause", "trace", "since", "budgets", "retry")
 
 
 def age(home: Home, store: Store, rollout: str, *, gates: bool = True) -> None:
-    """Bring the store's file back to what schema 0007 had, with this rollout as it had it.
+    """Bring the store's file back to what schema 0009 had, with this rollout as it had it.
 
     Without `gates`: as a release wrote it that knew of none.
     """
@@ -76,9 +85,9 @@ def age(home: Home, store: Store, rollout: str, *, gates: bool = True) -> None:
             for name in ("title", "gate", "since"):
                 del wave[name]
         for each in progress["targets"]:
-            for name in ("name", "class_name", "replaces", "held", "since"):
+            for name in _LATER_OF_TARGETS:
                 del each[name]
-        for name in ("bundle", "canaries", "cause", "trace", "since"):
+        for name in _LATER_OF_ROLLOUTS:
             del progress[name]
     store.close()
     with sqlite3.connect(home.store) as raw:
@@ -87,7 +96,7 @@ def age(home: Home, store: Store, rollout: str, *, gates: bool = True) -> None:
         raw.execute(OLD_TABLE)
         row = (head.id, plan, head.plan_digest, json.dumps(progress), head.state, head.is_open)
         raw.execute("INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, 1)", (*row, head.created_at))
-        raw.execute("UPDATE alembic_version SET version_num = '0007'")
+        raw.execute("UPDATE alembic_version SET version_num = '0009'")
     raw.close()
 
 
@@ -277,6 +286,9 @@ def test_all_of_a_target_is_kept(store: Store) -> None:
         "parameters": {"opens": "22:00"},
         "since": NOW + timedelta(microseconds=3),
         "asked_at": NOW,
+        "groups": {"skerry/site": "Skálafjørður"},
+        "tries": 2,
+        "again_at": NOW + timedelta(seconds=90, microseconds=3),
     }
     assert {each.name for each in fields(Progress)} == {*full, "target"}
     with store.write() as connection:
@@ -291,6 +303,61 @@ def test_all_of_a_target_is_kept(store: Store) -> None:
         assert before.targets[0].deployment.trace_id == (
             Memory().read(connection, begun.id).targets[0].deployment.trace_id
         )
+
+
+def failing(progress: Progress) -> Progress:
+    """Return a target that was not asked yet as one that failed, is away, and is asked again."""
+    if progress.state is not TargetState.PLANNED:
+        return progress
+    return replace(
+        progress,
+        state=TargetState.REFUSED,
+        reason=Reason.DISK_FULL,
+        tries=1,
+        again_at=NOW + timedelta(seconds=30),
+        online=False,
+    )
+
+
+def test_all_that_a_policy_says_is_kept(executor: Executor, store: Store, home: Home) -> None:
+    """Budgets, retries, gates; who is to be asked again and who waits: in rows, and by an upgrade.
+
+    The head says what lists, alerts and metrics need of it.
+    """
+    gate = Gate(success_percent=100, error_percent=0, everyone=True, approval=True)
+    own = Policy(
+        name="own",
+        waves=(WaveRule(size=Count(targets=1), gate=gate),),
+        budgets=(Budget(label="skerry/site", percent=50), Budget(label="skerry/arch", targets=2)),
+        retry=Retry(times=2, wait_s=30.0, longest_s=90.0),
+    )
+    rollout = start(executor, replace(wish(), policy="own", own_policy=own))
+    executor.advance()
+    (first_asked,) = wants(store)
+    report(store, first_asked)
+    executor.advance()
+    first = progress(store, rollout)
+    over = replace(first, targets=tuple(map(failing, first.targets)))
+    with store.write() as connection:
+        kept.move(connection, first, over)
+
+    assert (own.budgets, own.retry, gate) == (over.budgets, over.retry, over.waves[0].gate)
+    assert WaveState.TO_APPROVE is over.waves[0].state
+    assert {"skerry/site", "skerry/arch"} == set(over.targets[0].groups)
+    assert over == progress(store, rollout)
+    with store.read() as connection:
+        head = outline_of(rollouts.named(connection, rollout))
+    assert outline(over) == head
+    assert waits_for_approval(head)
+    # Who is to be asked again is no end, and has not settled.
+    assert (1, ((1, 0), (0, 0))) == (head.set_aside, head.ends)
+
+    age(home, store, rollout)
+    again = Store.open(home.store)
+    assert over == progress(again, rollout)
+    with again.read() as connection:
+        assert outline(over) == outline_of(rollouts.named(connection, rollout))
+    again.close()
 
 
 def test_a_later_rollout_of_who_was_in_an_older_one_is_found(

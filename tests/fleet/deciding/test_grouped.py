@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from fleet.health.drift import Drift, Level, judge
-from fleet.health.grouped import By, Cell, Summed, cells, group_verdict, grouped
+from fleet.health.grouped import By, Cell, Summed, group_verdict, grouped
 from fleet.health.heard import Heard
 from fleet.health.states import HealthReason, State
 from fleet.health.sums import Numbers
 from models.card import DriftReference
-from tests.fleet.deciding.test_health_sums import AT, PAPER, device, judged
+from tests.fleet.deciding.test_health_sums import AT, PAPER, counted, device
 
 REFERENCE = DriftReference(
     subject="input-0-mean", edges=(1.0, 2.0, 3.0), shares=(0.25,) * 4, samples=1000
@@ -50,7 +50,7 @@ def exact(durations: Sequence[float]) -> list[float]:
 
 
 def by(devices: Sequence[Heard], *parts: By) -> Mapping[Cell, Summed]:
-    return grouped(cells(judged(devices)), parts)
+    return grouped(counted(devices).cells(), parts)
 
 
 def test_a_regression_of_a_third_in_one_class_is_seen() -> None:
@@ -118,7 +118,7 @@ def test_every_way_to_tell_apart_adds_up_to_the_same() -> None:
         assert 6 == sum(sum(each.drifting.values()) for each in found.values())  # of what serves
     assert {"", "lerwick", "porto"} == {cell.site for cell in by(devices, By.SITE)}
     assert 6 == len(by(devices, By.BUNDLE, By.CLASS))
-    assert by(devices, *By) == cells(judged(devices))
+    assert by(devices, *By) == counted(devices).cells()
 
 
 def test_drift_of_many_is_judged_as_of_one() -> None:

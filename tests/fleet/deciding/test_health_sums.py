@@ -19,10 +19,11 @@ from agent.wire.v1 import (
     Reported,
     ReportedDeployment,
 )
-from fleet.health.grouped import by_served, cells
+from fleet.health.grouped import by_served
+from fleet.health.headcount import Headcount
 from fleet.health.heard import Heard
-from fleet.health.states import State, verdict
-from fleet.health.sums import Judged, Numbers, by_state, of_device, spread, total
+from fleet.health.states import State
+from fleet.health.sums import Numbers, of_device, total
 from tests.fleet.deciding.paper import FLEET, NOW, Paper
 
 PAPER = Paper()
@@ -108,8 +109,10 @@ def p95(numbers: Numbers) -> float:
     return found
 
 
-def judged(devices: Sequence[Heard]) -> Judged:
-    return [(each, verdict(each, NOW)) for each in devices]
+def counted(devices: Sequence[Heard]) -> Headcount:
+    headcount = Headcount()
+    headcount.take(devices, NOW)
+    return headcount
 
 
 @given(COUNTS)
@@ -134,18 +137,18 @@ def test_a_regression_of_half_on_some_devices_is_seen() -> None:
     """1.5 times the latency on one class stands out, and moves the fleet's slow end."""
     dice = random.Random(4)  # noqa: S311  # made-up latencies
     durations = [[dice.lognormvariate(-4.6, 0.1) for _ in range(500)] for _ in range(20)]
-    before = judged([device(n, durations=each) for n, each in enumerate(durations)])
+    before = counted([device(n, durations=each) for n, each in enumerate(durations)])
     slower = [[1.5 * seconds for seconds in each] for each in durations[:4]] + durations[4:]
-    after = judged(
+    after = counted(
         [
             device(n, durations=each, runtime=f"tflite-runtime {'2.14.0' if n < 4 else '2.13.0'}")
             for n, each in enumerate(slower)
         ]
     )
-    (well,) = by_served(cells(before)).values()
+    (well,) = by_served(before.cells()).values()
     slow = {
         served.class_name.split(",")[0]: numbers
-        for served, numbers in by_served(cells(after)).items()
+        for served, numbers in by_served(after.cells()).items()
     }
     then, now = p95(well), p95(slow["tflite-runtime 2.14.0"])
     others, whole = p95(slow["tflite-runtime 2.13.0"]), p95(total(slow.values()))
@@ -164,11 +167,11 @@ def test_what_is_away_counts_for_nothing_good() -> None:
         device(2, durations=[0.01] * 10, online=False),
         device(3, "1.5.0", durations=[0.02] * 5),
     ]
-    told = judged(devices)
-    first, second = spread(told)
+    told = counted(devices)
+    first, second = told.spread()
 
-    assert {State.OK: 2, State.OFFLINE: 1} == {s: n for s, n in by_state(told).items() if n}
-    assert set(State) == set(by_state(told))
+    assert {State.OK: 2, State.OFFLINE: 1} == {s: n for s, n in told.by_state().items() if n}
+    assert set(State) == set(told.by_state())
     assert ("1.4.0", 1, 1, 3) == (
         first.bundle.version,
         first.serving,
@@ -176,9 +179,9 @@ def test_what_is_away_counts_for_nothing_good() -> None:
         first.devices,
     )
     assert ("1.5.0", 1, 0) == (second.bundle.version, second.serving, second.offline)
-    assert [10, 5] == [numbers.requests for numbers in by_served(cells(told)).values()]
+    assert [10, 5] == [numbers.requests for numbers in by_served(told.cells()).values()]
     late = [replace(each, health_late=True) for each in devices]
-    assert {} == by_served(cells(judged(late)))
+    assert {} == by_served(counted(late).cells())
 
 
 def test_a_bundle_nobody_reports_is_named_as_far_as_it_is_known() -> None:
@@ -188,7 +191,7 @@ def test_a_bundle_nobody_reports_is_named_as_far_as_it_is_known() -> None:
     (part,) = known.health.deployments
     other = replace(part, digest="sha256:" + "9" * 64)
     strange = replace(known, health=replace(known.health, deployments=(other,)))
-    (served,) = by_served(cells(judged([strange])))
+    (served,) = by_served(counted([strange]).cells())
 
     assert ("digits", "", "not told") == (served.bundle, served.version, served.class_name)
 
@@ -201,4 +204,4 @@ def test_a_device_without_health_has_no_numbers() -> None:
     assert of_device(silent) is None
     assert numbers is not None
     assert (1, 2) == (numbers.devices, numbers.requests)
-    assert {} == by_served(cells(judged([silent])))
+    assert {} == by_served(counted([silent]).cells())

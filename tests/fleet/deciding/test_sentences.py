@@ -8,8 +8,8 @@ from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.health.states import HealthReason, State
 from fleet.rollouts.errors import PlanReason
+from fleet.rollouts.foresee import ObstacleReason
 from fleet.rollouts.gate import GateReason
-from fleet.rollouts.plan import ObstacleReason
 from fleet.rollouts.progress import PersonReason
 from fleet.rollouts.states import RolloutState, TargetState, WaveState
 from fleet.rollouts.why import WhyReason

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.rollouts.foresee import ObstacleReason
 from fleet.rollouts.gate import GateReason
-from fleet.rollouts.plan import ObstacleReason
 from fleet.rollouts.policy import (
     ALL_AT_ONCE,
     CAREFUL,

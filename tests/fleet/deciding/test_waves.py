@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from agent.wire import facts
 from fleet.inventory import Inventory
 from fleet.rollouts.check import check
-from fleet.rollouts.plan import ObstacleReason, Plan, plan
+from fleet.rollouts.foresee import ObstacleReason
+from fleet.rollouts.plan import Plan, plan
 from fleet.rollouts.policy import (
     ALL_AT_ONCE,
     CAREFUL,
@@ -139,8 +140,8 @@ def test_what_will_stop_a_rollout_is_said_beforehand(paper: Paper) -> None:
     planned = careful(paper, inventory)
     assert [("d-1",), ("d-2",), ("d-3",)] == targets(planned)
     assert [
-        (ObstacleReason.WAVE_AWAY, 2, {"targets": "1"}),
-        (ObstacleReason.WAVE_AWAY, 3, {"targets": "1"}),
+        (ObstacleReason.WAVE_AWAY, 2, {"targets": "1", "sample": "1", "then": "pause"}),
+        (ObstacleReason.WAVE_AWAY, 3, {"targets": "1", "sample": "1", "then": "pause"}),
         (
             ObstacleReason.CLASS_AWAY,
             None,

@@ -23,12 +23,15 @@ from fleet.rollouts.gate import Verdict, judge, unproven
 from fleet.rollouts.policy import (
     ALL_AT_ONCE,
     CAREFUL,
+    Budget,
     Count,
     EachClass,
     Gate,
     Inconclusive,
+    Matching,
     Percent,
     Policy,
+    Retry,
     WaveRule,
 )
 from fleet.rollouts.progress import Progress, Rollout
@@ -36,6 +39,7 @@ from fleet.rollouts.states import (
     BAD,
     ENDED,
     SETTLED,
+    TO_APPROVE,
     TO_RETURN,
     UNDER_WAY,
     RolloutHappening,
@@ -43,6 +47,7 @@ from fleet.rollouts.states import (
     TargetState,
     WaveState,
 )
+from fleet.selector import parse
 from tests.fleet.deciding.world import LITERT, TFLITE, Conduct, World, with_gates
 
 COUNTED = Policy(
@@ -61,12 +66,44 @@ STEPS = Policy(
 SKIPPING = with_gates(
     replace(CAREFUL, name="skipping"), inconclusive=Inconclusive.SKIP, minimum_sample=2
 )
-POLICIES = (CAREFUL, CAREFUL, CAREFUL.soaking(0.0), ALL_AT_ONCE, COUNTED, STEPS, SKIPPING)
+APPROVED = replace(
+    with_gates(CAREFUL, inconclusive=Inconclusive.APPROVE, approval=True), name="approved"
+)
+STRICT = Policy(
+    name="strict",
+    per_class=1,
+    budgets=(Budget(label="line", targets=1),),
+    retry=Retry(times=2, wait_s=30.0),
+    waves=(
+        WaveRule(
+            size=Matching(selector=parse("line=a")),
+            gate=Gate(success_percent=100, error_percent=0, everyone=True, soak_s=30),
+        ),
+        WaveRule(
+            size=Percent(percent=100),
+            gate=Gate(success_percent=50, error_percent=50, deadline_s=600.0),
+        ),
+    ),
+)
+POLICIES = (
+    CAREFUL,
+    CAREFUL.soaking(0.0),
+    ALL_AT_ONCE,
+    COUNTED,
+    STEPS,
+    SKIPPING,
+    APPROVED,
+    STRICT,
+    STRICT,
+)
 WORDS = (
     RolloutHappening.PAUSED,
     RolloutHappening.RESUMED,
     RolloutHappening.ABORTED,
     RolloutHappening.RETURN_ASKED,
+    RolloutHappening.APPROVED,
+    RolloutHappening.PROMOTED,
+    RolloutHappening.RETRIED,
 )
 NUMBERS = st.integers(0, 9)
 CONDUCT = st.sampled_from([Conduct.GOOD, Conduct.GOOD, *Conduct])
@@ -95,12 +132,19 @@ def waits_for_ever(rollout: Rollout) -> bool:
     )
 
 
+def waits_for_a_person(rollout: Rollout) -> bool:
+    """Tell whether nothing goes on before a person has said something."""
+    unapproved = any(wave.state in TO_APPROVE for wave in rollout.waves)
+    running = rollout.state is RolloutState.RUNNING
+    return rollout.state is RolloutState.PAUSED or (running and unapproved)
+
+
 def assert_at_rest(world: World) -> None:
     """Nothing is due and nothing is under way: then each rollout is where it can be left alone."""
     for name, rollout in world.rollouts.items():
         if waits_for_ever(rollout):
             continue
-        assert rollout.state in {*ENDED, RolloutState.PAUSED}, rollout
+        assert rollout.state in ENDED or waits_for_a_person(rollout), rollout
         if rollout.state in (RolloutState.PAUSED, RolloutState.FAILED, RolloutState.ABORTED):
             assert rollout.cause is not None
         for progress in rollout.targets:
@@ -117,8 +161,7 @@ def assert_at_rest(world: World) -> None:
 def assert_settled(world: World, rollout: Rollout, progress: Progress) -> None:
     """A target in reach has what was approved, or a gate, a person or its own end says why not."""
     if progress.state is TargetState.PLANNED:
-        paused = rollout.state is RolloutState.PAUSED
-        assert paused or stopped(world, rollout, progress), (rollout, progress)
+        assert waits_for_a_person(rollout) or stopped(world, rollout, progress), (rollout, progress)
     elif progress.state in UNDER_WAY:
         wave = next(each for each in rollout.waves if progress.target in each.targets)
         assert wave.gate is None, (rollout, progress)
@@ -176,7 +219,12 @@ class AnyWorld(RuleBasedStateMachine):
         away=st.sets(st.integers(1, 6)),
     )
     def begins(self, runtimes: list[str], away: set[int]) -> None:
-        self.world = World(runtimes, away=[each for each in away if each <= len(runtimes)])
+        self.world = World([])
+        for number, runtime in enumerate(runtimes):
+            self.world.join(runtime, line="ab"[number % 2])
+        for number in away:
+            if number <= len(runtimes):
+                self.world.goes(number)
         self.versions = 0
 
     def number(self, drawn: int) -> int:

@@ -19,6 +19,7 @@ from agent.wire.phases import Phase
 from agent.wire.v1 import (
     Active,
     Deployment,
+    DeploymentSettings,
     Desired,
     Hold,
     Problem,
@@ -39,7 +40,6 @@ from fleet.rollouts.progress import Progress, Rollout, RolloutEvent, RolloutWave
 from fleet.rollouts.states import (
     BAD,
     ENDED,
-    SETTLED,
     UNDER_WAY,
     RolloutHappening,
     RolloutState,
@@ -63,6 +63,7 @@ class Conduct(StrEnum):
     FALL_BACK = "fall back"  # its probation fails
     CRASH = "crash"  # it commits, and dies again and again later
     MUTE = "mute"  # it never comes to an end
+    STUMBLE = "stumble"  # its disk is full the first time, and not the next
 
 
 @dataclass
@@ -83,6 +84,8 @@ class Device:
 
     id: str
     runtime: str = LITERT
+    architecture: str = FACTS[facts.ARCHITECTURE]
+    labels: Mapping[str, str] = field(default_factory=dict)
     online: bool = True
     held: bool = False
     document: Desired | None = None
@@ -90,6 +93,8 @@ class Device:
     quarantined: set[str] = field(default_factory=set)
     took: set[str] = field(default_factory=set)
     served: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
+    unheard: bool = False
 
     def accept(self, newest: Desired | None) -> None:
         """Take the newest document; no device ever goes back."""
@@ -116,7 +121,8 @@ class Device:
 
     def _step(self, record: Record, conduct: Mapping[tuple[str, str], Conduct]) -> bool:
         before, wanted = record.phase, record.wanted
-        how = conduct.get((wanted.bundle.version, self.runtime), Conduct.GOOD)
+        version = wanted.bundle.version
+        how = conduct.get((version, self.id)) or conduct.get((version, self.runtime), Conduct.GOOD)
         match record.phase:
             case Phase.ACCEPTED if record.proven and wanted == replace(
                 record.proven, revision=wanted.revision
@@ -128,9 +134,8 @@ class Device:
                 record.phase = Phase.FETCHING if how is not Conduct.MUTE else Phase.ACCEPTED
             case Phase.FETCHING:
                 record.phase = Phase.TESTING
-            case Phase.TESTING if how is Conduct.REFUSE:
-                record.phase, record.reason = Phase.REFUSED, "GOLDEN_MISMATCH"
-                self.quarantined.add(wanted.bundle.digest)
+            case Phase.TESTING if refusal := self._refusal(wanted, how):
+                record.phase, record.reason = Phase.REFUSED, refusal
             case Phase.TESTING:
                 record.phase, record.active = Phase.PROBATION, wanted
                 self.served.add(wanted.bundle.version)
@@ -144,6 +149,18 @@ class Device:
                 record.proven, record.reason = record.before, "CRASH_LOOP"
                 self.quarantined.add(wanted.bundle.digest)
         return record.phase is not before
+
+    def _refusal(self, wanted: Deployment, how: Conduct) -> str:
+        if how is Conduct.STUMBLE and wanted.bundle.version not in self.full:
+            self.full.add(wanted.bundle.version)
+            return "DISK_FULL"
+        record = self.records[wanted.name]
+        if self.unheard and wanted.settings.shadow is not None and record.proven is not None:
+            return "SHADOW_INCONCLUSIVE"
+        if how is not Conduct.REFUSE:
+            return ""
+        self.quarantined.add(wanted.bundle.digest)
+        return "GOLDEN_MISMATCH"
 
     def says(self) -> Reported:
         """Compose what it would report now."""
@@ -190,7 +207,7 @@ class World:
     def __init__(self, classes: Iterable[str] = (LITERT,), *, away: Iterable[int] = ()) -> None:
         self.paper = Paper()
         self.now: datetime = NOW
-        self.conduct: dict[tuple[str, str], Conduct] = {}
+        self.conduct: dict[tuple[str, str], Conduct] = {}  # by version, of a class or a device
         self.devices: dict[str, Device] = {}
         self.desired: dict[str, Desired] = {}
         self.reported: dict[str, Reported] = {}
@@ -201,6 +218,8 @@ class World:
         self.followed: set[str] = set()
         self.said: list[Reported] = []
         self.writes = 0
+        self.traffic = True  # whether anybody asks a model anything
+        self.settings: DeploymentSettings | None = None  # of the rollouts that are planned
         for runtime in classes:
             self.join(runtime)
         for number in away:
@@ -208,8 +227,8 @@ class World:
 
     # The fleet.
 
-    def join(self, runtime: str = LITERT) -> Device:
-        device = Device(f"d-{len(self.devices) + 1}", runtime)
+    def join(self, runtime: str = LITERT, **labels: str) -> Device:
+        device = Device(f"d-{len(self.devices) + 1}", runtime, labels=labels)
         self.devices[device.id] = device
         self.presence[device.id] = True
         return device
@@ -242,6 +261,7 @@ class World:
     def moves(self, device: Device, *, told: bool = True) -> bool:
         """Let one device look once, take one step, and (where it can) say so."""
         before = device.document
+        device.unheard = not self.traffic
         if device.online and not device.held:
             device.accept(self.desired.get(device.id))
         moved = not device.held and device.step(self.conduct)
@@ -264,7 +284,12 @@ class World:
                 Target(
                     device=device.id,
                     name=f"buoy-{device.id}",
-                    facts={**FACTS, facts.RUNTIME: device.runtime},
+                    labels=device.labels,
+                    facts={
+                        **FACTS,
+                        facts.RUNTIME: device.runtime,
+                        facts.ARCHITECTURE: device.architecture,
+                    },
                     online=self.presence[device.id],
                     desired=self.desired.get(device.id),
                     reported=self.reported.get(device.id),
@@ -277,6 +302,8 @@ class World:
         self, version: str, deployment: str = "digits", policy: Policy = CAREFUL, *targets: str
     ) -> Plan:
         changes: dict[str, object] = {"deployment": deployment, "policy": policy.name}
+        if self.settings is not None:
+            changes["settings"] = self.settings
         if targets:
             changes |= {"selector": None, "targets": targets}
         request = self.paper.request(version, **changes)
@@ -319,7 +346,7 @@ class World:
             name
             for name, rollout in self.rollouts.items()
             if rollout.state not in ENDED
-            or any(progress.state not in SETTLED for progress in rollout.targets)
+            or not all(progress.settled for progress in rollout.targets)
         ]
 
     def advance(self) -> bool:
@@ -370,6 +397,7 @@ class World:
         after = self._as_seen(before)
         asked = due(after, self.now)
         self._few_enough(after, asked)
+        self._within_budgets(after, asked)
         for progress in asked[:_WRITTEN_AT_ONCE]:
             self._write(after, progress)
         self.rollouts[name] = after
@@ -424,9 +452,27 @@ class World:
             if committed >= min(rollout.canaries, len(members)):
                 continue
             trying = sum(each.state in UNDER_WAY and each.reachable for each in members)
-            bad = sum(each.state in BAD for each in members)
+            again = {each.target for each in asked if each.state in BAD}
+            bad = sum(each.state in BAD for each in members if each.target not in again)
             new = sum(each.class_name == name for each in asked)
             assert committed + trying + bad + new <= rollout.canaries
+
+    def _within_budgets(self, rollout: Rollout, asked: Iterable[Progress]) -> None:
+        """Of a group no more are on their way at once than its budget says; returns are at once."""
+        new = {each.target for each in asked}
+        if not new or rollout.state is RolloutState.ROLLING_BACK:
+            return
+        for budget in self.policies[rollout.id].budgets:
+            groups: dict[str | None, list[Progress]] = {}
+            for each in rollout.targets:
+                value = self.devices[each.target].labels.get(budget.label)
+                groups.setdefault(value, []).append(each)
+            for members in groups.values():
+                here = [each for each in members if each.reachable]
+                moving = {each.target for each in here if each.state in UNDER_WAY}
+                mine = new & {each.target for each in members}
+                allowed = budget.targets or max(1, len(here) * (budget.percent or 0) // 100)
+                assert not mine or len(moving | mine) <= allowed
 
     def _watch(self, before: Rollout, after: Rollout) -> None:
         """Hold a look to what a gate promises, by counting anew."""
@@ -445,19 +491,21 @@ class World:
     def _passed_rightly(self, rollout: Rollout, old: RolloutWave, wave: RolloutWave) -> None:
         gate = wave.gate
         assert gate is not None
+        assert not gate.approval, "only a person's word lets it pass"
         targets = rollout.by_target()
         members = [targets[target] for target in wave.targets]
         good = sum(each.state is TargetState.COMMITTED for each in members)
         bad = sum(each.state in BAD for each in members)
+        asked = [each for each in members if each.state is not TargetState.SUPERSEDED]
         enough = (
-            good + bad >= gate.minimum_sample
+            good + bad >= (len(asked) if gate.everyone else gate.minimum_sample)
             and good * 100 >= gate.success_percent * (good + bad)
             and bad * 100 <= gate.error_percent * len(members)
         )
         if gate.inconclusive is Inconclusive.SKIP:
             return
         assert enough, (rollout, wave)
-        assert not any(each.reachable and each.state not in SETTLED for each in members)
+        assert not any(each.reachable and not (each.settled or each.failed) for each in members)
         if gate.soak_s:
             assert old.state is WaveState.SOAKING
             assert old.since is not None

@@ -5,6 +5,8 @@ import random
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -12,20 +14,35 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from agent.wire import v1
+from agent.wire import codec, v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
+from agent.wire.topics import Kind, Topic
 from fleet.api.access import Access
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
+from fleet.link.intake import admit
 from fleet.metrics import watch
 from fleet.metrics.families import FAMILIES, FORBIDDEN_LABELS
 from fleet.metrics.scrape import scrape_token
 from fleet.metrics.tally import Tally
+from fleet.ports import Received
+from fleet.rollouts.policy import Gate
+from fleet.rollouts.states import TargetState, WaveState
 from fleet.store.engine import Store
 from tests.fleet.centre.parties import NOW, add_bundles
 from tests.fleet.centre.served import OPERATOR, TOKEN, Served, serving
-from tests.fleet.screens.village import FLEET, NEW, OLD, VILLAGE, Villager, keep, settle, waiting
+from tests.fleet.screens.village import (
+    BEFORE,
+    FLEET,
+    NEW,
+    OLD,
+    VILLAGE,
+    Villager,
+    keep,
+    settle,
+    waiting,
+)
 
 SCRAPER = {"Authorization": f"Bearer {scrape_token(Access(TOKEN))}"}
 NASTY = 'a "quoted" \\ back\nslash \t\x00\r 日本 é ￿ \U0001f41f {x="y"} # HELP \ud800'
@@ -228,6 +245,7 @@ async def test_a_village_is_counted_and_promtool_has_nothing_to_say(
     )
     assert {("digits", "1.4.0", "cpu"): 7} == found["skerry_fleet_devices_serving"]
     assert {("1h",): 2, ("1d",): 2, ("7d",): 1} == found["skerry_fleet_devices_silent"]
+    assert {("whole",): 1, ("partly",): 1, ("cut",): 0} == found["skerry_sites"]
     assert 1 == found["skerry_rollout_info"]["r-41", "digits", "1.5.0", "paused"]
     assert 1 == found["skerry_rollout_devices"]["r-41", "refused"]
     assert {("r-41",): 1} == found["skerry_rollout_wave"]
@@ -243,6 +261,63 @@ async def test_a_village_is_counted_and_promtool_has_nothing_to_say(
     assert ours <= {*listed} | {
         f"{each}_{part}" for each in listed for part in ("bucket", "sum", "count")
     }
+
+
+async def test_a_cut_site_is_counted_whoever_names_the_sites(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """Also one that is too small for a name of its own; one whose devices left long ago is none."""
+    away: dict[str, Any] = {"leaves": True}  # three days ago
+    villagers = [Villager(name=f"a-{n}", site=f"big-{n // 3}") for n in range(180)]
+    villagers += [Villager(name=f"b-{n}", site="small", **away) for n in range(2)]
+    villagers += [Villager(name="c", site="alone", **away)]
+    settle(store, tuple(villagers))
+    async with centre(home, authority, store) as (_, client):
+        found = await scrape(client)
+
+    assert "small" not in {site for _, site in found["skerry_fleet_devices"]}
+    assert {("whole",): 60, ("partly",): 1, ("cut",): 1} == found["skerry_sites"]
+
+
+async def test_a_gate_says_what_it_sees_and_what_it_wants(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """Of the last wave of which any target came to an end; one without a gate weighs nothing."""
+    made = waiting()
+    first, second = made.waves
+    gate = Gate(success_percent=90, error_percent=5)
+    good, bad = (
+        replace(each, state=state)
+        for each, state in zip(
+            made.targets, (TargetState.COMMITTED, TargetState.REFUSED), strict=True
+        )
+    )
+    weighed = replace(first, gate=gate, state=WaveState.SOAKING)
+    later = replace(second, gate=replace(gate, success_percent=50), targets=())
+    keep(store, replace(made, id="r-1", targets=(good, bad), waves=(weighed, later)), BEFORE)
+    begun = replace(later, state=WaveState.RUNNING)
+    keep(store, replace(made, id="r-2", targets=(good, bad), waves=(weighed, begun)), BEFORE)
+    keep(store, replace(made, id="r-3", waves=(replace(weighed, gate=None), later)), BEFORE)
+    async with centre(home, authority, store) as (_, client):
+        found = await scrape(client)
+
+    gates = [("r-1", "wave 1"), ("r-2", "wave 1")]
+    assert dict.fromkeys(gates, 0.5) == found["skerry_rollout_gate_observed_ratio"]
+    assert dict.fromkeys(gates, 0.9) == found["skerry_rollout_gate_wanted_ratio"]
+
+
+async def test_what_found_no_room_on_devices_is_counted(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """By how many events a device summed up, once; there is a zero before."""
+    told = event(9, kind=v1.EventKind.FOLDED, first=2, count=40, reason=Reason.OUTBOX_FULL)
+    async with centre(home, authority, store) as (served, client):
+        before = await scrape(client)
+        served.tally.commits([told, told], 0.01)
+        found = await scrape(client)
+
+    assert {(): 0} == before["skerry_device_events_folded_total"]
+    assert {(): 40} == found["skerry_device_events_folded_total"]
 
 
 async def test_what_is_said_twice_is_counted_once(
@@ -335,7 +410,54 @@ async def test_every_nasty_character_of_a_name_survives_the_real_parser(
     assert 2 == found["skerry_fleet_devices"]["ok", "other"]
     assert 0 < found["skerry_metrics_label_overflow_total"]["site",]
     assert len(found["skerry_device_rollbacks_total"]) <= 101
-    assert 300 == sum(found["skerry_device_rollbacks_total"].values())
+    assert 299 == sum(found["skerry_device_rollbacks_total"].values())  # one gave way
+    assert 0 == found["skerry_metrics_label_overflow_total"]["finished",]
+
+
+async def test_whatever_a_device_calls_its_accelerator_is_one_label_that_is_read_back(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """As it comes over the wire; a flood of names is few series, and the scrape stays one."""
+    add_bundles(store, "1.4.0")
+    names = [NASTY.replace("\ud800", ""), "", "x" * 256, *(f"chip {n}\n" for n in range(50))]
+    topic = str(Topic(FLEET, "d-1", Kind.REPORTED))
+    async with centre(home, authority, store) as (served, client):
+        await scrape(client)  # from now on bundles have their names
+        for number, name in enumerate(names):
+            came = admit(FLEET, topic, codec.encode(report(accelerator=name)))
+            assert isinstance(came, Received)
+            assert isinstance(came.document, v1.Reported)
+            served.tally.commits([came.document, health(at=number)], 0.01)
+        found = await scrape(client)
+
+    counted = found["skerry_inference_requests_total"]
+    accelerators = {accelerator for *_, accelerator, _ in counted}
+    assert {names[0], "unknown", "other"} < accelerators
+    assert len(accelerators) <= 7
+    assert 100 * len(names) == sum(counted.values())
+
+
+async def test_a_prometheus_that_hangs_or_is_not_there_changes_nothing(
+    home: Home, authority: Authority, store: Store
+) -> None:
+    """It asks and never reads, says half of its question, goes away: others are answered."""
+    settle(store)
+    question = f"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: {SCRAPER['Authorization']}\r\n"
+    async with centre(home, authority, store) as (served, client):
+        host, port = served.plain.removeprefix("http://").split(":")
+        hanging = [await asyncio.open_connection(host, int(port)) for _ in range(40)]
+        for number, (_, writer) in enumerate(hanging):
+            writer.write(f"{question}{chr(13) + chr(10) if number % 2 else ''}".encode())
+        for _, writer in hanging[:10]:
+            writer.transport.abort()
+        async with asyncio.timeout(20):
+            found = await scrape(client)
+            fleet = await client.get("/api/v1/fleet", headers=OPERATOR)
+        for _, writer in hanging:
+            writer.transport.abort()
+
+    assert 200 == fleet.status_code
+    assert len(VILLAGE) == sum(found["skerry_fleet_devices"].values())
 
 
 async def test_a_route_is_counted_by_its_pattern(

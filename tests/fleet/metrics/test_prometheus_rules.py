@@ -73,6 +73,7 @@ ASIDE = WAITED % "set-aside"
 GATE = 'skerry_rollout_gate_verdict{rollout="r-1", gate="wave 1", verdict="%s"}'
 ENDED = 'skerry_rollouts_finished_total{bundle="digits", outcome="%s"}'
 SILENT = 'skerry_fleet_devices_silent{over="%s"}'
+SITES = 'skerry_sites{state="%s"}'
 EXPIRING = 'skerry_fleet_certificates_expiring{within="%s"}'
 CASES = {
     "SkerryAbsent": Case(
@@ -144,6 +145,15 @@ CASES = {
         near=(
             _states(ok="100+0x70 91+0x140", offline="0+0x70 9+0x140"),
             _states(ok="70+0x210", offline="30+0x210"),
+        ),
+    ),
+    "SkerrySiteCut": Case(
+        cause={SITES % "cut": "0+0x4 2+0x12 0+0x9", SITES % "whole": "9+0x30"},
+        fires=12,
+        clears=19,
+        near=(
+            {SITES % "cut": "0+0x30", SITES % "partly": "9+0x30"},
+            {SITES % "cut": "0+0x4 1+0x3 0+0x20"},
         ),
     ),
     "SkerryDevicesFailing": Case(

@@ -47,9 +47,13 @@ class Village:
         return await self._run(words, {}, None)
 
     async def screen(
-        self, *words: str, columns: int = 92, environment: Mapping[str, str] | None = None
+        self,
+        *words: str,
+        columns: int = 92,
+        environment: Mapping[str, str] | None = None,
+        code: int = 0,
     ) -> pyte.Screen:
-        """Run a command in a terminal, and return what it shows."""
+        """Run a command in a terminal, and return what it shows; it ends with `code`."""
         parent, child = os.openpty()
         try:
             size = struct.pack("HHHH", 60, columns, 0, 0)
@@ -58,7 +62,7 @@ class Village:
         finally:
             os.close(parent)
             os.close(child)
-        assert 0 == ended.code, ended.err
+        assert code == ended.code, ended.err
         terminal = pyte.Screen(columns, 60)
         pyte.Stream(terminal).feed(ended.out)
         # What was fed is what is shown: no row was wrapped, none is cut off.

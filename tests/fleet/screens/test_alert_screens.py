@@ -74,7 +74,7 @@ async def test_what_is_wrong_is_seen_at_one_look(watch: Watch) -> None:
     assert "✗ critical  Cut off: site lerwick; 6 of 6 devices can't be heard." in lines
     assert "✗ critical  Golden vectors are missed: digits 1.4.0, on 2 devices." in lines
     assert "! warning   Site porto: the disk is nearly full on porto-3." == lines[-3]
-    assert "            skerry device ls --field reason=DISK_NEARLY_FULL,site=porto" == lines[-1]
+    assert "            skerry device ls --field alert=SkerryDiskFilling,site=porto" == lines[-1]
     assert 9 == len(lines)
 
 

@@ -187,7 +187,7 @@ async def test_how_far_a_shadow_is_is_shown_where_one_looks(quay: Quay) -> None:
     rollout = await quay.start("1.1.0", "--policy", "all-at-once")
     await quay.say(*HERE[:2], phase=Phase.SHADOWING)
     with quay.served.store.write() as connection:
-        health.put(connection, shadowed("d-1"), now=written(NOW))
+        health.put(connection, [shadowed("d-1")], now=written(NOW))
     so_far = "37 of 100 compared, 36 agreed"
 
     shown = (await quay.people.skerry("rollout", "show", rollout)).out

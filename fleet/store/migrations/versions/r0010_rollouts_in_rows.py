@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0007"
+revision = "0010"
+down_revision = "0009"
 
 _SETTLED = frozenset(
     {
@@ -21,6 +21,7 @@ _SETTLED = frozenset(
         "superseded",
     }
 )
+_BAD = ("rolled-back", "refused", "timed-out")
 _AWAITED = ("asked", "updating", "planned", "returning")
 _OF_CONTENT = ("class_name", "deployment", "replaces")
 _OF_COLUMNS = ("target", "state")
@@ -48,7 +49,7 @@ def upgrade() -> None:
         told = {
             "policy": plan.get("policy", {}).get("name", ""),
             "settings_given": plan.get("request", {}).get("settings") is not None,
-            "revision": "0009",
+            "revision": "0010",
             "head": json.dumps(head),
         }
         connection.execute(sa.update(rollouts).where(this).values(**told))
@@ -132,6 +133,13 @@ def _taken_apart(
 
 def _head(progress: dict[str, Any]) -> dict[str, Any]:
     targets = progress.pop("targets")
+    of_wave = {each["number"]: [0, 0] for each in progress["waves"]}
+    numbers = {target: each["number"] for each in progress["waves"] for target in each["targets"]}
+    for each in targets:
+        good, failed = each["state"] == "committed", each["state"] in _BAD
+        ends = of_wave.get(numbers.get(each["target"], 0), [0, 0])
+        ends[0] += good
+        ends[1] += failed and not each.get("again_at")
     here = [each.get("online", True) and not each.get("held") for each in targets]
     awaited = [each["state"] in _AWAITED for each in targets]
     before = Counter(
@@ -145,12 +153,14 @@ def _head(progress: dict[str, Any]) -> dict[str, Any]:
         "waves": [{**wave, "targets": []} for wave in progress["waves"]],
         "counts": dict(Counter(each["state"] for each in targets)),
         "set_aside": sum(
-            not at and each["state"] not in _SETTLED for at, each in zip(here, targets, strict=True)
+            not at and (each["state"] not in _SETTLED or bool(each.get("again_at")))
+            for at, each in zip(here, targets, strict=True)
         ),
         "awaited": sum(awaited),
         "awaited_here": sum(map(all, zip(awaited, here, strict=True))),
         "moved": max(times, default=None),
         "replaces": [(*had, number) for had, number in before.most_common()],
+        "ends": list(of_wave.values()),
     }
 
 
