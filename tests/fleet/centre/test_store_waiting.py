@@ -258,6 +258,7 @@ def test_a_store_of_the_first_schema_keeps_what_it_has(tmp_path: Path) -> None:
             "away",
             "events_kept",
             "events_summed",
+            "touched",
             "rollout_targets",
             "rollout_contents",
             "rollout_plans",
