@@ -23,12 +23,12 @@ from sqlalchemy.exc import OperationalError
 
 from agent.wire import v1
 from agent.wire.reasons import Reason
-from fleet import canonical
+from fleet import canonical, kept
 from fleet.chronicle import Chronicle
 from fleet.clock import written
 from fleet.identity.join import new_id
 from fleet.inventory import Inventory
-from fleet.kept import decided_later, overtaking, progress_of, written_out
+from fleet.kept import Memory, decided_later, overtaking
 from fleet.observe import cards
 from fleet.roll import EPOCH, Roll
 from fleet.rollouts.asking import due, look_again_at, overtaken
@@ -48,7 +48,6 @@ from fleet.rollouts.progress import (
     cut_off,
 )
 from fleet.rollouts.states import (
-    ENDED,
     TO_RETURN,
     RolloutHappening,
     RolloutState,
@@ -100,6 +99,7 @@ class Executor:
 
     `changed` is called when there is more to publish; `connected` says whether
     devices can be heard at all. `chronicle` hears of what was written, and holds nobody up.
+    `memory` has the rollouts as they were read last.
     """
 
     def __init__(
@@ -120,6 +120,7 @@ class Executor:
         self._changed = changed
         self._connected = connected
         self._chronicle = chronicle
+        self.memory = Memory()
         self._plans: dict[str, Plan] = {}
         self._plans_lock = threading.Lock()
         self._followed: set[str] = set()  # the rollouts this process has looked at before
@@ -199,23 +200,19 @@ class Executor:
             word = RolloutEvent(rollout=RolloutHappening.STARTED, by=actor, reason=reason)
             begun = fold(begin(made, started.id, trace), [word], now)
             for older in rollouts.opened(connection):
-                before = _read(connection, older)
+                before = self.memory.read(connection, older)
                 # Looked at first: who was asked a moment ago is on the way, and not overtaken.
                 after = self._as_seen(before, inventory, now)
                 after = fold(after, overtaken(after, made), now)
-                _keep(connection, before, after)
+                self.memory.keep(connection, before, after)
                 moved.append((before, after))
-            rollouts.add(
+            kept.add(
                 connection,
-                rollouts.KeptRollout(
-                    id=started.id,
-                    plan=json.dumps(canonical.plain(made)),
-                    plan_digest=made.digest,
-                    progress=written_out(begun),
-                    state=begun.state,
-                    is_open=True,
-                    created_at=written(now),
-                ),
+                begun,
+                plan=json.dumps(canonical.plain(made)),
+                created_at=written(now),
+                policy=made.policy.name,
+                settings_given=made.request.settings is not None,
             )
             audit.add(
                 connection,
@@ -243,7 +240,7 @@ class Executor:
         """
         now = self._clock()
         with self._store.write() as connection:
-            before = _read(connection, rollout_id)
+            before = self.memory.read(connection, rollout_id)
             # Looked at first: nobody who was asked a moment ago is taken for one who never was.
             inventory = self._roll.inventory()
             after = self._as_seen(before, inventory, now)
@@ -253,7 +250,7 @@ class Executor:
             if word is RolloutHappening.RETRIED:
                 said = replace(said, left_out=decided_later(connection, before))
             after = fold(after, [said], now)
-            _keep(connection, before, after)
+            self.memory.keep(connection, before, after)
             audit.add(
                 connection,
                 audit.Entry(
@@ -282,12 +279,12 @@ class Executor:
         with self._store.write() as connection:
             inventory = self._roll.inventory()
             for rollout in rollouts.opened(connection):
-                before = _read(connection, rollout)
+                before = self.memory.read(connection, rollout)
                 after = self._as_seen(before, inventory, now)
                 for progress in due(after, now, carried_to=target):
                     if progress.target == target:
                         self._ask(connection, after, progress)
-                _keep(connection, before, after)
+                self.memory.keep(connection, before, after)
                 moved.append((before, after))
             held = desired.held(connection, target)
             if held is not None:
@@ -311,7 +308,9 @@ class Executor:
         """
         now = self._clock()
         with self._store.read() as connection:
-            waiting = [_read(connection, rollout) for rollout in rollouts.opened(connection)]
+            waiting = [
+                self.memory.read(connection, rollout) for rollout in rollouts.opened(connection)
+            ]
             inventory = self._roll.inventory(patience_s=None) if waiting else None
         wait_s = _PERIOD_S
         for before in waiting:
@@ -343,31 +342,31 @@ class Executor:
         """Look, decide and write once; say whether that changed anything."""
         now = self._clock()
         with self._store.write() as connection:
-            before = _read(connection, rollout_id)
+            before = self.memory.read(connection, rollout_id)
             inventory = self._roll.inventory()
             after = self._as_seen(before, inventory, now)
             asked = due(after, now)[:_AT_ONCE]
             for progress in asked:
                 self._ask(connection, after, progress)
-            _keep(connection, before, after)
+            self.memory.keep(connection, before, after)
         self._followed.add(rollout_id)
         self._chronicle.moved(before, after, now)
         if asked:
             self._changed()
         return bool(asked) or after != before, after
 
-    def _as_seen(self, kept: Rollout, inventory: Inventory, now: datetime) -> Rollout:
+    def _as_seen(self, held: Rollout, inventory: Inventory, now: datetime) -> Rollout:
         """Return a rollout as the store shows it now.
 
         While there was no centre nobody could be heard, and no deadline ran.
         """
-        before = kept if kept.id in self._followed else cut_off(kept, now)
+        before = held if held.id in self._followed else cut_off(held, now)
         return fold(before, seen(before, inventory, now), now)
 
-    def _moves(self, kept: Rollout, inventory: Inventory, now: datetime) -> bool:
+    def _moves(self, held: Rollout, inventory: Inventory, now: datetime) -> bool:
         """Say whether a pass would change anything."""
-        after = self._as_seen(kept, inventory, now)
-        return after != kept or bool(due(after, now))
+        after = self._as_seen(held, inventory, now)
+        return after != held or bool(due(after, now))
 
     def _ask(self, connection: Connection, rollout: Rollout, progress: Progress) -> None:
         """Write a target's next document, signed, where no later one came first."""
@@ -402,28 +401,6 @@ class Executor:
     def _plan(self, connection: Connection, request: RolloutRequest, inventory: Inventory) -> Plan:
         policy = policy_of(request)
         return plan(request, policy, inventory, cards(connection), self._clock())
-
-
-def _read(connection: Connection, rollout_id: str) -> Rollout:
-    return progress_of(rollouts.named(connection, rollout_id))
-
-
-def _keep(connection: Connection, before: Rollout, after: Rollout) -> None:
-    """Write how far a rollout is now, if it moved."""
-    if after != before:
-        rollouts.move(
-            connection,
-            after.id,
-            state=after.state,
-            progress=written_out(after),
-            is_open=_is_open(after),
-        )
-
-
-def _is_open(now: Rollout) -> bool:
-    """Say whether a later look may still change something: targets that are away may come back."""
-    going = now.state not in ENDED
-    return going or not all(progress.settled for progress in now.targets)
 
 
 def _taken_over(

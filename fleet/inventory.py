@@ -48,13 +48,19 @@ class Target:
 
     def wanted(self, deployment: str) -> Deployment | None:
         """Return what the store wants under this name."""
-        deployments = () if self.desired is None else self.desired.deployments
-        return next((wanted for wanted in deployments if wanted.name == deployment), None)
+        if self.desired is not None:
+            for wanted in self.desired.deployments:
+                if wanted.name == deployment:
+                    return wanted
+        return None
 
     def told(self, deployment: str) -> ReportedDeployment | None:
         """Return what the device last said of this name."""
-        deployments = () if self.reported is None else self.reported.deployments
-        return next((told for told in deployments if told.name == deployment), None)
+        if self.reported is not None:
+            for told in self.reported.deployments:
+                if told.name == deployment:
+                    return told
+        return None
 
     @property
     def ahead(self) -> Order | None:

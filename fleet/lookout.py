@@ -23,10 +23,10 @@ from fleet.alerts.world import World
 from fleet.clock import written
 from fleet.health.states import HealthReason, Verdict
 from fleet.identity.join import new_id
-from fleet.kept import parsed
+from fleet.kept import outline_of
 from fleet.known import Known
 from fleet.roll import Roll
-from fleet.rollouts.progress import Rollout
+from fleet.rollouts.outline import Outline
 from fleet.store import alerts, audit, rollouts
 from fleet.store.engine import Store
 from fleet.store.errors import AlertOverError, ConflictError
@@ -82,7 +82,6 @@ class Lookout:
         self._roll = roll
         self._notes = dict[str, tuple[Known, Noted]]()
         self._words = Words(store)
-        self._rollouts: dict[str, tuple[int, Rollout]] = {}
         self._hearing_since: datetime | None = None
         self._looked_at: datetime | None = None
 
@@ -242,20 +241,11 @@ class Lookout:
         self._notes = notes
         return [noted for _, noted in notes.values()]
 
-    def _under_way(self, connection: Connection, before: Iterable[Alert]) -> tuple[Rollout, ...]:
-        """Return the newest rollouts and all that are open, or have an alert that is.
-
-        Each is read when it has moved.
-        """
+    def _under_way(self, connection: Connection, before: Iterable[Alert]) -> tuple[Outline, ...]:
+        """Return the newest rollouts and all that are open, or have an alert that is."""
         also = [
             each.key.subject
             for each in before
             if each.key.scope is Scope.ROLLOUT and each.state in OPEN
         ]
-        known: dict[str, tuple[int, Rollout]] = {}
-        for name, progress in rollouts.recent(connection, _ROLLOUTS_READ, also):
-            mark = hash(progress)
-            kept = self._rollouts.get(name)
-            known[name] = kept if kept and kept[0] == mark else (mark, parsed(progress))
-        self._rollouts = known
-        return tuple(rollout for _, rollout in known.values())
+        return tuple(map(outline_of, rollouts.recent(connection, _ROLLOUTS_READ, also)))

@@ -15,7 +15,6 @@ from agent.wire.words import age, compared, latency, size, span
 
 _NAMED = 3
 _DIGITS = 12
-_RETURNING = ("committed", "asked", "updating", "rolled-back", "refused", "timed-out")
 """As `fleet.rollouts.states.TO_RETURN`, which a test compares."""
 
 _FAILED = ("rolled-back", "refused", "timed-out")
@@ -261,7 +260,7 @@ def counts(rollout: Mapping[str, Any]) -> str:
     """Return how many targets are in each state, and how many are away."""
     counted = [f"{count(each)} {state}" for state, each in rollout["counts"].items()]
     if rollout["set_aside"]:
-        counted.append(f"{count(len(rollout['set_aside']))} of them set aside")
+        counted.append(f"{count(rollout['set_aside'])} of them set aside")
     return ", ".join(counted)
 
 
@@ -287,17 +286,17 @@ def consequence(word: str, found: Mapping[str, Any]) -> tuple[str, int]:
 
 def _return(found: Mapping[str, Any]) -> tuple[str, int]:
     """Say who would go back, to what, who to nothing, and who not before they can be reached."""
-    back = [target for target in found["targets"] if target["state"] in _RETURNING]
-    had = Counter(ref(each["replaces"]["bundle"]) for each in back if each["replaces"])
+    back = found["returns"]
     said = [
-        f"{devices(number)} {_go(number)} back to {version}." for version, number in had.items()
+        f"{devices(number)} {_go(number)} back to {version}."
+        for version, number in back["to"].items()
     ]
-    if without := len(back) - had.total():
+    if without := back["to_nothing"]:
         name = found["deployment"]
         said.append(f"{devices(without)} will serve no {name}: nothing was there before.")
-    if away := sum(not target["online"] for target in back):
+    if away := back["away"]:
         said.append(f"Of them {count(away)} can't be reached now, and {_go(away)} when back.")
-    return " ".join(said) or "No device goes back: none has it.", len(back)
+    return " ".join(said) or "No device goes back: none has it.", without + sum(back["to"].values())
 
 
 def _go(number: int) -> str:

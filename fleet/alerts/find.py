@@ -16,8 +16,8 @@ from fleet.alerts.world import World
 from fleet.clock import written
 from fleet.health.heard import Heard
 from fleet.health.states import HealthReason, State, Verdict
-from fleet.rollouts.progress import Rollout
-from fleet.rollouts.states import TO_APPROVE, UNDER_WAY, RolloutState, TargetState, WaveState
+from fleet.rollouts.outline import Outline
+from fleet.rollouts.states import TO_APPROVE, RolloutState, WaveState
 
 LONG_S = 7 * 86400.0
 """Who is away for longer is no news: it counts in no site's share."""
@@ -258,24 +258,19 @@ def stalled(seen: Seen) -> Iterator[Cause]:
             yield _of_rollout("SkerryRolloutStalled", rollout, since=written(moved))
 
 
-def _moved(rollout: Rollout) -> datetime | None:
+def _moved(rollout: Outline) -> datetime | None:
     """Return when a rollout moved last; None: it waits for what may take so long."""
     if rollout.state not in {RolloutState.RUNNING, RolloutState.ROLLING_BACK}:
         return None
     if any(wave.state in _WAITING for wave in rollout.waves):
         return None
-    awaited = [each for each in rollout.targets if _is_waited_for(each.state)]
-    if not any(each.reachable for each in awaited):
+    if not rollout.awaited_here:
         return None  # all who are waited for are away, or held
-    return _last(rollout)
+    return rollout.moved
 
 
 _WAITING = TO_APPROVE | {WaveState.SOAKING}
 """Waves that wait for a time or a person, and not for a device."""
-
-
-def _is_waited_for(state: TargetState) -> bool:
-    return state in UNDER_WAY or state in {TargetState.PLANNED, TargetState.RETURNING}
 
 
 def undecided(seen: Seen) -> Iterator[Cause]:
@@ -299,14 +294,13 @@ def gone_back(seen: Seen) -> Iterator[Cause]:
             yield _of_rollout("SkerryRolloutRolledBack", rollout)
 
 
-def _of_rollout(rule: str, rollout: Rollout, since: str | None = None) -> Cause:
-    last = _last(rollout)
+def _of_rollout(rule: str, rollout: Outline, since: str | None = None) -> Cause:
     bundle = rollout.bundle
     return Cause(
         key=Key(rule, Scope.ROLLOUT, rollout.id),
-        since=since or ("" if last is None else written(last)),
-        devices=sum(_is_waited_for(each.state) for each in rollout.targets),
-        of=len(rollout.targets),
+        since=since or ("" if rollout.moved is None else written(rollout.moved)),
+        devices=rollout.awaited,
+        of=rollout.size,
         reason="" if rollout.cause is None else rollout.cause.code,
         parameters={
             **({} if rollout.cause is None else rollout.cause.parameters),
@@ -314,9 +308,3 @@ def _of_rollout(rule: str, rollout: Rollout, since: str | None = None) -> Cause:
             "state": rollout.state,
         },
     )
-
-
-def _last(rollout: Rollout) -> datetime | None:
-    """Return when one of its waves or targets changed last."""
-    times = [wave.since for wave in rollout.waves] + [each.since for each in rollout.targets]
-    return max((each for each in times if each is not None), default=None)

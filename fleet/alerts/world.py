@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleet.alerts.notes import Noted
-from fleet.rollouts.progress import Rollout
+from fleet.rollouts.outline import Outline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,5 +20,5 @@ class World:
     now: datetime
     hearing_since: datetime | None
     notes: Sequence[Noted] = ()
-    rollouts: Sequence[Rollout] = ()
+    rollouts: Sequence[Outline] = ()
     certificates: Mapping[str, datetime] = field(default_factory=dict)

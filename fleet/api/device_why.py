@@ -168,7 +168,7 @@ def explained(parts: Parts, device: str) -> DeviceWhy:
     with parts.store.read() as connection:
         found = known(connection, device)
         now = parts.clock()
-        moved, more = rollouts.of_target(connection, found.device, now)
+        moved, more = rollouts.of_target(parts, connection, found.device)
         latest = events.of_device(connection, found.device.id, limit=_EVENTS_READ)
         references = {
             each.digest: drift.references(connection, each.digest) for each in found.drifts

@@ -15,9 +15,9 @@ from fleet.health.headcount import Headcount, Trouble
 from fleet.health.heard import Heard
 from fleet.health.states import HealthReason, State, Verdict
 from fleet.health.sums import Judged, Numbers, Served
-from fleet.kept import progress_of
+from fleet.kept import outline_of
 from fleet.known import Known
-from fleet.rollouts.progress import Rollout
+from fleet.rollouts.outline import Outline
 from fleet.rollouts.states import UNDECIDED_WAVES, RolloutState
 from fleet.sentences import explain
 from fleet.store import rollouts
@@ -165,10 +165,8 @@ def _shown(
 def _rollouts(connection: Connection) -> list[RolloutShown]:
     """Return the rollouts under way, and those that ended badly and were not followed by one."""
     shown, seen = [], set()
-    for number, kept in enumerate(rollouts.every(connection)):
-        if number >= _ROLLOUTS_READ and not kept.is_open:
-            continue
-        rollout = progress_of(kept)
+    for kept in rollouts.recent(connection, _ROLLOUTS_READ):
+        rollout = outline_of(kept)
         last = rollout.deployment not in seen
         seen.add(rollout.deployment)
         if rollout.state in _IN_FLIGHT or (last and rollout.state in _ENDED_BADLY):
@@ -176,13 +174,11 @@ def _rollouts(connection: Connection) -> list[RolloutShown]:
     return shown
 
 
-def _rollout(rollout: Rollout, started_at: str) -> RolloutShown:
+def _rollout(rollout: Outline, started_at: str) -> RolloutShown:
     bundle, cause = rollout.bundle, rollout.cause
-    before = Counter(
-        progress.replaces.bundle.version
-        for progress in rollout.targets
-        if progress.replaces is not None
-    )
+    before: Counter[str] = Counter()
+    for _, version, number in rollout.replaces:
+        before[version] += number
     under_way = [wave.number for wave in rollout.waves if wave.state in UNDECIDED_WAVES]
     told = None if cause is None else explain(cause.code, cause.parameters).meaning
     return RolloutShown(
@@ -193,8 +189,8 @@ def _rollout(rollout: Rollout, started_at: str) -> RolloutShown:
         to=rollout.deployment if bundle is None else f"{bundle.name} {bundle.version}",
         wave=min(under_way, default=None),
         waves=len(rollout.waves),
-        counts={str(state): count for state, count in rollout.count().items() if count},
-        set_aside=len(rollout.set_aside()),
+        counts={str(state): count for state, count in rollout.counts.items()},
+        set_aside=rollout.set_aside,
         reason=None if cause is None else cause.code,
         sentence=told,
         started_at=started_at,

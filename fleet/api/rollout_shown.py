@@ -9,15 +9,17 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from agent.wire import v1
-from agent.wire.reasons import Reason
+from fleet.api.cursor import cursor
+from fleet.api.rollout_targets import Placed, aside
 from fleet.clock import written
 from fleet.kept import Overtaking
 from fleet.rollouts.foresee import SiteCost, Step
 from fleet.rollouts.gate import decides_at
+from fleet.rollouts.outline import Outline, outline
 from fleet.rollouts.plan import Exclusion, Plan
 from fleet.rollouts.policy import Budget, Gate, Retry
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
-from fleet.rollouts.states import OPEN_WAVES, TargetState, WaveState
+from fleet.rollouts.states import OPEN_WAVES, TO_RETURN, TargetState, WaveState
 from fleet.rollouts.why import WhyReason, judged, present, reasoned, waits_for_approval, why
 from fleet.sentences import explain
 from fleet.store import audit, rollouts
@@ -123,7 +125,7 @@ class RolloutSummary(BaseModel):
     replaces: list[str] = Field(description="What its targets had before, as `name:version`.")
     plan_digest: str
     counts: dict[str, int] = Field(description="Targets by state.")
-    set_aside: list[str] = Field(description="Targets that are away and have not settled.")
+    set_aside: int = Field(description="How many are away and have not settled.")
     wave: int | None = Field(description="The wave it is at; null: all are over.")
     wave_count: int
     decides_at: str | None = Field(description="When the wave that soaks has soaked.")
@@ -188,8 +190,16 @@ class TargetShown(BaseModel):
     overtaken_by: str | None = Field(description="The later rollout that it went on to.")
 
 
+class ReturnShown(BaseModel):
+    """How many targets would go back if the rollout were rolled back now, and to what."""
+
+    to: dict[str, int] = Field(description="By what they had before, as `name:version`.")
+    to_nothing: int = Field(description="Those that had nothing under that name.")
+    away: int = Field(description="Of all these can't be reached now.")
+
+
 class RolloutDetail(RolloutSummary):
-    """One rollout, wave by wave and target by target."""
+    """One rollout, wave by wave, and the targets that need a person first."""
 
     policy: str
     started_by: str
@@ -197,8 +207,21 @@ class RolloutDetail(RolloutSummary):
     because: list[Because] = Field(description="Why it is no further: the main reason first.")
     serving: list[ServingShown] = Field(description="How its targets serve it; most first.")
     waves: list[WaveShown]
-    targets: list[TargetShown]
+    returns: ReturnShown
+    targets: list[TargetShown] = Field(
+        description="The worst of them first; in the order of the plan where all are here."
+    )
+    next: str | None = Field(description="The cursor of the targets after these; null: no more.")
     as_of: str = Field(description="When the centre said this, by its own clock.")
+
+
+class TargetList(BaseModel):
+    """Targets of a rollout, the worst first."""
+
+    targets: list[TargetShown]
+    matching: int = Field(description="How many there are with what is asked for, on all pages.")
+    next: str | None = Field(description="The cursor of the page after this; null: the last.")
+    as_of: str
 
 
 class WhyShown(BaseModel):
@@ -243,9 +266,9 @@ def told(cause: Cause) -> Because:
     )
 
 
-def left_out(kept: rollouts.KeptRollout) -> list[ExclusionShown]:
-    """Return whom the plan of a kept rollout left out."""
-    return [_excluded(Exclusion(**each)) for each in json.loads(kept.plan)["excluded"]]
+def left_out(plan: str) -> list[ExclusionShown]:
+    """Return whom a plan left out, as it is kept."""
+    return [_excluded(Exclusion(**each)) for each in json.loads(plan)["excluded"]]
 
 
 def plan_shown(plan: Plan, cards: Mapping[str, Card]) -> PlanShown:
@@ -342,7 +365,7 @@ def _metrics(
             yield (variant.format, *alike), metric
 
 
-def summary(kept: rollouts.KeptRollout, now: Rollout) -> RolloutSummary:
+def summary(kept: rollouts.KeptRollout, now: Outline) -> RolloutSummary:
     """Return a rollout as it is listed."""
     at = present(now)
     soaks = at is not None and at.state is WaveState.SOAKING
@@ -351,10 +374,10 @@ def summary(kept: rollouts.KeptRollout, now: Rollout) -> RolloutSummary:
         state=kept.state,
         deployment=now.deployment,
         bundle=now.bundle,
-        replaces=_replaced(now.targets),
+        replaces=sorted({f"{name}:{version}" for name, version, _ in now.replaces}),
         plan_digest=kept.plan_digest,
-        counts={str(state): count for state, count in now.count().items() if count},
-        set_aside=list(now.set_aside()),
+        counts={str(state): count for state, count in now.counts.items()},
+        set_aside=now.set_aside,
         wave=None if at is None else at.number,
         wave_count=len(now.waves),
         decides_at=_when(decides_at(at) if at is not None and soaks else None),
@@ -390,28 +413,65 @@ def detail(
     later: Overtaking,
     now: datetime,
     *,
-    compared: Mapping[str, Mapping[str, str]],
+    first: TargetList,
 ) -> RolloutDetail:
     """Return one rollout as it is shown; `words` are the audit's entries about it.
 
-    `compared` is how far targets are that are compared with what serves there.
+    `first` is the first page of its targets.
     """
     start = next((entry for entry in words if entry.action == "rollout.start"), None)
-    numbers = {target: wave.number for wave in rollout.waves for target in wave.targets}
-    plan = json.loads(kept.plan)
     return RolloutDetail(
-        **dict(summary(kept, rollout)),
-        policy=plan["policy"]["name"],
+        **dict(summary(kept, outline(rollout))),
+        policy=kept.policy,
         started_by="" if start is None else start.actor,
         started_because="" if start is None else start.reason,
         because=[told(newer_named(each, rollout, None, later)) for each in why(rollout, None, now)],
-        serving=_serving(rollout.targets, given=plan["request"]["settings"] is not None),
+        serving=_serving(rollout.targets, given=kept.settings_given),
         waves=[_wave(rollout, wave, members, now) for wave, members in rollout.members()],
-        targets=[
-            _target(each, numbers[each.target], later, compared.get(each.target, {}))
-            for each in rollout.targets
-        ],
+        returns=returns(rollout.targets),
+        targets=first.targets,
+        next=first.next,
         as_of=written(now),
+    )
+
+
+def listed_targets(
+    found: Sequence[Placed],
+    later: Overtaking,
+    compared: Mapping[str, Mapping[str, str]],
+    *,
+    matching: int,
+    limit: int,
+    as_of: datetime,
+) -> TargetList:
+    """Return the first of these targets as a page of `matching`.
+
+    `compared` is how far targets are that are compared with what serves there.
+    """
+    page = found[:limit]
+    return TargetList(
+        targets=[
+            _target(each.progress, each.wave, later, compared.get(each.progress.target, {}))
+            for each in page
+        ],
+        matching=matching,
+        next=cursor(page[-1].place) if len(found) > limit else None,
+        as_of=written(as_of),
+    )
+
+
+def returns(targets: Iterable[Progress]) -> ReturnShown:
+    """Count whom a rollback would bring back, and to what."""
+    back = [each for each in targets if each.state in TO_RETURN]
+    had = Counter(
+        f"{each.replaces.bundle.name}:{each.replaces.bundle.version}"
+        for each in back
+        if each.replaces is not None
+    )
+    return ReturnShown(
+        to=dict(had),
+        to_nothing=len(back) - had.total(),
+        away=sum(not each.online for each in back),
     )
 
 
@@ -426,7 +486,7 @@ def of_target(
 
     A progress of None: the plan left it out.
     """
-    mine = [] if progress is None else [progress]
+    had = None if progress is None else progress.replaces
     wave = next((each for each in rollout.waves if said.target in each.targets), None)
     waits = progress is not None and progress.state is TargetState.PLANNED
     known = {each.code for each in said.because}
@@ -435,11 +495,11 @@ def of_target(
         **dict(said),
         deployment=rollout.deployment,
         bundle=rollout.bundle,
-        replaces=_replaced(mine),
+        replaces=[] if had is None else [f"{had.bundle.name}:{had.bundle.version}"],
         wave=None if wave is None else wave.number,
         wave_count=len(rollout.waves),
         wave_state=None if wave is None else wave.state,
-        set_aside=None if progress is None else _aside(progress),
+        set_aside=None if progress is None else aside(progress),
         waits_for=[told(each) for each in because if each.code not in known] if waits else [],
     )
 
@@ -483,7 +543,7 @@ def _target(
         class_name=progress.class_name,
         wave=wave,
         state=progress.state,
-        set_aside=_aside(progress),
+        set_aside=aside(progress),
         online=progress.online,
         phase=progress.phase,
         reason=reason,
@@ -497,14 +557,6 @@ def _target(
     )
 
 
-def _aside(progress: Progress) -> str | None:
-    if not progress.set_aside:
-        return None
-    if not progress.held:
-        return "offline"
-    return "window" if progress.reason == Reason.DOWNLOAD_WINDOW_CLOSED else "held"
-
-
 def _excluded(left: Exclusion) -> ExclusionShown:
     said = explain(left.reason, left.parameters)
     return ExclusionShown(
@@ -516,11 +568,6 @@ def _excluded(left: Exclusion) -> ExclusionShown:
         sentence=said.meaning,
         next=said.next_step,
     )
-
-
-def _replaced(targets: Iterable[Progress]) -> list[str]:
-    held = [progress.replaces.bundle for progress in targets if progress.replaces is not None]
-    return sorted({f"{bundle.name}:{bundle.version}" for bundle in held})
 
 
 def _when(moment: datetime | None) -> str | None:

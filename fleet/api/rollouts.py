@@ -1,11 +1,11 @@
 """`/api/v1/rollouts`: plan, start, look, ask why; pause, resume, approve, …, roll back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
+from fleet.api.cursor import place
 from fleet.api.parts import Parts
 from fleet.api.policies import PolicyWish
 from fleet.api.refusals import answers
@@ -22,27 +23,30 @@ from fleet.api.rollout_shown import (
     RolloutDetail,
     RolloutOfTarget,
     RolloutSummary,
+    TargetList,
     WhyShown,
     detail,
     left_out,
+    listed_targets,
     newer_named,
     plan_shown,
     summary,
     told,
 )
 from fleet.api.rollout_shown import of_target as shown_of_target
+from fleet.api.rollout_targets import PAGE, PAGE_LIMIT, Place, Placed, after, placed
 from fleet.api.wish import Wish
 from fleet.clock import written
 from fleet.execute import Started
 from fleet.health.heard import so_far
-from fleet.kept import Overtaking, overtaking, progress_of
+from fleet.kept import Overtaking, outline_of, overtaking
 from fleet.observe import cards, wanted
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.look import outlived
 from fleet.rollouts.plan import Plan
 from fleet.rollouts.policy import CAREFUL, RolloutRequest
 from fleet.rollouts.progress import Cause, Progress, Rollout
-from fleet.rollouts.states import RolloutHappening, TargetState
+from fleet.rollouts.states import ENDED, RolloutHappening, TargetState
 from fleet.rollouts.trace import Trace, of_header
 from fleet.rollouts.why import WhyReason, why
 from fleet.selector import SelectorError, asked
@@ -51,11 +55,10 @@ from fleet.store import audit, bundles, devices, health, rollouts
 _WORDS_READ = 200
 """Of the audit's entries about one rollout; the first of them is its start."""
 
-_MAY_BE_OVERTAKEN = frozenset({TargetState.COMMITTED, TargetState.SUPERSEDED})
 _OF_TARGET = 10
-_OF_TARGET_READ = 64 << 20
-"""Rollouts that are told of one device, and how long their progress may be together: of a rollout
-to 100,000 devices it is some 58 MB, and takes seconds to read."""
+_OF_TARGET_READ = 200_000
+"""Rollouts that are told of one device, and how many targets they may have together: those of one
+that nobody remembers take a second to read for each 100,000."""
 
 
 class RolloutWish(Wish):
@@ -158,6 +161,25 @@ def routes(parts: Parts, operator: object) -> APIRouter:
         """Show one rollout."""
         return shown(parts, rollout)
 
+    @router.get(
+        "/{rollout}/targets", operation_id="listRolloutTargets", responses=answers(401, 404)
+    )
+    def targets(
+        rollout: str,
+        *,
+        wave: Annotated[int | None, Query(description="Only of this wave.", ge=1)] = None,
+        outcome: Annotated[
+            str, Query(description="Only in this state, or set aside by this.", max_length=32)
+        ] = "",
+        cursor: Annotated[
+            str | None,
+            Query(description="Where the page begins: `next` of another.", max_length=1000),
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = PAGE,
+    ) -> TargetList:
+        """List the targets of a rollout, those that need a person first."""
+        return _targets(parts, rollout, wave=wave, outcome=outcome, cursor=cursor, limit=limit)
+
     @router.get("/{rollout}/why", operation_id="whyRollout", responses=answers(401, 404, 409))
     def because(rollout: str, target: str | None = None) -> WhyShown:
         """Say why a rollout is no further, or why one device is where it is in it."""
@@ -247,9 +269,46 @@ def listed(parts: Parts) -> RolloutList:
     with parts.store.read() as connection:
         found = rollouts.every(connection)
     return RolloutList(
-        rollouts=[summary(kept, progress_of(kept)) for kept in found],
+        rollouts=[summary(kept, outline_of(kept)) for kept in found],
         as_of=written(parts.clock()),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A rollout as it is to be read at a moment, and by which later ones it was overtaken."""
+
+    kept: rollouts.KeptRollout
+    now: Rollout
+    later: Overtaking
+    at: datetime
+
+
+def view(parts: Parts, connection: Connection, rollout: str, *, of: str | None = None) -> View:
+    """Return a rollout as it is to be read now.
+
+    Where only the rollout and one target (`of`) are asked about, no other target is looked up.
+
+    Raises:
+        NotFoundError: there is none with this id.
+    """
+    kept = rollouts.named(connection, rollout)
+    now = parts.executor.memory.whole(connection, kept)
+    # What it wants by now matters of who has it after the end, or may have gone on to another.
+    led_on = _LED_ON if now.state in ENDED else {TargetState.SUPERSEDED}
+    mine = [each for each in now.targets if of in (None, each.target)]
+    asked_of = [each.target for each in mine if each.state in led_on]
+    if not asked_of:
+        later = Overtaking(brought={}, asked={})
+        return View(kept=kept, now=now, later=later, at=parts.clock())
+    held = wanted(connection, asked_of, now.deployment)
+    later = overtaking(connection, now, held, of=of)
+    read = outlived(replace(now, targets=tuple(mine)), held, later.brought).by_target()
+    now = replace(now, targets=tuple(read.get(each.target, each) for each in now.targets))
+    return View(kept=kept, now=now, later=later, at=parts.clock())
+
+
+_LED_ON = frozenset({TargetState.COMMITTED, TargetState.SUPERSEDED})
 
 
 def shown(parts: Parts, rollout: str) -> RolloutDetail:
@@ -259,11 +318,44 @@ def shown(parts: Parts, rollout: str) -> RolloutDetail:
         NotFoundError: there is none with this id.
     """
     with parts.store.read() as connection:
-        kept = rollouts.named(connection, rollout)
+        seen = view(parts, connection, rollout)
         words = audit.latest(connection, limit=_WORDS_READ, about=rollout)
-        now, later = _as_of_now(connection, kept)
-        compared = _compared(connection, now.targets)
-    return detail(kept, now, words, later, parts.clock(), compared=compared)
+        first = target_page(connection, seen, placed(seen.now))
+    if first.next is None:  # all of them are here: in the order of the plan, as they stay
+        shown_by = {each.target: each for each in first.targets}
+        targets = [shown_by[each.target] for each in seen.now.targets if each.target in shown_by]
+        first = first.model_copy(update={"targets": targets})
+    return detail(seen.kept, seen.now, words, seen.later, seen.at, first=first)
+
+
+def target_page(
+    connection: Connection,
+    seen: View,
+    found: Sequence[Placed],
+    *,
+    start: int = 0,
+    limit: int = PAGE,
+) -> TargetList:
+    """Return a page of these targets of a rollout."""
+    here = found[start : start + limit + 1]
+    compared = _compared(connection, [each.progress for each in here])
+    return listed_targets(
+        here, seen.later, compared, matching=len(found), limit=limit, as_of=seen.at
+    )
+
+
+def _targets(
+    parts: Parts, rollout: str, *, wave: int | None, outcome: str, cursor: str | None, limit: int
+) -> TargetList:
+    begin: Place | None = None
+    if cursor is not None:
+        rank, number, name, target = place(cursor, (int, int, str, str), of="cursor")
+        begin = rank, number, name, target
+    with parts.store.read() as connection:
+        seen = view(parts, connection, rollout)
+        found = placed(seen.now, wave=wave, word=outcome)
+        start = len(found) - len(after(found, begin))
+        return target_page(connection, seen, found, start=start, limit=limit)
 
 
 def _compared(connection: Connection, targets: Sequence[Progress]) -> dict[str, Mapping[str, str]]:
@@ -278,81 +370,53 @@ def _compared(connection: Connection, targets: Sequence[Progress]) -> dict[str, 
     }
 
 
-def _as_of_now(
-    connection: Connection, kept: rollouts.KeptRollout, *, of: str | None = None
-) -> tuple[Rollout, Overtaking]:
-    """Return a rollout as it is to be read now, and by which later ones it was overtaken.
-
-    Where only the rollout and one target (`of`) are asked about, no other target is looked up.
-    """
-    now = progress_of(kept)
-    targets = [each for each in now.targets if of in (None, each.target)]
-    if of is not None and not any(each.state in _MAY_BE_OVERTAKEN for each in targets):
-        return now, Overtaking(brought={}, asked={})
-    held = wanted(connection, [each.target for each in targets], now.deployment)
-    later = overtaking(connection, replace(now, targets=tuple(targets)), held)
-    if of is None:
-        return outlived(now, held, later.brought), later
-    mine = outlived(replace(now, targets=tuple(targets)), held, later.brought).by_target()
-    return replace(now, targets=tuple(mine.get(each.target, each) for each in now.targets)), later
-
-
 def of_target(
-    connection: Connection, device: devices.Device, at: datetime
+    parts: Parts, connection: Connection, device: devices.Device
 ) -> tuple[list[RolloutOfTarget], bool]:
     """Return the newest open rollouts that have a device, and whether there are more."""
     found: list[RolloutOfTarget] = []
     read = 0
-    for name, length in rollouts.open_with(connection, device.id, limit=_OF_TARGET + 1):
-        read += length
+    for kept in rollouts.open_with(connection, device.id, limit=_OF_TARGET + 1):
+        read += outline_of(kept).size
         if found and (len(found) == _OF_TARGET or read > _OF_TARGET_READ):
             return found, True
-        kept = rollouts.named(connection, name)
-        now, later = _as_of_now(connection, kept, of=device.id)
-        said = _said(connection, kept, now, later, device, at=at)
-        found.append(shown_of_target(said, now, now.by_target().get(device.id), later, at))
+        seen = view(parts, connection, kept.id, of=device.id)
+        progress = seen.now.by_target().get(device.id)
+        said = _said(connection, seen, device)
+        found.append(shown_of_target(said, seen.now, progress, seen.later, seen.at))
     return found, False
 
 
 def _why(parts: Parts, rollout: str, target: str | None) -> WhyShown:
     with parts.store.read() as connection:
-        kept = rollouts.named(connection, rollout)
         device = None if target is None else devices.named(connection, target)
-        now, later = _as_of_now(connection, kept)
-        return _said(connection, kept, now, later, device, at=parts.clock())
+        return _said(connection, view(parts, connection, rollout), device)
 
 
-def _said(
-    connection: Connection,
-    kept: rollouts.KeptRollout,
-    now: Rollout,
-    later: Overtaking,
-    device: devices.Device | None,
-    *,
-    at: datetime,
-) -> WhyShown:
+def _said(connection: Connection, seen: View, device: devices.Device | None) -> WhyShown:
     """Look among the targets, then among those the plan left out."""
     progress: Progress | None = None
-    because = why(now, None, at) if device is None else (Cause(code=WhyReason.NOT_MEANT),)
-    if device is not None and (progress := now.by_target().get(device.id)) is not None:
-        because = why(now, progress, at)
+    because = why(seen.now, None, seen.at) if device is None else ()
+    if device is not None and (progress := seen.now.by_target().get(device.id)) is not None:
+        because = why(seen.now, progress, seen.at)
         beside = _compared(connection, [progress]).get(device.id, {})
         because = tuple(
             replace(each, parameters=beside) if each.code == WhyReason.COMPARED else each
             for each in because
         )
     elif device is not None:
-        left = [each for each in left_out(kept) if each.target == device.id]
-        because = tuple(map(_exclusion, left)) or because
+        left = left_out(rollouts.plan_of(connection, seen.kept.id))
+        told_why = tuple(_exclusion(each) for each in left if each.target == device.id)
+        because = told_why or (Cause(code=WhyReason.NOT_MEANT),)
     return WhyShown(
-        rollout=kept.id,
-        state=kept.state,
+        rollout=seen.kept.id,
+        state=seen.kept.state,
         target=None if device is None else device.id,
         name=None if device is None else device.name,
-        trace_id=now.trace.id if now.trace else None,
+        trace_id=seen.now.trace.id if seen.now.trace else None,
         target_state=None if progress is None else progress.state,
-        because=[told(newer_named(each, now, progress, later)) for each in because],
-        as_of=written(at),
+        because=[told(newer_named(each, seen.now, progress, seen.later)) for each in because],
+        as_of=written(seen.at),
     )
 
 

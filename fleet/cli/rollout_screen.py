@@ -154,7 +154,9 @@ def target_lines(found: Mapping[str, Any], screen: Screen) -> list[str]:
         ]
         for target in found["targets"]
     ]
-    return screen.table(columns, rows)
+    left = sum(found["counts"].values()) - len(rows)
+    more = f"{count(left)} more targets: they are on the rollout's page, these here the worst first"
+    return screen.table(columns, rows) + (screen.told("MORE", more) if left else [])
 
 
 def why_lines(said: Mapping[str, Any], screen: Screen) -> list[str]:

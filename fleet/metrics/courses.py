@@ -11,14 +11,15 @@ from datetime import datetime
 
 from sqlalchemy import Connection, or_, select
 
-from fleet.kept import progress_of
+from fleet.kept import outline_of
 from fleet.metrics.bins import Bins
 from fleet.metrics.census import Named
 from fleet.metrics.families import Sheet, Spread
 from fleet.metrics.slots import OTHER, UNKNOWN, Key, Slots
-from fleet.rollouts.gate import decides_at, judge
-from fleet.rollouts.progress import Rollout, RolloutWave
-from fleet.rollouts.states import ENDED, UNDECIDED_WAVES, RolloutState, WaveState
+from fleet.rollouts.gate import decides_at
+from fleet.rollouts.outline import Outline
+from fleet.rollouts.progress import RolloutWave
+from fleet.rollouts.states import ENDED, UNDECIDED_WAVES, RolloutState, TargetState, WaveState
 from fleet.store.rollouts import KeptRollout, named
 from fleet.store.tables import rollouts
 
@@ -42,14 +43,13 @@ _DECIDED = frozenset({WaveState.PASSED, WaveState.FAILED, WaveState.INCONCLUSIVE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """A rollout as it was read, what of it was read, and when it last moved.
+    """A rollout as it was read, and when it last moved.
 
     `soaks_until`: until then it moves, as nothing has to but time. `gate` is the last one that
     weighs something: its wave, what it sees, and what it wants, as shares.
     """
 
-    mark: int
-    rollout: Rollout
+    rollout: Outline
     moved: datetime
     began: datetime
     soaks_until: datetime | None
@@ -61,7 +61,6 @@ class Courses:
 
     def __init__(self, names: Named) -> None:
         self._names = names
-        self._read: dict[str, _Read] = {}
         self._states: dict[str, str] | None = None
         self._bundles = Slots(NAMES_LIMIT)
         self._finished: Counter[Key] = Counter()
@@ -84,10 +83,10 @@ class Courses:
                 .order_by(rollouts.c.number.desc())
             ).all()
         )
-        read = {each: self._as_read(named(connection, each)) for each in list(states)[:SHOWN]}
+        read = {each: _as_read(named(connection, each)) for each in list(states)[:SHOWN]}
         self._settle()
         self._count_ends(states, read)
-        self._states, self._read = states, read
+        self._states = states
         for name, _ in self._names.bundles.held:
             for outcome in ENDED:
                 self._finished[outcome.value, self._label(name)] += 0
@@ -116,22 +115,6 @@ class Courses:
         (shown,) = self._bundles.label((name,))
         return shown
 
-    def _as_read(self, kept: KeptRollout) -> _Read:
-        mark = hash(kept.progress)  # of a large fleet it is megabytes: parsed only when it moved
-        before = self._read.get(kept.id)
-        if before is not None and before.mark == mark:
-            return before
-        rollout = progress_of(kept)
-        began = datetime.fromisoformat(kept.created_at)
-        return _Read(
-            mark=mark,
-            rollout=rollout,
-            began=began,
-            moved=_moved(rollout, began),
-            soaks_until=_soaks_until(rollout),
-            gate=_gate(rollout, began),
-        )
-
     def _count_ends(self, states: Mapping[str, str], read: Mapping[str, _Read]) -> None:
         before = self._states
         for each, state in states.items():
@@ -148,6 +131,18 @@ class Courses:
             "skerry_rollouts_finished_total": dict(self._finished),
             "skerry_rollout_duration_seconds": self._took.numbers(),
         }
+
+
+def _as_read(kept: KeptRollout) -> _Read:
+    rollout = outline_of(kept)
+    began = datetime.fromisoformat(kept.created_at)
+    return _Read(
+        rollout=rollout,
+        began=began,
+        moved=rollout.moved or began,
+        soaks_until=_soaks_until(rollout),
+        gate=_gate(rollout),
+    )
 
 
 def _sheet(
@@ -186,38 +181,35 @@ def _sheet(
     }
 
 
-def _bundle(rollout: Rollout, names: Named) -> Key:
+def _bundle(rollout: Outline, names: Named) -> Key:
     if rollout.bundle is None:  # it takes a deployment away
         return (NONE, NONE)
     return names.bundles.label((rollout.bundle.name, rollout.bundle.version))
 
 
-def _outcomes(rollout: Rollout) -> Iterator[tuple[str, int]]:
-    for state, number in rollout.count().items():
-        yield state.value, number
-    yield "set-aside", len(rollout.set_aside())
+def _outcomes(rollout: Outline) -> Iterator[tuple[str, int]]:
+    for state in TargetState:
+        yield state.value, rollout.counts.get(state, 0)
+    yield "set-aside", rollout.set_aside
 
 
-def _wave(rollout: Rollout) -> int:
+def _wave(rollout: Outline) -> int:
     if rollout.state in ENDED or rollout.state is RolloutState.PLANNED:
         return 0
     return min((wave.number for wave in rollout.waves if wave.state in UNDECIDED_WAVES), default=0)
 
 
-def _verdict(rollout: Rollout) -> Key | None:
+def _verdict(rollout: Outline) -> Key | None:
     decided = [wave for wave in rollout.waves if wave.gate and wave.state in _DECIDED]
     return (_named(decided[-1]), decided[-1].state.value) if decided else None
 
 
-def _gate(rollout: Rollout, now: datetime) -> tuple[str, float, float] | None:
-    """Return what the last gate that has seen something sees and wants; no time changes that."""
+def _gate(rollout: Outline) -> tuple[str, float, float] | None:
+    """Return what the last gate that has seen something sees and wants."""
     found = None
-    for wave, members in rollout.members():
-        if wave.gate is None or wave.state is WaveState.WAITING:
-            continue
-        shown = judge(wave, members, frozenset(), now)
-        if shown.ended:
-            found = _named(wave), shown.good / shown.ended, wave.gate.success_percent / 100
+    for wave, (good, bad) in zip(rollout.waves, rollout.ends, strict=True):
+        if wave.gate is not None and wave.state is not WaveState.WAITING and good + bad:
+            found = _named(wave), good / (good + bad), wave.gate.success_percent / 100
     return found
 
 
@@ -225,11 +217,6 @@ def _named(wave: RolloutWave) -> str:
     return f"wave {wave.number}"
 
 
-def _moved(rollout: Rollout, began: datetime) -> datetime:
-    moments = [wave.since for wave in rollout.waves] + [each.since for each in rollout.targets]
-    return max((moment for moment in moments if moment is not None), default=began)
-
-
-def _soaks_until(rollout: Rollout) -> datetime | None:
+def _soaks_until(rollout: Outline) -> datetime | None:
     ends = [decides_at(wave) for wave in rollout.waves if wave.state is WaveState.SOAKING]
     return max((end for end in ends if end is not None), default=None)

@@ -1,6 +1,6 @@
 """The pages that only show: fleet, devices, bundles, rollouts. Each is a function of a request."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -16,11 +16,13 @@ from fleet.api.devices import DeviceSummary
 from fleet.api.glance import Glance
 from fleet.api.look import NEEDS_SHOWN, Look
 from fleet.api.parts import Parts
+from fleet.api.rollout_shown import detail
+from fleet.api.rollout_targets import outcomes, placed
 from fleet.api.search import Search, parse, place_of
 from fleet.api.shown import shown_at
 from fleet.health.lifeline import Kind
 from fleet.health.quarters import QUARTERS
-from fleet.marks import ASIDE_MARKS, MARKS, Mark
+from fleet.marks import Mark
 from fleet.page import strips
 from fleet.page.glance import drawn, groups
 from fleet.page.rendering import Renderer
@@ -43,6 +45,7 @@ PAGE_LIMIT = 200
 
 _PAGE = 100
 _CHANGES_SHOWN = 10
+_WORDS_READ = 200
 _ALERTS_SHOWN = 7
 _ROLLOUTS_SHOWN = 100
 _MOMENTS_SHOWN = 500
@@ -59,9 +62,6 @@ WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
     "rollback": (RolloutHappening.RETURN_ASKED, True),
 }
 """What a person may say of a rollout, and whether it needs a reason."""
-
-_TARGET_ORDER = (Mark.FAILING, Mark.ROLLED_BACK, Mark.UPDATING, Mark.PAUSED, Mark.WAITING)
-"""Those that need a person first; what is well comes last."""
 
 
 class Reading:
@@ -228,19 +228,19 @@ class Reading:
         self, request: Request, rollout: str, wrong: Mapping[str, str] | None = None
     ) -> Response:
         """Return a rollout's page; `wrong` says what of a form could not be done."""
-        found = rollouts.shown(self._parts, rollout).model_dump(mode="json")
-        with self._parts.store.read() as connection:
-            words = audit.latest(connection, limit=_CHANGES_SHOWN, about=rollout)
         wave, outcome = (request.query_params.get(name, "") for name in ("wave", "outcome"))
         given = request.query_params.get("from", "")
         start = int(given[:9]) if given.isascii() and given.isdigit() else 0
-        rows = sorted(
-            (
-                each
-                for each in found["targets"]
-                if wave in ("", str(each["wave"])) and outcome in ("", outcome_of(each))
-            ),
-            key=lambda each: (_rank(each), each["wave"], each["name"]),
+        with self._parts.store.read() as connection:
+            seen = rollouts.view(self._parts, connection, rollout)
+            words = audit.latest(connection, limit=_WORDS_READ, about=rollout)
+            chosen = placed(seen.now, word=outcome)
+            if wave:
+                chosen = [each for each in chosen if wave == str(each.wave)]
+            rows = rollouts.target_page(connection, seen, chosen, start=start, limit=_PAGE)
+        counted = outcomes(seen.now)
+        found = detail(seen.kept, seen.now, words, seen.later, seen.at, first=rows).model_dump(
+            mode="json"
         )
         state = RolloutState(found["state"])
         sayable = possible(
@@ -255,14 +255,12 @@ class Reading:
             status=200 if wrong is None else int(wrong["status"]),
             found=found,
             as_of=found["as_of"],
-            words=words,
-            bars={
-                each["number"]: _bar(found["targets"], each["number"]) for each in found["waves"]
-            },
-            bar=_bar(found["targets"], None),
+            words=words[:_CHANGES_SHOWN],
+            bars={number: _bar(each) for number, each in counted.items()},
+            bar=_bar(counted[0]),
             backwards=state in (RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK),
-            rows=rows[start : start + _PAGE],
-            matching=len(rows),
+            rows=found["targets"],
+            matching=rows.matching,
             start=start,
             page=_PAGE,
             wave=wave,
@@ -270,6 +268,14 @@ class Reading:
             possible=[(word, WORDS[word][1], *consequence(word, found)) for word in words_now],
             wrong=wrong,
         )
+
+
+def _bar(counted: Mapping[tuple[str, Mark, bool], int]) -> list[dict[str, Any]]:
+    """Return counts of targets as a bar is drawn from them; who is set aside stands apart."""
+    return [
+        {"label": word, "mark": mark, "number": number, "aside": aside}
+        for (word, mark, aside), number in counted.items()
+    ]
 
 
 def _without(
@@ -300,37 +306,6 @@ def _without(
 def _waits(rollout: Mapping[str, Any]) -> bool:
     """Tell whether a rollout needs a person to go on."""
     return bool(rollout["state"] == RolloutState.PAUSED or rollout["waits_for_approval"])
-
-
-def mark_of(target: Mapping[str, Any]) -> Mark:
-    """Return a target's mark: that it is set aside says more than where it was."""
-    return ASIDE_MARKS.get(target["set_aside"] or "", MARKS[target["state"]])
-
-
-def _rank(target: Mapping[str, Any]) -> int:
-    mark = mark_of(target)
-    return _TARGET_ORDER.index(mark) if mark in _TARGET_ORDER else len(_TARGET_ORDER)
-
-
-def outcome_of(target: Mapping[str, Any]) -> str:
-    """Return in a word how a target is: away, where that says more than where it was."""
-    return str(target["set_aside"] or target["state"])
-
-
-def _bar(targets: Sequence[Mapping[str, Any]], wave: int | None) -> list[dict[str, Any]]:
-    """Count targets by how they are; who is set aside stands apart."""
-    counts: dict[str, dict[str, Any]] = {}
-    for target in targets:
-        if wave in (None, target["wave"]):
-            word = outcome_of(target)
-            new = {
-                "label": word,
-                "mark": mark_of(target),
-                "number": 0,
-                "aside": target["set_aside"] is not None,
-            }
-            counts.setdefault(word, new)["number"] += 1
-    return list(counts.values())
 
 
 def _place(given: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ again, as often as the policy says. Once nothing is to come, targets that were n
 asked are spared.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -38,10 +38,10 @@ from fleet.rollouts.states import (
     BAD,
     ROLLOUT,
     TARGET,
+    TIMED,
     TO_APPROVE,
     TO_RETURN,
     UNDECIDED_WAVES,
-    UNDER_WAY,
     WAVE,
     RolloutHappening,
     RolloutState,
@@ -56,7 +56,6 @@ HappeningT = TypeVar("HappeningT", bound=StrEnum)
 
 _ACTIVE = frozenset({RolloutState.RUNNING, RolloutState.PAUSED})
 _OVER = frozenset({WaveState.PASSED, WaveState.SUPERSEDED})
-_TIMED = frozenset({*UNDER_WAY, TargetState.RETURNING})
 
 _BY_PERSON = {
     RolloutHappening.PAUSED: PersonReason.PAUSED_BY_PERSON,
@@ -217,7 +216,7 @@ def _tried_again(rollout: Rollout, progress: Progress, now: datetime) -> Progres
 def _present(progress: Progress, event: PresenceEvent, now: datetime) -> Progress:
     after = replace(progress, online=event.online, held=event.held)
     back = after.reachable and not progress.reachable
-    return replace(after, since=now) if back and progress.state in _TIMED else after
+    return replace(after, since=now) if back and progress.state in TIMED else after
 
 
 def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress:
@@ -256,7 +255,7 @@ def _drive(rollout: Rollout, now: datetime) -> Rollout:
     waves: list[RolloutWave] = []
     for wave, members in rollout.members():
         happening, judgement = _of_wave(rollout, wave, members, classes, now)
-        if _is_overtaken(rollout, wave):
+        if _is_overtaken(rollout, wave, members):
             happening, judgement = WaveHappening.OVERTAKEN, None
         if happening is None and all(each.state in _OVER for each in waves):
             happening = _start(rollout, wave)
@@ -297,7 +296,7 @@ def _of_wave(
     return (None if passed else _by_verdict(rollout, wave, judgement.verdict, now)), judgement
 
 
-def _is_overtaken(rollout: Rollout, wave: RolloutWave) -> bool:
+def _is_overtaken(rollout: Rollout, wave: RolloutWave, members: Sequence[Progress]) -> bool:
     """Tell whether nobody is left here, and whoever comes later needs no word from here.
 
     A gate that heard of nobody is no gate that was passed: who is still to come
@@ -305,10 +304,13 @@ def _is_overtaken(rollout: Rollout, wave: RolloutWave) -> bool:
     """
     if wave.state not in UNDECIDED_WAVES and wave.state is not WaveState.WAITING:
         return False
-    heard = [wave] if wave.gate is None else rollout.waves[wave.number - 1 :]
-    targets = rollout.by_target()
+    if any(each.state is not TargetState.SUPERSEDED for each in members):
+        return False
+    if wave.gate is None:
+        return True
+    targets, later = rollout.by_target(), rollout.waves[wave.number :]
     return all(
-        targets[target].state is TargetState.SUPERSEDED for each in heard for target in each.targets
+        targets[target].state is TargetState.SUPERSEDED for each in later for target in each.targets
     )
 
 

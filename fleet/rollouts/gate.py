@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Progress, Rollout, RolloutWave
-from fleet.rollouts.states import UNDER_WAY, TargetState, WaveState
+from fleet.rollouts.states import BAD, SETTLED, UNDER_WAY, TargetState, WaveState
 
 _DEADLINE_S = 3600.0
 """For a wave without a gate: only a return is held to it, and who went away on the way."""
@@ -84,7 +85,10 @@ def judge(  # noqa: PLR0911  # a ladder of rules, one return each
     def said(verdict: Verdict, why: GateReason, **parameters: str) -> Judgement:
         return Judgement(verdict=verdict, reason=why, parameters=parameters, **counted)
 
-    canary = next((each for each in members if each.failed and each.class_name in unproven), None)
+    canary = None
+    if counted["bad"]:
+        failed = (each for each in members if each.failed)
+        canary = next((each for each in failed if each.class_name in unproven), None)
     if canary is not None:
         return said(
             Verdict.FAILURE,
@@ -95,8 +99,8 @@ def judge(  # noqa: PLR0911  # a ladder of rules, one return each
         )
     if wave.gate is None:
         verdict, why = _ungated(counted)
-        failed = {"bad": str(counted["bad"]), "of": str(total), "limit": "0"}
-        return said(verdict, why, **(failed if verdict is Verdict.FAILURE else {}))
+        told = {"bad": str(counted["bad"]), "of": str(total), "limit": "0"}
+        return said(verdict, why, **(told if verdict is Verdict.FAILURE else {}))
     gate, ended = wave.gate, counted["good"] + counted["bad"]
     sampled = ended >= (total + counted["away"] if gate.everyone else gate.minimum_sample)
     if (sampled or gate.everyone) and counted["bad"] * 100 > gate.error_percent * total:
@@ -120,15 +124,14 @@ def unproven(rollout: Rollout) -> frozenset[str]:
     """Return the classes of which not enough have committed to let more of them follow."""
     if rollout.canaries is None:
         return frozenset()
-    classes = {progress.class_name for progress in rollout.targets}
-    committed = Counter(
-        progress.class_name
-        for progress in rollout.targets
-        if progress.state is TargetState.COMMITTED
-    )
-    sizes = Counter(progress.class_name for progress in rollout.targets)
+    found = Counter(map(_CLASS, rollout.targets))
+    sizes: Counter[str] = Counter()
+    for (name, _), number in found.items():
+        sizes[name] += number
     return frozenset(
-        name for name in classes if committed[name] < min(rollout.canaries, sizes[name])
+        name
+        for name, size in sizes.items()
+        if found[name, TargetState.COMMITTED] < min(rollout.canaries, size)
     )
 
 
@@ -159,16 +162,18 @@ def aside_at(progress: Progress, wave: RolloutWave) -> datetime | None:
 
 def _count(members: Sequence[Progress]) -> dict[str, int]:
     counted = {"good": 0, "bad": 0, "under_way": 0, "away": 0}
-    for member in members:
-        if member.state is TargetState.COMMITTED:
-            counted["good"] += 1
-        elif member.failed:
-            counted["bad"] += 1
-        elif member.set_aside:
-            counted["away"] += 1
-        elif not member.settled:
-            counted["under_way"] += 1
+    for (state, online, held, again_at), number in Counter(map(_HOW, members)).items():
+        if state is TargetState.COMMITTED:
+            counted["good"] += number
+        elif state in BAD and again_at is None:
+            counted["bad"] += number
+        elif state not in SETTLED or again_at is not None:
+            counted["under_way" if online and not held else "away"] += number
     return counted
+
+
+_HOW = attrgetter("state", "online", "held", "again_at")
+_CLASS = attrgetter("class_name", "state")
 
 
 def _ungated(counted: Mapping[str, int]) -> tuple[Verdict, GateReason]:

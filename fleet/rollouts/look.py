@@ -111,12 +111,12 @@ def _presence(progress: Progress, target: Target | None) -> list[Event]:
 
 def _keeps_its_window(progress: Progress, target: Target) -> bool:
     """Tell whether it will download what it was asked to when it may: it is not late for that."""
+    told = target.told(progress.deployment.name)
+    if told is None or told.phase is not Phase.ACCEPTED:
+        return False
     back = progress.returning if progress.state is TargetState.RETURNING else None
     said = _said_of(target, back or progress.deployment)
-    return said is not None and (said.phase, said.reason) == (
-        Phase.ACCEPTED,
-        Reason.DOWNLOAD_WINDOW_CLOSED,
-    )
+    return said is not None and said.reason == Reason.DOWNLOAD_WINDOW_CLOSED
 
 
 def _of_target(rollout: Rollout, progress: Progress, target: Target) -> list[Event]:
@@ -159,8 +159,8 @@ def _amended(progress: Progress, target: Target, wanted: Deployment | None) -> l
             before = replaced(target, mine.name)
     elif progress.state is TargetState.COMMITTED and wanted is not None:
         # The same content under a newer revision: what came after this was rolled back.
-        again = replace(mine, revision=wanted.revision) == wanted
-        mine = wanted if again and wanted.revision > mine.revision else mine
+        newer = wanted.revision > mine.revision
+        mine = wanted if newer and replace(mine, revision=wanted.revision) == wanted else mine
     if (mine, before) == (progress.deployment, progress.replaces):
         return []
     return [AmendedEvent(target=progress.target, deployment=mine, replaces=before)]
@@ -221,10 +221,9 @@ class _Said:
 def _said_of(target: Target, deployment: Deployment) -> _Said | None:
     """Return what a target says of exactly this revision and digest; None: nothing."""
     told = target.told(deployment.name)
-    if told is None or (told.revision, told.digest) != (
-        deployment.revision,
-        deployment.bundle.digest,
-    ):
+    if told is None or told.revision != deployment.revision:
+        return None
+    if told.digest != deployment.bundle.digest:
         return None
     problem = told.last_error
     if problem is None:

@@ -21,6 +21,7 @@ from fleet.rollouts.policy import Budget, Gate, Retry
 from fleet.rollouts.states import (
     BAD,
     SETTLED,
+    TIMED,
     RolloutHappening,
     RolloutState,
     TargetHappening,
@@ -228,7 +229,8 @@ Event = RolloutEvent | TargetEvent | PresenceEvent | AmendedEvent
 def cut_off(rollout: Rollout, now: datetime) -> Rollout:
     """Return the rollout as a centre finds it that was away itself: nobody was in reach of it.
 
-    Who is here comes back by the next look, with a deadline that starts anew.
+    Who is here comes back by the next look, with a deadline that starts anew; of who has none
+    it makes no difference.
     What was proven stays, and so does a soak: devices serve without a centre.
     """
     return replace(
@@ -237,7 +239,10 @@ def cut_off(rollout: Rollout, now: datetime) -> Rollout:
             replace(wave, since=now) if wave.state is WaveState.RUNNING else wave
             for wave in rollout.waves
         ),
-        targets=tuple(replace(progress, online=False) for progress in rollout.targets),
+        targets=tuple(
+            replace(progress, online=False) if progress.state in TIMED else progress
+            for progress in rollout.targets
+        ),
     )
 
 

@@ -298,6 +298,9 @@ TARGET: Mapping[TargetState, Mapping[TargetHappening, TargetState]] = {
 UNDER_WAY = frozenset({TargetState.ASKED, TargetState.UPDATING})
 """The store holds its document, and it has not come to an end with it."""
 
+TIMED = frozenset({*UNDER_WAY, TargetState.RETURNING})
+"""An end is expected of it, in a time that runs while it can be reached."""
+
 BAD = frozenset({TargetState.ROLLED_BACK, TargetState.REFUSED, TargetState.TIMED_OUT})
 """What counts against a gate."""
 

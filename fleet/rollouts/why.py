@@ -16,6 +16,7 @@ from fleet.clock import written
 from fleet.rollouts.asking import due, is_open
 from fleet.rollouts.budgets import groups_of, used
 from fleet.rollouts.gate import GateReason, Judgement, decides_at, judge, unproven
+from fleet.rollouts.outline import Outline
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import (
     OPEN_WAVES,
@@ -79,13 +80,13 @@ def why(rollout: Rollout, progress: Progress | None, now: datetime) -> tuple[Cau
     return (*_away(progress), *_of_target(rollout, progress, now))
 
 
-def present(rollout: Rollout) -> RolloutWave | None:
+def present(rollout: Rollout | Outline) -> RolloutWave | None:
     """Return the wave that a rollout is at: the first that is under way. None: there is none."""
     under_way = (*OPEN_WAVES - {WaveState.PASSED}, WaveState.WAITING)
     return next((wave for wave in rollout.waves if wave.state in under_way), None)
 
 
-def waits_for_approval(rollout: Rollout) -> bool:
+def waits_for_approval(rollout: Rollout | Outline) -> bool:
     """Tell whether a rollout runs, and its wave waits for a person's approval."""
     running = rollout.state is RolloutState.RUNNING
     return running and any(wave.state in TO_APPROVE for wave in rollout.waves)

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0010"
+SCHEMA = "0011"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -179,14 +179,52 @@ rollouts = Table(
     "rollouts",
     metadata,
     Column("id", String(64), primary_key=True),
-    Column("plan", Text, nullable=False),
     Column("plan_digest", String(80), nullable=False),
-    Column("progress", Text, nullable=False),
     Column("state", String(32), nullable=False),
     Column("is_open", Boolean, nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("number", BigInteger, nullable=False, server_default="0"),
+    Column("policy", String(64), nullable=False, server_default=""),
+    Column("settings_given", Boolean, nullable=False, server_default="0"),
+    Column("revision", String(32), nullable=False, server_default=""),
+    Column("head", Text, nullable=False, server_default=""),
 )
+"""How far each is without its targets (`head`); another `revision` means that anything of it moved.
+
+A revision is drawn, not counted: that of a transaction which was taken back never comes again.
+"""
+
+rollout_plans = Table(
+    "rollout_plans",
+    metadata,
+    Column("rollout", String(64), ForeignKey("rollouts.id"), primary_key=True),
+    Column("document", Text, nullable=False),
+)
+"""Apart from the rollouts: a plan has a step for each device, and is read when somebody asks."""
+
+rollout_targets = Table(
+    "rollout_targets",
+    metadata,
+    Column("rollout", String(64), ForeignKey("rollouts.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("target", String(64), nullable=False),
+    Column("wave", Integer, nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("content", Integer, nullable=False),
+    Column("document", Text, nullable=False),
+    UniqueConstraint("rollout", "target"),
+)
+"""`position` is the target's in the plan, `place` that in its wave; `content` says what it gets."""
+
+rollout_contents = Table(
+    "rollout_contents",
+    metadata,
+    Column("rollout", String(64), ForeignKey("rollouts.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
+)
+"""What targets get and had before: once for all of a rollout that get the same."""
 
 commands = Table(
     "commands",

@@ -5,11 +5,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pydantic import TypeAdapter
-
 from agent.wire import facts
 from agent.wire.phases import Phase
-from fleet import canonical
+from fleet import canonical, kept
 from fleet.clock import written
 from fleet.health.states import Finding, State, Verdict
 from fleet.observe import cards
@@ -20,7 +18,7 @@ from fleet.rollouts.policy import CAREFUL, RolloutRequest
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave, begin
 from fleet.rollouts.states import RolloutState, TargetState, WaveState
 from fleet.selector import Selector
-from fleet.store import audit, bundles, devices, rollouts
+from fleet.store import audit, bundles, devices
 from fleet.store.engine import Store
 from fleet.words import Words
 from models import card_codec
@@ -62,7 +60,6 @@ SEEN = (
     *(Villager(name=f"vigo-{n}", site="vigo", labels={"tier": "lab"}) for n in (1, 2, 3)),
 )
 _TFLITE = {**FACTS, facts.RUNTIME: "tflite", facts.RUNTIME_VERSION: "2.14.0"}
-_ROLLOUT = TypeAdapter(Rollout)
 
 
 def ago(minutes: float) -> dt.datetime:
@@ -199,17 +196,13 @@ def planned(store: Store) -> Plan:
 def keep(store: Store, made: Plan, rollout: Rollout, minutes: float, reason: str) -> None:
     """Keep a rollout as one that the executor has nothing to do about."""
     with store.write() as connection:
-        rollouts.add(
+        kept.add(
             connection,
-            rollouts.KeptRollout(
-                id=rollout.id,
-                plan=json.dumps(canonical.plain(made)),
-                plan_digest=made.digest,
-                progress=_ROLLOUT.dump_json(rollout).decode(),
-                state=rollout.state,
-                is_open=False,
-                created_at=written(ago(minutes)),
-            ),
+            rollout,
+            plan=json.dumps(canonical.plain(made)),
+            created_at=written(ago(minutes)),
+            policy=made.policy.name,
+            is_open=False,
         )
         audit.add(
             connection,

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
-from fleet.kept import progress_of
+from fleet.kept import Memory
 from fleet.page.session import inside
 from fleet.rollouts.states import WaveState
 from fleet.store import audit, rollouts
@@ -244,7 +244,7 @@ async def test_a_page_offers_the_words_that_a_rollout_waits_for(
     assert (422, 303) == (unsaid.status_code, said.status_code)
     with store.read() as connection:
         (last, *_) = audit.latest(connection, limit=9, about="r-41")
-        waves = progress_of(rollouts.named(connection, "r-41")).waves
+        waves = Memory().read(connection, "r-41").waves
     assert ("rollout.promote", "looked at it") == (last.action, last.reason)
     assert WaveState.PASSED is waves[1].state
     assert "let a wave pass early" in (await operator.get("/rollouts/r-41")).text

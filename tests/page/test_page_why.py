@@ -16,9 +16,9 @@ from agent.wire.reasons import Reason
 from fleet.clock import written
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
-from fleet.kept import progress_of, written_out
+from fleet.kept import Memory, move
 from fleet.rollouts.trace import Trace
-from fleet.store import arrivals, rollouts
+from fleet.store import arrivals
 from fleet.store.engine import Store
 from fleet.whys import lines
 from tests.fleet.centre.served import OPERATOR, TOKEN, Served, serving
@@ -49,11 +49,8 @@ def told(store: Store) -> None:
     )
     with store.write() as connection:
         arrivals.commit(connection, [event], now=written(NOW))
-        kept = rollouts.named(connection, "r-41")
-        traced = replace(progress_of(kept), trace=Trace(id=OTHER))
-        rollouts.move(
-            connection, "r-41", state=kept.state, progress=written_out(traced), is_open=True
-        )
+        kept = Memory().read(connection, "r-41")
+        move(connection, kept, replace(kept, trace=Trace(id=OTHER)))
 
 
 @pytest.fixture

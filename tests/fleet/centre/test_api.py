@@ -479,7 +479,7 @@ async def test_a_rollout_is_not_left_to_the_next_round(served: Served) -> None:
         shown["desired"]["deployments"][0]["bundle"][part] for part in ("name", "version")
     )
     assert (409, "NO_CHANGE") == (again.status_code, again.json()["reason"])
-    assert ("running", []) == (rollout["state"], rollout["set_aside"])
+    assert ("running", 0) == (rollout["state"], rollout["set_aside"])
     assert ref.digest == bundle["digest"] == listed["bundles"][0]["digest"]
     assert "int8" == bundle["card"]["variants"][0]["format"]
     refusals = {(answer.status_code, answer.json()["reason"]) for answer in wrong}

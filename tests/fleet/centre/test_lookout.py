@@ -4,17 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from agent.wire import v1
 from fleet.clock import written
-from fleet.kept import written_out
+from fleet.kept import move
 from fleet.metrics.census import Named
 from fleet.metrics.courses import Courses
 from fleet.roll import Roll
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Cause as RolloutCause
 from fleet.rollouts.states import RolloutState, WaveState
-from fleet.store import alerts, audit, bundles, rollouts, words
+from fleet.store import alerts, audit, bundles, tables, words
 from fleet.store.engine import Store
 from fleet.store.errors import ConflictError, NotFoundError
 from models import card_codec
@@ -171,9 +172,8 @@ def test_a_rollout_that_went_back_is_told_until_one_of_its_deployment_follows(
         if number == 5:
             back = replace(begun, state=RolloutState.FAILED, cause=RolloutCause(code="MISSED"))
             with outlook.store.write() as connection:
-                rollouts.move(
-                    connection, "r-1", state="failed", progress=written_out(back), is_open=False
-                )
+                move(connection, begun, back)
+                connection.execute(update(tables.rollouts).values(is_open=False))
         outlook.look(5)
     outlook.look(120)
     assert [("SkerryRolloutRolledBack", "r-1", "opened")] == outlook.told_of()

@@ -241,6 +241,10 @@ def test_a_store_of_the_first_schema_keeps_what_it_has(tmp_path: Path) -> None:
             ("health", "late"),
             ("rollouts", "number"),
             ("acked", "begun_at"),
+            ("rollouts", "policy"),
+            ("rollouts", "settings_given"),
+            ("rollouts", "revision"),
+            ("rollouts", "head"),
         ):
             raw.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         for table in (
@@ -259,8 +263,14 @@ def test_a_store_of_the_first_schema_keeps_what_it_has(tmp_path: Path) -> None:
             "words_past",
             "words_summed",
             "watches",
+            "touched",
+            "rollout_targets",
+            "rollout_contents",
+            "rollout_plans",
         ):
             raw.execute(f"DROP TABLE {table}")
+        for column in ("plan", "progress"):
+            raw.execute(f"ALTER TABLE rollouts ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
         raw.execute("UPDATE alembic_version SET version_num = '0001'")
     raw.close()
 

@@ -20,6 +20,7 @@ from fleet.clock import written
 from fleet.health.heard import Heard
 from fleet.health.states import verdict
 from fleet.rollouts.errors import PlanError
+from fleet.rollouts.outline import outline
 from fleet.rollouts.progress import Cause as RolloutCause
 from fleet.rollouts.states import RolloutState
 from tests.fleet.deciding.test_health_states import (
@@ -118,7 +119,7 @@ def found() -> list[Cause]:
         now=NOW,
         hearing_since=NOW - timedelta(days=1),
         notes=notes,
-        rollouts=(back, paused),
+        rollouts=(outline(back), outline(paused)),
         certificates={"server": NOW + timedelta(days=2)},
     )
     return list(causes(world).found)

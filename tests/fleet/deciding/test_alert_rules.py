@@ -19,7 +19,9 @@ from fleet.clock import written
 from fleet.health.heard import Heard
 from fleet.health.states import Finding, State, Verdict
 from fleet.rollouts.gate import GateReason
+from fleet.rollouts.outline import outline
 from fleet.rollouts.progress import Cause as RolloutCause
+from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import RolloutState, WaveState
 from tests.fleet.deciding.paper import NOW, Paper
 from tests.fleet.deciding.test_health_states import BUNDLE, feels, heard, told
@@ -225,8 +227,8 @@ def test_rollouts_that_need_somebody_are_causes() -> None:
     person = RolloutCause(code="PAUSED_BY_PERSON", by="operator")
     away = replace(rollout, targets=tuple(replace(t, online=False) for t in rollout.targets))
 
-    def rules(*rollouts: object, now: datetime = NOW) -> list[str]:
-        return [each.key.rule for each in found(rollouts=rollouts, now=now)]
+    def rules(*rollouts: Rollout, now: datetime = NOW) -> list[str]:
+        return [each.key.rule for each in found(rollouts=list(map(outline, rollouts)), now=now)]
 
     assert [] == rules(rollout)
     assert [] == rules(rollout, now=NOW + HOUR)

@@ -1,28 +1,38 @@
 """What is worded once for the terminal and the page agrees with what is decided."""
 
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 
 from agent.wire import v1
 from fleet import wording
+from fleet.api.rollout_shown import returns
 from fleet.execute import _AUDITED
 from fleet.marks import MARKS, VERDICT_MARKS
 from fleet.rollouts.gate import Verdict
+from fleet.rollouts.progress import Progress
 from fleet.rollouts.states import TO_RETURN, RolloutState, TargetState, WaveState
+from tests.fleet.deciding.paper import Paper
 
 ROOT = Path(__file__).parents[3]
 
 
+def found(targets: list[Progress]) -> dict[str, object]:
+    """Return what the API says of a return."""
+    return {"deployment": "digits", "returns": returns(targets).model_dump()}
+
+
 def test_a_rollback_names_everybody_who_goes_back() -> None:
     """Exactly those whom the tables bring back; nobody who was never asked."""
-    had = {"bundle": {"name": "digits", "version": "1.0.0"}}
-    targets = [{"state": str(state), "replaces": had, "online": True} for state in TargetState]
-    found = {"deployment": "digits", "targets": targets}
+    had = Paper().deployment()
+    targets = [
+        Progress(target=f"d-{state}", deployment=had, replaces=had, state=state)
+        for state in TargetState
+    ]
 
-    said, affected = wording.consequence("rollback", found)
+    said, affected = wording.consequence("rollback", found(targets))
     assert (len(TO_RETURN), f"{len(TO_RETURN)} devices go back to digits:1.0.0.") == (
         affected,
         said,
@@ -31,22 +41,19 @@ def test_a_rollback_names_everybody_who_goes_back() -> None:
 
 def test_whoever_asks_for_a_return_hears_what_is_lost() -> None:
     """Where nothing was before, nothing will answer; who is away goes back later."""
-    older = {"bundle": {"name": "digits", "version": "1.0.0"}}
-    targets = [
-        {"state": "committed", "replaces": None, "online": True},
-        {"state": "committed", "replaces": None, "online": True},
-        {"state": "updating", "replaces": older, "online": False},
-        {"state": "planned", "replaces": None, "online": True},
-    ]
+    older = Paper().deployment()
+    new = Progress(target="d-1", deployment=older, state=TargetState.COMMITTED)
+    away = replace(new, state=TargetState.UPDATING, replaces=older, online=False)
+    planned = replace(new, state=TargetState.PLANNED)
 
-    assert wording.consequence("rollback", {"deployment": "digits", "targets": targets}) == (
+    assert wording.consequence("rollback", found([new, new, away, planned])) == (
         (
             "1 device goes back to digits:1.0.0. 2 devices will serve no digits: nothing was there "
             "before. Of them 1 can't be reached now, and goes when back."
         ),
         3,
     )
-    nobody = {"deployment": "digits", "targets": targets[3:]}
+    nobody = found([planned])
     assert ("No device goes back: none has it.", 0) == wording.consequence("rollback", nobody)
 
 

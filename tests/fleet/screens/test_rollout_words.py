@@ -217,3 +217,26 @@ async def test_the_policy_and_soak_of_a_person_hold(quay: Quay) -> None:
     assert [(422, "POLICY_UNKNOWN"), (422, "MALFORMED"), (422, "MALFORMED")] == [
         (answer.status_code, answer.json()["reason"]) for answer in wrong
     ]
+
+
+async def test_targets_are_listed_page_by_page_the_worst_first(quay: Quay) -> None:
+    """Each once, also where pages are of one; by wave and by outcome; another cursor is refused."""
+    await quay.serve_all()
+    rollout = await quay.start("1.1.0", "--policy", "all-at-once")
+    await quay.say("d-1")
+    await quay.say("d-2", phase=Phase.REFUSED, reason="GOLDEN_MISMATCH")
+    whole = await quay.ask("/targets", of=rollout)
+    pages = [await quay.ask("/targets?limit=2", of=rollout)]
+    while (place := pages[-1]["next"]) is not None:
+        pages.append(await quay.ask(f"/targets?limit=2&cursor={place}", of=rollout))
+    one = await quay.ask(of=rollout)
+
+    listed = [each["target"] for each in whole["targets"]]
+    assert ("d-2", 5, None) == (listed[0], whole["matching"], whole["next"])
+    assert [2, 2, 1] == [len(page["targets"]) for page in pages]
+    assert listed == [each["target"] for page in pages for each in page["targets"]]
+    assert sorted(listed) == sorted(each["target"] for each in one["targets"])
+    found = await quay.ask("/targets?outcome=offline&wave=1", of=rollout)
+    assert ["d-5"] == [each["target"] for each in found["targets"]]
+    assert 0 == (await quay.ask("/targets?wave=2", of=rollout))["matching"]
+    assert "MALFORMED" == (await quay.ask("/targets?cursor=WzFd", of=rollout))["reason"]

@@ -4,19 +4,19 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from pydantic import TypeAdapter
 from sqlalchemy import Connection
 
 from agent.sketch import Sketch
 from agent.wire import codec, facts, v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
+from fleet import kept
 from fleet.clock import written
 from fleet.ports import FromDevice
 from fleet.rollouts.gate import GateReason
 from fleet.rollouts.progress import Cause, Rollout, RolloutWave, begin
 from fleet.rollouts.states import RolloutState, TargetState, WaveState
-from fleet.store import arrivals, desired, devices, rollouts
+from fleet.store import arrivals, desired, devices
 from fleet.store.engine import Store
 from tests.fleet.deciding.paper import NOW, Paper
 
@@ -244,7 +244,7 @@ def waiting() -> Rollout:
     return replace(
         made,
         state=RolloutState.PAUSED,
-        waves=(wave, replace(wave, number=2, state=WaveState.WAITING)),
+        waves=(wave, replace(wave, number=2, targets=(), state=WaveState.WAITING)),
         targets=(
             replace(first, state=TargetState.REFUSED, replaces=back),
             replace(second, state=TargetState.UPDATING, replaces=back),
@@ -255,17 +255,8 @@ def waiting() -> Rollout:
 
 def keep(store: Store, rollout: Rollout, created_at: str) -> None:
     """Put a rollout into the store as one that the executor has nothing to do about."""
-    kept = rollouts.KeptRollout(
-        id=rollout.id,
-        plan="{}",
-        plan_digest=rollout.plan_digest,
-        progress=TypeAdapter(Rollout).dump_json(rollout).decode(),
-        state=rollout.state,
-        is_open=False,
-        created_at=created_at,
-    )
     with store.write() as connection:
-        rollouts.add(connection, kept)
+        kept.add(connection, rollout, plan="{}", created_at=created_at, is_open=False)
 
 
 def pause(store: Store) -> None:
