@@ -2,7 +2,7 @@
 
 Run it as `python -m tests.bench.bench_planner` from the repository; it takes a minute at
 100,000 targets, and a number after it asks for another size. CPU seconds, because machines
-have company. What the fleet is read from (`fleet.observe`) is not in it.
+have company. What the fleet is read from (`fleet.roll`) is not in it.
 """
 
 import sqlite3
