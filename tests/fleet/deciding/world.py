@@ -457,6 +457,11 @@ class World:
             new = sum(each.class_name == name for each in asked)
             assert committed + trying + bad + new <= rollout.canaries
 
+    def _is_moving(self, progress: Progress) -> bool:
+        """Tell whether one is on its way; of a wave with no gate, for an hour at the most."""
+        late = progress.since is not None and self.now >= progress.since + timedelta(hours=1)
+        return progress.state in UNDER_WAY and not late
+
     def _within_budgets(self, rollout: Rollout, asked: Iterable[Progress]) -> None:
         """Of a group no more are on their way at once than its budget says; returns are at once."""
         new = {each.target for each in asked}
@@ -469,7 +474,7 @@ class World:
                 groups.setdefault(value, []).append(each)
             for members in groups.values():
                 here = [each for each in members if each.reachable]
-                moving = {each.target for each in here if each.state in UNDER_WAY}
+                moving = {each.target for each in here if self._is_moving(each)}
                 mine = new & {each.target for each in members}
                 allowed = budget.targets or max(1, len(here) * (budget.percent or 0) // 100)
                 assert not mine or len(moving | mine) <= allowed

@@ -132,8 +132,9 @@ async def test_an_empty_fleet_says_how_to_begin(village: Village) -> None:
     """The first command, not an empty table."""
     with village.store.write() as connection:
         past = ("health_days", "health_open", "away", "events_kept", "events_summed")
+        rows = ("rollout_targets", "rollout_contents", "rollout_plans")
         known = ("health", "reported", "presence", "events", "acked", "devices", "rollouts")
-        for table in (*past, *known):
+        for table in (*past, *rows, *known):
             connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608  # names of ours
     status = await village.skerry("fleet", "status")
 
