@@ -162,8 +162,9 @@ class Executor:
         Raises:
             PlanError: nothing can be planned.
         """
+        inventory = self._roll.inventory()
         with self._store.read() as connection:
-            made = self._plan(connection, request, self._roll.inventory())
+            made = self._plan(connection, request, inventory)
         with self._plans_lock:
             self._plans[made.digest] = made
             while len(self._plans) > _PLANS_KEPT:
@@ -189,6 +190,7 @@ class Executor:
         now = self._clock()
         trace = trace or Trace(id=secrets.token_hex(16))
         moved: list[tuple[Rollout, Rollout]] = []
+        self._roll.inventory()  # the first reading keeps no writer waiting
         with self._store.write() as connection:
             inventory = self._roll.inventory()
             made = self._plan(connection, request, inventory)
@@ -231,7 +233,15 @@ class Executor:
             self._chronicle.moved(before, after, now)
         return started
 
-    def say(self, rollout_id: str, word: RolloutHappening, *, actor: str, reason: str) -> Rollout:
+    def say(
+        self,
+        rollout_id: str,
+        word: RolloutHappening,
+        *,
+        actor: str,
+        reason: str,
+        wave: int | None = None,
+    ) -> Rollout:
         """Apply a person's word to a rollout: paused, resumed, and so on.
 
         Raises:
@@ -239,6 +249,7 @@ class Executor:
             IllegalEventError: not in the state it is in; nothing changed.
         """
         now = self._clock()
+        self._roll.inventory()  # the first reading keeps no writer waiting
         with self._store.write() as connection:
             before = self.memory.read(connection, rollout_id)
             # Looked at first: nobody who was asked a moment ago is taken for one who never was.
@@ -246,7 +257,7 @@ class Executor:
             after = self._as_seen(before, inventory, now)
             if word is RolloutHappening.RETURN_ASKED:
                 after = fold(after, _taken_over(connection, after, inventory), now)
-            said = RolloutEvent(rollout=word, by=actor, reason=reason)
+            said = RolloutEvent(rollout=word, by=actor, reason=reason, wave=wave)
             if word is RolloutHappening.RETRIED:
                 said = replace(said, left_out=decided_later(connection, before))
             after = fold(after, [said], now)
@@ -276,6 +287,7 @@ class Executor:
         """
         now = self._clock()
         moved: list[tuple[Rollout, Rollout]] = []
+        self._roll.inventory()  # the first reading keeps no writer waiting
         with self._store.write() as connection:
             inventory = self._roll.inventory()
             for rollout in rollouts.opened(connection):
@@ -311,7 +323,7 @@ class Executor:
             waiting = [
                 self.memory.read(connection, rollout) for rollout in rollouts.opened(connection)
             ]
-            inventory = self._roll.inventory(patience_s=None) if waiting else None
+        inventory = self._roll.inventory(patience_s=None) if waiting else None
         wait_s = _PERIOD_S
         for before in waiting:
             after = before

@@ -164,7 +164,7 @@ class PolicyWish(Wish):
         1,
         ge=1,
         description="So many of each class must commit before more of it are asked, in whatever "
-        "wave; null: no such rule.",
+        "wave; null: as a first wave by class says, and no such rule under any other.",
     )
     waves: list[WaveWish] = Field(min_length=1, max_length=WAVES_LIMIT)
     budgets: list[BudgetWish] = Field([], max_length=BUDGETS_LIMIT)

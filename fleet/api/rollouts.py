@@ -95,12 +95,27 @@ class Word(Wish):
     reason: str = Field("", max_length=1000, description="Why, for the audit.")
 
 
+_WAVE = "The wave that was seen: another one is not let pass. Null: whichever is present."
+
+
+class WaveWord(Word):
+    """A person's word about the present wave."""
+
+    wave: int | None = Field(None, ge=1, description=_WAVE)
+
+
 class GivenWord(Wish):
     """A person's word that needs a reason."""
 
     reason: str = Field(
         min_length=1, max_length=1000, pattern=r"\S", description="Why, for the audit."
     )
+
+
+class GivenWaveWord(GivenWord):
+    """A person's word about the present wave, which needs a reason."""
+
+    wave: int | None = Field(None, ge=1, description=_WAVE)
 
 
 class RolloutList(BaseModel):
@@ -193,8 +208,12 @@ def _say_routes(router: APIRouter, parts: Parts, operator: object) -> None:
     """Add the routes by which a person says something about a rollout under way."""
     refused = answers(401, 404, 409, body=True)
 
-    async def say(rollout: str, word: RolloutHappening, actor: str, reason: str) -> RolloutDetail:
-        await run_in_threadpool(parts.executor.say, rollout, word, actor=actor, reason=reason)
+    async def say(
+        rollout: str, word: RolloutHappening, actor: str, reason: str, *, wave: int | None = None
+    ) -> RolloutDetail:
+        await run_in_threadpool(
+            parts.executor.say, rollout, word, actor=actor, reason=reason, wave=wave
+        )
         parts.executor.wake()
         return await run_in_threadpool(shown, parts, rollout)
 
@@ -214,17 +233,17 @@ def _say_routes(router: APIRouter, parts: Parts, operator: object) -> None:
 
     @router.post("/{rollout}/approve", operation_id="approveRollout", responses=refused)
     async def approve(
-        rollout: str, word: Word, actor: Annotated[str, Depends(operator)]
+        rollout: str, word: WaveWord, actor: Annotated[str, Depends(operator)]
     ) -> RolloutDetail:
         """Let the wave pass that waits for a person: for approval, or because a gate can't tell."""
-        return await say(rollout, RolloutHappening.APPROVED, actor, word.reason)
+        return await say(rollout, RolloutHappening.APPROVED, actor, word.reason, wave=word.wave)
 
     @router.post("/{rollout}/promote", operation_id="promoteRollout", responses=refused)
     async def promote(
-        rollout: str, word: GivenWord, actor: Annotated[str, Depends(operator)]
+        rollout: str, word: GivenWaveWord, actor: Annotated[str, Depends(operator)]
     ) -> RolloutDetail:
         """Let the present wave pass now, before its soak or its gate has; a failed one never."""
-        return await say(rollout, RolloutHappening.PROMOTED, actor, word.reason)
+        return await say(rollout, RolloutHappening.PROMOTED, actor, word.reason, wave=word.wave)
 
     @router.post("/{rollout}/retry", operation_id="retryRollout", responses=refused)
     async def retry(

@@ -161,14 +161,17 @@ def _say(
     output: Output,
 ) -> None:
     """Say a person's word about a rollout, after they agreed to what it means."""
+    body: dict[str, object] = {"reason": reason}
     with centre.connect() as api:
-        if not yes:
-            now = api.get("api", "v1", "rollouts", rollout)
-            # Nobody is asked about what can't be: the centre says why.
-            if _MEANT[word] in _possible(now):
-                told, affected = consequence(word, now)
-                agree(f"{told} {_QUESTIONS[word]}", affected, yes=yes, unattended=unattended)
-        found = api.post("api", "v1", "rollouts", rollout, word, body={"reason": reason})
+        of_wave = word in {"approve", "promote"}
+        now = api.get("api", "v1", "rollouts", rollout) if of_wave or not yes else {}
+        if of_wave and now["wave"] is not None:
+            body["wave"] = now["wave"]  # if another one is there when it comes, nothing passes
+        # Nobody is asked about what can't be: the centre says why.
+        if not yes and _MEANT[word] in _possible(now):
+            told, affected = consequence(word, now)
+            agree(f"{told} {_QUESTIONS[word]}", affected, yes=yes, unattended=unattended)
+        found = api.post("api", "v1", "rollouts", rollout, word, body=body)
     if output is Output.JSON:
         print_json("skerry.rollout/1", found)
         return

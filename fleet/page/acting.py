@@ -137,7 +137,12 @@ class Acting:
         else:
             try:
                 await run_in_threadpool(
-                    self._parts.executor.say, rollout, happening, actor=OPERATOR, reason=reason
+                    self._parts.executor.say,
+                    rollout,
+                    happening,
+                    actor=OPERATOR,
+                    reason=reason,
+                    wave=_number(form.get("wave", "")),
                 )
             except IllegalEventError as error:
                 status, told = forms.refused(error)
@@ -146,6 +151,10 @@ class Acting:
             return await run_in_threadpool(self._reading.rollout_page, request, rollout, wrong)
         self._parts.executor.wake()
         return RedirectResponse(f"/rollouts/{rollout}", 303)
+
+
+def _number(given: str) -> int | None:
+    return int(given[:9]) if given.isascii() and given.isdigit() else None
 
 
 def _wish(asked: Mapping[str, str]) -> dict[str, object]:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from fleet.rollouts.budgets import groups_of, spare_of
 from fleet.rollouts.gate import Verdict, aside_at, decides_at, judge, late_at, unproven
 from fleet.rollouts.plan import Plan
-from fleet.rollouts.progress import Event, Progress, Rollout, RolloutWave, TargetEvent
+from fleet.rollouts.progress import Event, LeftEvent, Progress, Rollout, RolloutWave, TargetEvent
 from fleet.rollouts.states import (
     BAD,
     ENDED,
@@ -52,7 +52,10 @@ def due(rollout: Rollout, now: datetime, *, carried_to: str | None = None) -> tu
     for wave, members in rollout.members():
         if not is_open(rollout, wave, members, now):
             continue
-        for progress in members:
+        # Whoever is on the way to a target has one chance: it comes first where there is room.
+        first = (each for each in members if each.target == carried_to)
+        rest = (each for each in members if each.target != carried_to)
+        for progress in (*first, *rest) if carried_to else members:
             if not _can_be_asked(progress, now, carried_to):
                 continue
             again = progress.again_at is not None  # it has had its room among the canaries
@@ -110,6 +113,11 @@ def overtaken(older: Rollout, newer: Plan) -> tuple[Event, ...]:
             TargetEvent(target=progress.target, happening=TargetHappening.SPARED)
             for progress in mine
             if progress.again_at is not None
+        ),
+        *(
+            LeftEvent(target=progress.target)
+            for progress in mine
+            if older.retry is not None and progress.state in UNDER_WAY | BAD
         ),
     )
 

@@ -25,6 +25,7 @@ from fleet.rollouts.progress import (
     AmendedEvent,
     Cause,
     Event,
+    LeftEvent,
     PersonReason,
     PresenceEvent,
     Progress,
@@ -33,7 +34,7 @@ from fleet.rollouts.progress import (
     RolloutWave,
     TargetEvent,
 )
-from fleet.rollouts.retrying import again_after
+from fleet.rollouts.retrying import again_after, passes
 from fleet.rollouts.states import (
     BAD,
     ROLLOUT,
@@ -94,6 +95,8 @@ def fold(rollout: Rollout, events: Iterable[Event], now: datetime) -> Rollout:
                 targets[event.target] = _present(targets[event.target], event, now)
             case TargetEvent():
                 targets[event.target] = _happened(targets[event.target], event, now)
+            case LeftEvent():
+                targets[event.target] = replace(targets[event.target], left=True)
             case AmendedEvent():
                 targets[event.target] = replace(
                     targets[event.target], deployment=event.deployment, replaces=event.replaces
@@ -110,7 +113,7 @@ def _said(rollout: Rollout, event: RolloutEvent, now: datetime) -> Rollout:
     """Apply a person's word."""
     state = _after(ROLLOUT, f"rollout {rollout.id}", rollout.state, event.rollout)
     if event.rollout in _OF_WAVES:
-        return _let_pass(rollout, event.rollout, state, now)
+        return _let_pass(rollout, event, state, now)
     if event.rollout is RolloutHappening.RETRIED:
         return _looked_at_anew(rollout, event, now)
     code = _BY_PERSON.get(event.rollout)
@@ -118,10 +121,13 @@ def _said(rollout: Rollout, event: RolloutEvent, now: datetime) -> Rollout:
     cause = None if code is None else Cause(code=code, parameters=told, by=event.by)
     waves = rollout.waves
     if event.rollout is RolloutHappening.RESUMED:
-        # Whoever resumes a rollout that a gate could not decide on has decided.
+        # Whoever resumes a rollout that a gate could not decide on has decided; but for one that
+        # wants approval there is a word of its own.
         waves = tuple(
             _wave_after(wave, WaveHappening.APPROVED, now)
-            if wave.state is WaveState.INCONCLUSIVE and _if_undecided(wave) is Inconclusive.PAUSE
+            if wave.state is WaveState.INCONCLUSIVE
+            and _if_undecided(wave) is Inconclusive.PAUSE
+            and not (wave.gate is not None and wave.gate.approval)
             else wave
             for wave in waves
         )
@@ -135,14 +141,17 @@ _OF_WAVES = {
 """What a person says about the present wave: what happens to it, and in which states."""
 
 
-def _let_pass(
-    rollout: Rollout, word: RolloutHappening, state: RolloutState, now: datetime
-) -> Rollout:
-    """Let the present wave pass, by a person's word; a pause that it was the cause of is over."""
-    happening, states = _OF_WAVES[word]
-    if not any(wave.state in states for wave in rollout.waves):
-        why = "no wave of it waits for that"
-        raise IllegalEventError(f"rollout {rollout.id}", rollout.state, word, why)
+def _let_pass(rollout: Rollout, event: RolloutEvent, state: RolloutState, now: datetime) -> Rollout:
+    """Let the present wave pass, by a person's word; a pause that it was the cause of is over.
+
+    A word that comes twice is about the wave that was seen: it lets no other one pass.
+    """
+    happening, states = _OF_WAVES[event.rollout]
+    present = [wave.number for wave in rollout.waves if wave.state in states]
+    if not present or event.wave not in {None, *present}:
+        of = "no wave of it" if event.wave is None else f"its wave {event.wave}"
+        why = f"{of} waits for that" if event.wave is None else f"{of} does not wait for that now"
+        raise IllegalEventError(f"rollout {rollout.id}", rollout.state, event.rollout, why)
     undecided = any(wave.state is WaveState.INCONCLUSIVE for wave in rollout.waves)
     goes_on = rollout.state is RolloutState.PAUSED and undecided and not _by_person(rollout)
     waves = tuple(
@@ -204,7 +213,7 @@ def _put_off(rollout: Rollout, now: datetime) -> Rollout:
 
 
 def _tried_again(rollout: Rollout, progress: Progress, now: datetime) -> Progress:
-    if not progress.failed:
+    if not progress.failed or progress.left:
         return progress
     wait_s = again_after(rollout.retry, progress.tries, progress.state, progress.reason)
     if wait_s < 0:
@@ -224,10 +233,12 @@ def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress
     retried = event.happening is TargetHappening.RETRIED
     if retried:  # its last word was about the revision before
         progress = replace(progress, deployment=progress.again, phase=None)
+    late = state in BAD and progress.state in BAD and event.happening is not TargetHappening.SPARED
+    still = late and passes(state, event.reason if event.phase is not None else progress.reason)
     return replace(
         progress,
         state=state,
-        again_at=None,
+        again_at=progress.again_at if still else None,  # a late word is no other try
         phase=progress.phase if event.phase is None else event.phase,
         reason=progress.reason if event.phase is None else event.reason,
         parameters=progress.parameters if event.phase is None else event.parameters,

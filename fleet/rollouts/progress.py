@@ -41,6 +41,7 @@ class Progress:
     reached again in that state. `groups` are its values of the labels that budgets are
     about. `again_at`: it failed, and from then on it is to be asked again; until it
     has been, its failure counts neither way. `tries`: so often that was so by itself.
+    `left`: a newer rollout has decided about it, so that it is not asked again by itself.
     """
 
     target: str
@@ -59,6 +60,7 @@ class Progress:
     groups: Mapping[str, str] = field(default_factory=dict)
     tries: int = 0
     again_at: datetime | None = None
+    left: bool = False
 
     @property
     def reachable(self) -> bool:
@@ -180,12 +182,14 @@ class Rollout:
 class RolloutEvent:
     """A person's word about a rollout: started, paused, … retried. By whom, and why.
 
-    It is not about those `left_out`: a later rollout has decided about them.
+    It is not about those `left_out`: a later rollout has decided about them. `wave` is the one
+    that was seen, where it is about a wave; None: whichever is present.
     """
 
     rollout: RolloutHappening
     by: str = ""
     reason: str = ""
+    wave: int | None = None
     left_out: frozenset[str] = frozenset()
 
 
@@ -223,7 +227,14 @@ class AmendedEvent:
     replaces: Deployment | None
 
 
-Event = RolloutEvent | TargetEvent | PresenceEvent | AmendedEvent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftEvent:
+    """A newer rollout has decided about a target: this one asks it nothing more by itself."""
+
+    target: str
+
+
+Event = RolloutEvent | TargetEvent | PresenceEvent | AmendedEvent | LeftEvent
 
 
 def cut_off(rollout: Rollout, now: datetime) -> Rollout:

@@ -66,7 +66,7 @@ CREATE TABLE rollouts (
 """
 _LATER_OF_TARGETS = (
     *("name", "class_name", "replaces", "held", "since"),
-    *("groups", "tries", "again_at"),
+    *("groups", "tries", "again_at", "left"),
 )
 _LATER_OF_ROLLOUTS = ("bundle", "canaries", "cause", "trace", "since", "budgets", "retry")
 
@@ -289,6 +289,7 @@ def test_all_of_a_target_is_kept(store: Store) -> None:
         "groups": {"skerry/site": "Skálafjørður"},
         "tries": 2,
         "again_at": NOW + timedelta(seconds=90, microseconds=3),
+        "left": True,
     }
     assert {each.name for each in fields(Progress)} == {*full, "target"}
     with store.write() as connection:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from fleet.rollouts.fold import IllegalEventError
+from fleet.rollouts.fold import IllegalEventError, fold
 from fleet.rollouts.foresee import ObstacleReason
 from fleet.rollouts.gate import GateReason
-from fleet.rollouts.policy import CAREFUL, Gate, Inconclusive
+from fleet.rollouts.policy import CAREFUL, Gate, Inconclusive, Percent, Policy, WaveRule
+from fleet.rollouts.progress import RolloutEvent
 from fleet.rollouts.states import RolloutHappening, RolloutState, TargetState, WaveState, possible
 from fleet.rollouts.why import WhyReason, why
 from tests.fleet.deciding.world import LITERT, TFLITE, Conduct, World, with_gates
@@ -88,7 +89,10 @@ def test_a_late_returner_is_waited_for_before_its_wave_may_be_approved() -> None
     world.say(name, RolloutHappening.APPROVED)
     world.runs(4000.0, every=100.0)
     assert waves(world, name)[1] is WaveState.INCONCLUSIVE
-    world.say(name, RolloutHappening.RESUMED)
+    world.say(name, RolloutHappening.RESUMED)  # which is no approval: it needs no reason
+    assert waves(world, name)[1] is WaveState.INCONCLUSIVE
+    assert codes(world, name)[0] == WhyReason.WAITS_FOR_APPROVAL
+    world.say(name, RolloutHappening.APPROVED)
     assert world.rollouts[name].state is RolloutState.DONE
 
 
@@ -189,3 +193,19 @@ def test_a_gate_that_waits_for_approval_cannot_be_skipped() -> None:
     assert ObstacleReason.APPROVAL_WANTED in {
         each.reason for each in World([LITERT]).plan("1.0.0", "digits", APPROVED).obstacles
     }
+
+
+def test_a_word_that_comes_twice_lets_one_wave_pass() -> None:
+    """It is about the wave that was seen: the next one has its gate."""
+    world = World([LITERT] * 4)
+    waves = tuple(
+        WaveRule(size=Percent(percent=share), gate=Gate(success_percent=100, error_percent=0))
+        for share in (25, 50, 100)
+    )
+    name = world.start("1.0.0", "digits", Policy(name="shares", waves=waves))
+    word = RolloutEvent(rollout=RolloutHappening.PROMOTED, by="ana", reason="seen", wave=1)
+    once = fold(world.rollouts[name], [word], world.now)
+    with pytest.raises(IllegalEventError, match="its wave 1 does not wait for that now"):
+        fold(once, [word], world.now)
+
+    assert ["passed", "running", "waiting"] == [wave.state for wave in once.waves]

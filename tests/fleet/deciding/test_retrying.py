@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.rollouts.asking import due, overtaken
 from fleet.rollouts.fold import IllegalEventError, fold
@@ -19,9 +20,15 @@ from fleet.rollouts.policy import (
     Retry,
     WaveRule,
 )
-from fleet.rollouts.progress import RolloutEvent
+from fleet.rollouts.progress import RolloutEvent, TargetEvent
 from fleet.rollouts.retrying import PASSING, again_after, passes
-from fleet.rollouts.states import RolloutHappening, RolloutState, TargetState, WaveState
+from fleet.rollouts.states import (
+    RolloutHappening,
+    RolloutState,
+    TargetHappening,
+    TargetState,
+    WaveState,
+)
 from fleet.rollouts.why import WhyReason, why
 from tests.fleet.deciding.paper import states
 from tests.fleet.deciding.world import LITERT, Conduct, World
@@ -221,3 +228,44 @@ def test_a_failed_rollout_without_a_gate_has_its_failures_asked_again() -> None:
     world.runs()
     assert {each.serves() for each in world.devices.values()} == {"1.0.0"}
     assert world.opened() == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_older_rollout_takes_nobody_back_from_a_newer_one(first: bool) -> None:  # noqa: FBT001  # a case
+    """Whether it failed before the newer one was started, or afterwards: it is asked no more."""
+    world = World([LITERT] * 2)
+    world.bad("1.0.0", LITERT, how=Conduct.STUMBLE)
+    older = world.start("1.0.0", "digits", TWICE)
+    world.advance()
+    if first:
+        world.works()
+        world.advance()
+    world.start("2.0.0")
+    for _ in range(40):
+        world.works()
+        world.advance()
+        world.now += timedelta(minutes=10)
+        assert all(each.again_at is None for each in world.rollouts[older].targets)
+    assert {"2.0.0"} == {
+        document.deployments[0].bundle.version for document in world.desired.values()
+    }
+
+
+def test_a_late_word_of_one_that_timed_out_is_no_other_try() -> None:
+    """It stays put off until then, and has as many tries left."""
+    world = World([LITERT] * 2)
+    world.bad("1.0.0", LITERT, how=Conduct.MUTE)
+    name = world.start("1.0.0", "digits", TWICE)
+    world.advance()
+    world.now += timedelta(hours=2)
+    world.advance()
+    before = next(each for each in world.rollouts[name].targets if each.again_at)
+    late = TargetEvent(
+        target=before.target,
+        happening=TargetHappening.REFUSED,
+        phase=Phase.REFUSED,
+        reason=Reason.DISK_FULL,
+    )
+    after = fold(world.rollouts[name], [late], world.now).by_target()[before.target]
+
+    assert (before.again_at, before.tries) == (after.again_at, after.tries)
