@@ -291,6 +291,7 @@ def _document(progress: Progress) -> str:
         "groups": dict(progress.groups),
         "tries": progress.tries,
         "again_at": progress.again_at and progress.again_at.isoformat(),
+        "left": progress.left,
     }
     told = {name: value for name, value in known.items() if value}
     if not progress.online:
@@ -320,6 +321,7 @@ def _progress(target: str, state: str, content: _Content, document: str) -> Prog
         groups=told.get("groups", {}),
         tries=told.get("tries", 0),
         again_at=_moment(told.get("again_at")),
+        left=told.get("left", False),
     )
 
 
