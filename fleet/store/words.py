@@ -66,17 +66,24 @@ def note(connection: Connection, changed: Mapping[str, Verdict], now: datetime) 
 
 
 def watched(connection: Connection, now: datetime) -> None:
-    """Note that somebody looked: as one time with that of the last look, or as another one."""
+    """Note that somebody looked: as one time with that of the last look, or as another one.
+
+    A look by a clock that was ahead says nothing of the time until then: where the clock is set
+    back, the last one ends now.
+    """
     at = written(now)
     last = connection.execute(
         select(watches).order_by(watches.c.number.desc()).limit(1)
     ).one_or_none()
-    if last is not None and at <= written(datetime.fromisoformat(last.until) + GAP):
-        connection.execute(
-            update(watches).where(watches.c.number == last.number).values(until=max(at, last.until))
-        )
-        return
     number = 1 if last is None else last.number + 1
+    if last is not None:
+        until = datetime.fromisoformat(last.until)
+        mine = update(watches).where(watches.c.number == last.number)
+        if written(until - GAP) <= at <= written(until + GAP):
+            connection.execute(mine.values(until=max(at, last.until)))
+            return
+        if at < last.until:
+            connection.execute(mine.values(until=max(at, last.since)))
     connection.execute(insert(watches).values(number=number, since=at, until=at))
     connection.execute(delete(watches).where(watches.c.number <= number - _WATCHES_KEPT))
 

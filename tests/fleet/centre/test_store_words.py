@@ -105,6 +105,20 @@ def test_a_look_follows_the_last_one_or_there_was_a_gap(store: Store) -> None:
     assert [("00", "16"), ("40", "41")] == found
 
 
+def test_a_look_by_a_clock_that_was_ahead_hides_no_later_gap(store: Store) -> None:
+    """A year ahead for one look, then right again, then nobody looks for three days."""
+    for minute in (0, 525_600, 1, 2, 4320):
+        Words(store).keep([], NOW + minute * MINUTE)
+
+    with store.read() as connection:
+        found = words.all_watches(connection)
+    looked = [(NOW + minute * MINUTE).isoformat()[:16] for minute in (1, 2, 4320)]
+    told = sorted((each.since[:16], each.until[:16]) for each in found if each.since < "2027")
+    assert (looked[0], looked[1]) in told
+    assert (looked[2], looked[2]) in told
+    assert not any(since <= looked[1] < until for since, until in told)
+
+
 def test_a_first_look_at_many_is_no_one_long_transaction(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
