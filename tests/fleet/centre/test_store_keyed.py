@@ -11,6 +11,7 @@ from sqlalchemy import Connection, event, select
 
 from agent.wire import v1
 from fleet.clock import written
+from fleet.ports import FromDevice
 from fleet.store import arrivals, events, health_days, summed
 from fleet.store.engine import Store
 from fleet.store.tables import events as events_table
@@ -33,11 +34,11 @@ def batch(*, first: int = 1) -> list[v1.Event]:
     ]
 
 
-def births() -> list[v1.Birth]:
-    return [replace(born(1), device=device) for device in MANY]
+def births(ledger: str = "l-1") -> list[v1.Birth]:
+    return [replace(born(1, ledger=ledger), device=device) for device in MANY]
 
 
-def plans(connection: Connection, sent: Sequence[v1.Event]) -> list[str]:
+def plans(connection: Connection, sent: Sequence[FromDevice]) -> list[str]:
     """Return how SQLite did each statement with which the store took a batch."""
     return [
         row[3]
@@ -49,7 +50,7 @@ def plans(connection: Connection, sent: Sequence[v1.Event]) -> list[str]:
     ]
 
 
-def statements(connection: Connection, sent: Sequence[v1.Event]) -> list[tuple[str, object]]:
+def statements(connection: Connection, sent: Sequence[FromDevice]) -> list[tuple[str, object]]:
     said: list[tuple[str, object]] = []
 
     def note(_c: object, _u: object, statement: str, parameters: object, *_: object) -> None:
@@ -67,6 +68,7 @@ def test_no_table_is_read_as_a_whole(store: Store) -> None:
     with store.write() as connection:
         arrivals.commit(connection, births(), now=written(NOW))
         done = plans(connection, batch())
+        done += plans(connection, births(ledger="l-2"))
     tables = "|".join(metadata.tables)
     searched = re.compile(r"SEARCH (\w+) .*\((.*)\)")
 
