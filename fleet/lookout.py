@@ -1,9 +1,7 @@
 """Looks out for what is wrong: looks, decides, keeps, wakes who tells; and keeps people's words.
 
 Level-triggered: a look reads what there is and needs no memory of the last one but to be cheap.
-What decides is pure (`fleet.alerts`). A look runs off the loop, and one that took long is
-followed by a rest: a large fleet that moves all the time leaves time for others. Blocking, with an
-async rim.
+What decides is pure (`fleet.alerts`). A look runs off the loop. Blocking, with an async rim.
 """
 
 import asyncio
@@ -33,8 +31,8 @@ from fleet.store.errors import AlertOverError, ConflictError
 from fleet.words import Words
 
 PERIOD_S = 5.0
-REST_LIMIT_S = 10.0
-"""After a look as long again without one, but no longer than this."""
+"""Between two looks, however long one took: a large fleet that moves all the time leaves time for
+others."""
 
 _ROLLOUTS_READ = 20
 """The newest; older ones are read only while they are open, or an alert of theirs is."""
@@ -92,15 +90,13 @@ class Lookout:
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
             try:
                 await asyncio.to_thread(self.look)
             except OperationalError as error:
                 # Locked, or the disk is full: nothing was written, and the next look is the retry.
                 log.warning("the store can't be written now", why=str(error.orig))
-            await asyncio.sleep(max(PERIOD_S, min(REST_LIMIT_S, loop.time() - began)))
+            await asyncio.sleep(PERIOD_S)
 
     def look(self) -> None:
         """Look once, and keep what has changed by that."""

@@ -8,6 +8,7 @@ is waited for, because a rollout goes on where its store is.
 import json
 import math
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -160,13 +161,30 @@ def changes(before: Mapping[str, Any] | None, found: Mapping[str, Any]) -> Itera
 
 
 def watch_now(centre: CentreOptions, rollout: str, view: View, timeout_s: float | None) -> ExitCode:
-    """Watch by the real clock."""
+    """Watch by the real clock; Ctrl-C ends it wherever it comes.
+
+    An interrupt that is raised inside a finalizer is lost, as Python prints it and goes on: so it
+    is remembered, too, and raised again at the next pause.
+    """
     look = Look(centre, rollout)
+    interrupted: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        interrupted.append(number)
+        raise KeyboardInterrupt
+
+    def pause(seconds: float) -> None:
+        if not interrupted:
+            # An event that nobody sets, because waiting for it ends at once on Ctrl-C.
+            threading.Event().wait(seconds)
+        if interrupted:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        # An event that nobody sets, because waiting for it ends at once on Ctrl-C.
-        pause = threading.Event().wait
         return watch(look, view, timeout_s=timeout_s, pause=pause, clock=time.perf_counter)
     finally:
+        signal.signal(signal.SIGINT, before)
         look.close()
 
 
