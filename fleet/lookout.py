@@ -6,6 +6,7 @@ What decides is pure (`fleet.alerts`). A look runs off the loop. Blocking, with 
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -19,6 +20,7 @@ from fleet.alerts.notes import Noted, note
 from fleet.alerts.rules import Causes, causes
 from fleet.alerts.world import World
 from fleet.clock import written
+from fleet.health.judging import Held, held
 from fleet.health.states import HealthReason, Verdict
 from fleet.identity.join import new_id
 from fleet.kept import outline_of
@@ -40,8 +42,17 @@ _ROLLOUTS_READ = 20
 log = structlog.get_logger("fleet.lookout")
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A device as it was last looked at."""
+
+    known: Known
+    noted: Noted
+    held: Held
+
+
 def _known_of(
-    notes: Iterable[Noted], now: datetime, hearing_since: datetime
+    entries: Iterable[_Entry], now: datetime, hearing_since: datetime
 ) -> Iterator[tuple[str, Verdict]]:
     """Return how devices are, but of whom nobody knows.
 
@@ -49,10 +60,10 @@ def _known_of(
     as it may be silent (so do alerts: `fleet.alerts.find`).
     """
     listened_s = (now - hearing_since).total_seconds()
-    for each in notes:
-        told = each.verdict(now)
-        if told.finding.reason != HealthReason.SILENT or listened_s > each.quiet_after_s:
-            yield each.device, told
+    for each in entries:
+        told = each.held.told
+        if told.finding.reason != HealthReason.SILENT or listened_s > each.noted.quiet_after_s:
+            yield each.noted.device, told
 
 
 class Lookout:
@@ -78,7 +89,7 @@ class Lookout:
         self._certificates = certificates
         self._changed = changed
         self._roll = roll
-        self._notes = dict[str, tuple[Known, Noted]]()
+        self._entries: dict[str, _Entry] = {}
         self._words = Words(store)
         self._hearing_since: datetime | None = None
         self._looked_at: datetime | None = None
@@ -105,20 +116,20 @@ class Lookout:
             self._hearing_since = None
         elif self._hearing_since is None:
             self._hearing_since = now
-        notes = self._note(now)
+        self._note(now)
         with self._store.read() as connection:
             before = alerts.live(connection, now)
             world = World(
                 now=now,
                 hearing_since=self._hearing_since,
-                notes=notes,
+                notes=[each.noted for each in self._entries.values()],
                 rollouts=self._under_way(connection, before),
                 certificates=self._certificates,
             )
         self._alert(before, causes(world), now)
         self._looked_at = now
         if self._hearing_since is not None:
-            heard = _known_of(notes, now, self._hearing_since)
+            heard = _known_of(self._entries.values(), now, self._hearing_since)
             self._words.keep(heard, now)
 
     def _alert(self, before: Sequence[Alert], found: Causes, now: datetime) -> None:
@@ -225,17 +236,20 @@ class Lookout:
         self._changed()
         return ended
 
-    def _note(self, now: datetime) -> Sequence[Noted]:
-        """Return what is noted of every device; of whom nothing new is known, the note is kept."""
-        notes: dict[str, tuple[Known, Noted]] = {}
+    def _note(self, now: datetime) -> None:
+        """Look at every device; of whom nothing new is known, what was noted is kept."""
+        entries: dict[str, _Entry] = {}
         for known in self._roll.call(patience_s=None):
             device = known.device
-            kept = self._notes.get(device.id)
-            if kept is None or kept[0] is not known:
-                kept = known, note(known.heard, device.certificate_expires_at, now)
-            notes[device.id] = kept
-        self._notes = notes
-        return [noted for _, noted in notes.values()]
+            kept = self._entries.get(device.id)
+            judged = held(known.heard, now, None if kept is None else kept.held)
+            if kept is None or kept.known is not known:
+                noted = note(known.heard, device.certificate_expires_at, now)
+                kept = _Entry(known, noted, judged)
+            elif kept.held is not judged:
+                kept = replace(kept, held=judged)
+            entries[device.id] = kept
+        self._entries = entries
 
     def _under_way(self, connection: Connection, before: Iterable[Alert]) -> tuple[Outline, ...]:
         """Return the newest rollouts and all that are open, or have an alert that is."""

@@ -15,10 +15,7 @@ from fleet.health.states import (
     Finding,
     HealthReason,
     State,
-    Verdict,
     findings,
-    of_silence,
-    once_heard,
     silent_limit_s,
 )
 
@@ -40,10 +37,7 @@ class Sign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
-    """One device. `at` is its last word, `since` when it came or went; by the centre's clock.
-
-    `spoke` is how it is as long as it is here and speaks: what time alone changes, `verdict` says.
-    """
+    """One device. `at` is its last word, `since` when it came or went; by the centre's clock."""
 
     device: str
     name: str
@@ -53,20 +47,8 @@ class Noted:
     since: str
     at: str
     quiet_after_s: float
-    spoke: Verdict
     certificate_ends: str
     signs: tuple[Sign, ...] = ()
-
-    def verdict(self, now: datetime) -> Verdict:
-        """Return how it is now."""
-        return of_silence(
-            self.spoke,
-            now,
-            online=self.online,
-            since=self.since,
-            at=self.at,
-            quiet_after_s=self.quiet_after_s,
-        )
 
 
 RULE_OF: Mapping[str, tuple[str, Scope]] = {
@@ -103,7 +85,6 @@ def note(heard: Heard, certificate_ends: str, now: datetime) -> Noted:
         since=target.last_seen or heard.joined_at,
         at=heard.at or heard.joined_at,
         quiet_after_s=silent_limit_s(heard),
-        spoke=once_heard(heard, now),
         certificate_ends=certificate_ends,
         signs=tuple(signs(heard, now)),
     )

@@ -14,7 +14,7 @@ from fleet.health.grouped import Cells, by_served
 from fleet.health.headcount import Headcount, Trouble
 from fleet.health.heard import Heard
 from fleet.health.states import HealthReason, State, Verdict
-from fleet.health.sums import Judged, Numbers, Served
+from fleet.health.sums import Numbers, Served
 from fleet.kept import outline_of
 from fleet.known import Known
 from fleet.rollouts.outline import Outline
@@ -99,7 +99,6 @@ class Look:
     """
 
     every: Sequence[tuple[Known, Verdict]]
-    judged: Judged
     at: datetime
     sites: Mapping[str | None, Mapping[State, int]]
     cells: Cells
@@ -116,10 +115,9 @@ def look(parts: Parts, headcount: Headcount) -> Look:
     headcount.take((each.heard for each in known), now)
     summed = headcount.cells()
     needs = (*_of_rollouts(moving), *_of_devices(headcount.alike(), shown_at(now)))
-    judged = headcount.judged()
+    verdicts = (told for _, told in headcount.judged())
     return Look(
-        every=[(each, told) for each, (_, told) in zip(known, judged, strict=True)],
-        judged=judged,
+        every=list(zip(known, verdicts, strict=True)),
         at=now,
         sites=headcount.by_site(),
         cells=summed,

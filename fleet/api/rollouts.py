@@ -228,7 +228,7 @@ def _say_routes(router: APIRouter, parts: Parts, operator: object) -> None:
     async def resume(
         rollout: str, word: Word, actor: Annotated[str, Depends(operator)]
     ) -> RolloutDetail:
-        """Go on; a wave that its gate could not decide on passes by this."""
+        """Go on; a wave that its gate could not decide on passes, unless it wants approval."""
         return await say(rollout, RolloutHappening.RESUMED, actor, word.reason)
 
     @router.post("/{rollout}/approve", operation_id="approveRollout", responses=refused)

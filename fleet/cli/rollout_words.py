@@ -5,7 +5,7 @@ A person's word about one under way.
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +17,7 @@ from fleet.cli.rollout_screen import command_lines
 from fleet.cli.screen import Color, CommandError, ExitCode, Output, print_json
 from fleet.marks import MARKS
 from fleet.rollouts.states import (
+    WORDS,
     RolloutHappening,
     RolloutState,
     TargetState,
@@ -29,6 +30,18 @@ app = typer.Typer()
 
 RolloutArgument = Annotated[str, typer.Argument(help="Its id.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the audit.")]
+_HELP = {
+    "pause": "Ask nobody new until it is resumed; who was asked goes on.",
+    "resume": "Go on; a wave that its gate could not decide on passes by this, unless it wants"
+    " approval.",
+    "approve": "Let the wave pass that waits for a person: for approval, or as its gate can't"
+    " decide.",
+    "promote": "Let the present wave pass now, before its soak or its gate has; a failed one"
+    " never.",
+    "retry": "Ask those again that failed, once each and at once, whatever the reason was.",
+    "abort": "Stop here: whoever has it keeps it, nobody else gets it.",
+    "rollback": "Bring everybody back to what they had; also after it has ended.",
+}
 _QUESTIONS = {
     "pause": "Pause it?",
     "resume": "Resume it?",
@@ -38,116 +51,29 @@ _QUESTIONS = {
     "abort": "Abort it?",
     "rollback": "Roll it back?",
 }
-_MEANT = {
-    "pause": RolloutHappening.PAUSED,
-    "resume": RolloutHappening.RESUMED,
-    "approve": RolloutHappening.APPROVED,
-    "promote": RolloutHappening.PROMOTED,
-    "retry": RolloutHappening.RETRIED,
-    "abort": RolloutHappening.ABORTED,
-    "rollback": RolloutHappening.RETURN_ASKED,
-}
 
 
-@app.command()
-@at_centre
-def pause(
-    centre: CentreOptions,
-    rollout: RolloutArgument,
-    *,
-    reason: ReasonOption = "",
-    yes: YesOption = False,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Ask nobody new until it is resumed; who was asked goes on."""
-    _say(centre, rollout, "pause", reason, yes=yes, unattended=True, output=output)
+def _command(word: str) -> Callable[..., None]:
+    """Return the command that says a word; one that needs a reason asks a person first."""
+    _, needs_reason = WORDS[word]
+
+    def said(
+        centre: CentreOptions,
+        rollout: RolloutArgument,
+        *,
+        reason: ReasonOption = "",
+        yes: YesOption = False,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        if needs_reason:
+            _reasoned(reason, word)
+        _say(centre, rollout, word, reason, yes=yes, unattended=not needs_reason, output=output)
+
+    return at_centre(said)
 
 
-@app.command()
-@at_centre
-def resume(
-    centre: CentreOptions,
-    rollout: RolloutArgument,
-    *,
-    reason: ReasonOption = "",
-    yes: YesOption = False,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Go on; a wave that its gate could not decide on passes by this."""
-    _say(centre, rollout, "resume", reason, yes=yes, unattended=True, output=output)
-
-
-@app.command()
-@at_centre
-def approve(
-    centre: CentreOptions,
-    rollout: RolloutArgument,
-    *,
-    reason: ReasonOption = "",
-    yes: YesOption = False,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Let the wave pass that waits for a person: for approval, or as its gate can't decide."""
-    _say(centre, rollout, "approve", reason, yes=yes, unattended=True, output=output)
-
-
-@app.command()
-@at_centre
-def promote(
-    centre: CentreOptions,
-    rollout: RolloutArgument,
-    *,
-    reason: ReasonOption = "",
-    yes: YesOption = False,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Let the present wave pass now, before its soak or its gate has; a failed one never."""
-    _reasoned(reason, "promote")
-    _say(centre, rollout, "promote", reason, yes=yes, unattended=False, output=output)
-
-
-@app.command()
-@at_centre
-def retry(
-    centre: CentreOptions,
-    rollout: RolloutArgument,
-    *,
-    reason: ReasonOption = "",
-    yes: YesOption = False,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Ask those again that failed, once each and at once, whatever the reason was."""
-    _say(centre, rollout, "retry", reason, yes=yes, unattended=True, output=output)
-
-
-@app.command()
-@at_centre
-def abort(
-    centre: CentreOptions,
-    rollout: RolloutArgument,
-    *,
-    reason: ReasonOption = "",
-    yes: YesOption = False,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Stop here: whoever has it keeps it, nobody else gets it."""
-    _reasoned(reason, "abort")
-    _say(centre, rollout, "abort", reason, yes=yes, unattended=False, output=output)
-
-
-@app.command()
-@at_centre
-def rollback(
-    centre: CentreOptions,
-    rollout: RolloutArgument,
-    *,
-    reason: ReasonOption = "",
-    yes: YesOption = False,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Bring everybody back to what they had; also after it has ended."""
-    _reasoned(reason, "rollback")
-    _say(centre, rollout, "rollback", reason, yes=yes, unattended=False, output=output)
+for _word, _help in _HELP.items():
+    app.command(_word, help=_help)(_command(_word))
 
 
 def _say(
@@ -168,7 +94,7 @@ def _say(
         if of_wave and now["wave"] is not None:
             body["wave"] = now["wave"]  # if another one is there when it comes, nothing passes
         # Nobody is asked about what can't be: the centre says why.
-        if not yes and _MEANT[word] in _possible(now):
+        if not yes and WORDS[word][0] in _possible(now):
             told, affected = consequence(word, now)
             agree(f"{told} {_QUESTIONS[word]}", affected, yes=yes, unattended=unattended)
         found = api.post("api", "v1", "rollouts", rollout, word, body=body)

@@ -3,7 +3,7 @@
 Adding up what 100,000 devices told takes seconds; what changed between two looks takes as long as
 it is much. So a device that says something else is taken out of every sum and put back in. All
 that is added is whole numbers: what is left is what adding everything anew would give (a test
-compares them). Time alone changes one thing, that a device has been silent for too long.
+compares them).
 """
 
 import math
@@ -17,28 +17,19 @@ from agent.wire.sketch import collapsed
 from fleet.health.drift import Counts, Level
 from fleet.health.grouped import Cell, Cells, Summed, bundle_of, cell_of
 from fleet.health.heard import Heard
-from fleet.health.states import State, Verdict, silent_limit_s, verdict
+from fleet.health.judging import Held, held
+from fleet.health.states import State, Verdict
 from fleet.health.sums import PERIOD_LEAST_S, Judged, Numbers, Spread, is_here, served_as
 
 Trouble = tuple[State, str, str]
 """A state, its reason code, and the bundle or deployment that it is about."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One device as it is counted. It counts as silent after `quiet_at`, seconds since 1970."""
-
-    heard: Heard
-    told: Verdict
-    quiet_at: float
-    quiet: bool
-
-
 class Headcount:
     """Counts devices by all that is asked about whole fleets."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Held] = {}
         self._sites: dict[str | None, Counter[State]] = {}
         self._here: Counter[v1.BundleRef] = Counter()
         self._away: Counter[v1.BundleRef] = Counter()
@@ -48,16 +39,12 @@ class Headcount:
 
     def take(self, every: Iterable[Heard], now: datetime) -> None:
         """Count these devices, and no others. Who was counted as the very same value is kept."""
-        moment, entries = now.timestamp(), dict[str, _Entry]()
+        entries = dict[str, Held]()
         for heard in every:
             device = heard.target.device
-            entry = self._entries.get(device)
-            if (
-                entry is None
-                or entry.heard is not heard
-                or (moment > entry.quiet_at) is not entry.quiet
-            ):
-                before, entry = entry, _entry(heard, now)
+            before = self._entries.get(device)
+            entry = held(heard, now, before)
+            if entry is not before:
                 if before is not None:
                     self._count(before, -1)
                 self._count(entry, 1)
@@ -117,7 +104,7 @@ class Headcount:
                 self._summed[cell] = sums.of(bundle_of(cell))
         return {cell: self._summed[cell] for cell in sorted(self._summed)}
 
-    def _count(self, entry: _Entry, by: int) -> None:
+    def _count(self, entry: Held, by: int) -> None:
         """Put a device in (1), or take it out (-1)."""
         heard, told = entry.heard, entry.told
         site, here = heard.target.site, is_here(told)
@@ -139,7 +126,7 @@ class Headcount:
             known = {each.subject: drift.counts[each.subject] for each in drift.judged}
             self._sum(cell_of(served, drift.revision, site or "")).drift(drift.level, known, by)
 
-    def _note(self, entry: _Entry, by: int) -> None:
+    def _note(self, entry: Held, by: int) -> None:
         found = entry.told.finding
         trouble, device = (
             (entry.told.state, found.reason, found.subject),
@@ -213,9 +200,3 @@ class _Sum:
             drifting=dict(+self.drifting),
             counts={bundle: counts} if self.told else {},
         )
-
-
-def _entry(heard: Heard, now: datetime) -> _Entry:
-    since = datetime.fromisoformat(heard.at or heard.joined_at).timestamp()
-    quiet_at = since + silent_limit_s(heard)
-    return _Entry(heard, verdict(heard, now), quiet_at, now.timestamp() > quiet_at)

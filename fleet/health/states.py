@@ -112,33 +112,6 @@ def verdict(heard: Heard, now: datetime) -> Verdict:
     return Verdict(state=rule.state, finding=finding, was=was)
 
 
-def once_heard(heard: Heard, now: datetime) -> Verdict:
-    """Return how a device is as long as it is here and speaks (`of_silence` says the rest)."""
-    rule, finding = next(_found((rule for rule in RULES if rule.find not in _SILENCE), heard, now))
-    return Verdict(state=rule.state, finding=finding)
-
-
-def of_silence(
-    spoke: Verdict, now: datetime, *, online: bool, since: str, at: str, quiet_after_s: float
-) -> Verdict:
-    """Return how a device is: as it was when it `spoke`, unless it went or fell silent since.
-
-    The same as `verdict`, but for its parameters and what an offline device was (a test compares
-    them); for who keeps of a device only that much. `since`: when it came or went, `at`: when it
-    was last heard.
-    """
-    if spoke.state is State.UNKNOWN:
-        return spoke
-    reason = HealthReason.DISCONNECTED
-    if online and (now - datetime.fromisoformat(at)).total_seconds() > quiet_after_s:
-        reason, since = HealthReason.SILENT, at
-    elif online:
-        return spoke
-    return Verdict(
-        state=State.OFFLINE, finding=Finding(reason=reason, since=since), was=spoke.state
-    )
-
-
 def findings(heard: Heard, now: datetime) -> Iterator[tuple[State, Finding]]:
     """Return all that is wrong with a device as it was last heard, and not only the first of it."""
     wrong = (rule for rule in RULES if rule.state in {State.FAILING, State.DEGRADED})
@@ -431,8 +404,6 @@ KEPT_FROM: tuple[Predicate, ...] = (
     _not_answered,
 )
 """What keeps a deployment from being as it is wanted: the first that holds."""
-_SILENCE = frozenset({_gone, _silent})
-
 _OF_NOW = frozenset({_never_reported, _gone, _silent, _ahead, _not_answered})
 """Predicates about now, or about the store: nothing that a device was."""
 

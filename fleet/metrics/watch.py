@@ -107,7 +107,7 @@ class Watch:
         return self._courses.overflow
 
     def _look(self) -> tuple[Sheet, ...]:
-        judged = self._glance.look().judged
+        judged = [(known.heard, told) for known, told in self._glance.look().every]
         now = self._clock()
         with self._store.read() as connection:
             published = _published(connection)

@@ -17,11 +17,12 @@ from fleet.api import bundles, rollouts
 from fleet.api.access import OPERATOR
 from fleet.api.parts import Parts
 from fleet.page import forms
-from fleet.page.reading import WORDS, Reading
+from fleet.page.reading import Reading
 from fleet.page.rendering import Renderer, shell
 from fleet.rollouts.errors import PlanError
 from fleet.rollouts.fold import IllegalEventError
 from fleet.rollouts.policy import BUILT_IN, CAREFUL
+from fleet.rollouts.states import WORDS
 from fleet.store.errors import AmbiguousError, NotFoundError
 from fleet.wording import short
 

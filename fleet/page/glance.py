@@ -60,8 +60,8 @@ def drawn(found: Sequence[Group]) -> tuple[Sequence[Group], Rest | None]:
 def groups(seen: Look) -> list[Group]:
     """Return the devices by site, the worst first: most failing, then most degraded, then away."""
     cells: dict[str | None, list[Cell]] = {}
-    for heard, verdict in seen.judged if len(seen.judged) <= CELLS_LIMIT else ():
-        target = heard.target
+    for known, verdict in seen.every if len(seen.every) <= CELLS_LIMIT else ():
+        target = known.heard.target
         cell = Cell(id=target.device, name=target.name, state=verdict.state)
         cells.setdefault(target.site, []).append(cell)
     found = [

@@ -30,7 +30,7 @@ from fleet.page.troubles import besides
 from fleet.rollouts.errors import PlanError
 from fleet.rollouts.states import (
     ENDED,
-    RolloutHappening,
+    WORDS,
     RolloutState,
     TargetState,
     WaveState,
@@ -51,17 +51,6 @@ _ROLLOUTS_SHOWN = 100
 _MOMENTS_SHOWN = 500
 _WORDS_SHOWN = 500  # of a day; more are not kept
 _LISTED = 30
-
-WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
-    "pause": (RolloutHappening.PAUSED, False),
-    "resume": (RolloutHappening.RESUMED, False),
-    "approve": (RolloutHappening.APPROVED, False),
-    "promote": (RolloutHappening.PROMOTED, True),
-    "retry": (RolloutHappening.RETRIED, False),
-    "abort": (RolloutHappening.ABORTED, True),
-    "rollback": (RolloutHappening.RETURN_ASKED, True),
-}
-"""What a person may say of a rollout, and whether it needs a reason."""
 
 
 class Reading:
@@ -285,8 +274,8 @@ def _without(
 
     def count(search: Search, prefix: str) -> int:
         return sum(
-            heard.target.name.startswith(prefix) and search.matches(heard, told, seen.at)
-            for heard, told in seen.judged
+            known.device.name.startswith(prefix) and search.matches(known.heard, told, seen.at)
+            for known, told in seen.every
         )
 
     requirements = wanted.selector.requirements

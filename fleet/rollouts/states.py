@@ -48,6 +48,18 @@ _GOING_ON: Mapping[RolloutHappening, RolloutState] = {
     RolloutHappening.RETRIED: RolloutState.RUNNING,
 }
 
+WORDS: Mapping[str, tuple[RolloutHappening, bool]] = {
+    "pause": (RolloutHappening.PAUSED, False),
+    "resume": (RolloutHappening.RESUMED, False),
+    "approve": (RolloutHappening.APPROVED, False),
+    "promote": (RolloutHappening.PROMOTED, True),
+    "retry": (RolloutHappening.RETRIED, False),
+    "abort": (RolloutHappening.ABORTED, True),
+    "rollback": (RolloutHappening.RETURN_ASKED, True),
+}
+"""What a person may say of a rollout, and whether it needs a reason."""
+
+
 ROLLOUT: Mapping[RolloutState, Mapping[RolloutHappening, RolloutState]] = {
     RolloutState.PLANNED: {
         RolloutHappening.STARTED: RolloutState.RUNNING,

@@ -41,11 +41,6 @@ def held(connection: Connection, target: str) -> HeldDesired | None:
     return None if row is None else _held(row)
 
 
-def every(connection: Connection) -> Sequence[HeldDesired]:
-    """Return the newest document of every target."""
-    return [_held(row) for row in connection.execute(select(desired).order_by(desired.c.target))]
-
-
 def among(connection: Connection, ids: Sequence[str]) -> Sequence[HeldDesired]:
     """Return the newest document of each of these targets."""
     rows = connection.execute(select(desired).where(desired.c.target.in_(ids)))

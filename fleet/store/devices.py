@@ -91,12 +91,6 @@ def learn(connection: Connection, device: str, facts: Mapping[str, str]) -> None
     connection.execute(update(devices).where(devices.c.id == device).values(facts=dict(facts)))
 
 
-def every_site(connection: Connection) -> Sequence[Site]:
-    """Return all sites by name."""
-    rows = connection.execute(select(sites).order_by(sites.c.name))
-    return [Site(id=row.id, name=row.name) for row in rows]
-
-
 def site_named(connection: Connection, name: str, *, new_id: str, now: str) -> Site:
     """Return the site called `name`, made with `new_id` when nobody spoke of it before."""
     found = connection.execute(select(sites.c.id).where(sites.c.name == name)).scalar_one_or_none()

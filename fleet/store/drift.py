@@ -57,11 +57,6 @@ def held(connection: Connection, device: str) -> Sequence[Drift]:
     return [_drift(row) for row in rows]
 
 
-def every(connection: Connection) -> Mapping[str, tuple[Drift, ...]]:
-    """Return the drift of every device's deployments, by device."""
-    return _by_device(connection.execute(_query()))
-
-
 def among(connection: Connection, ids: Sequence[str]) -> Mapping[str, tuple[Drift, ...]]:
     """Return the drift of these devices' deployments, by device."""
     return _by_device(connection.execute(_query().where(drift.c.device.in_(ids))))

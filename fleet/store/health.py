@@ -79,11 +79,6 @@ def held(connection: Connection, device: str) -> HeldHealth | None:
     return None if row is None else _held(row)
 
 
-def every(connection: Connection) -> Sequence[HeldHealth]:
-    """Return the last health document of every device."""
-    return [_held(row) for row in connection.execute(select(health))]
-
-
 def among(connection: Connection, ids: Sequence[str]) -> Sequence[HeldHealth]:
     """Return the last health document of each of these devices."""
     rows = connection.execute(select(health).where(health.c.device.in_(ids)))

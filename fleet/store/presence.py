@@ -9,7 +9,7 @@ Rules:
   its birth was missed, and the device was here and is gone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, select, update
@@ -96,11 +96,6 @@ def among(connection: Connection, ids: Iterable[str]) -> Mapping[str, Presence]:
     """Return what is known of these devices' presence, by device."""
     rows = connection.execute(select(presence).where(presence.c.device.in_(set(ids))))
     return {row.device: _presence(row) for row in rows}
-
-
-def every(connection: Connection) -> Sequence[Presence]:
-    """Return what is known of every device's presence."""
-    return [_presence(row) for row in connection.execute(select(presence))]
 
 
 def _put(connection: Connection, seen: Presence) -> None:

@@ -43,11 +43,6 @@ def held(connection: Connection, device: str) -> HeldReport | None:
     return None if row is None else _held(row)
 
 
-def every(connection: Connection) -> Sequence[HeldReport]:
-    """Return the last report of every device."""
-    return [_held(row) for row in connection.execute(select(reported))]
-
-
 def among(connection: Connection, ids: Sequence[str]) -> Sequence[HeldReport]:
     """Return the last report of each of these devices."""
     rows = connection.execute(select(reported).where(reported.c.device.in_(ids)))

@@ -12,7 +12,7 @@ from agent.wire import v1
 from agent.wire.codec import encode
 from agent.wire.topics import Kind
 from fleet.link.backlog import Backlog
-from fleet.store import drift, health
+from fleet.store import devices, drift, health
 from fleet.store.doors import StoreInbox
 from fleet.store.engine import Store
 from tests.conformance.peer import Peer
@@ -95,8 +95,9 @@ async def test_who_says_far_too_much_crowds_out_nobody(
         await happened(settled, limit_s=60)
         counts = link.counts()
     with store.read() as connection:
-        last = {each.document.device: each.document for each in health.every(connection)}
-        told = drift.every(connection)
+        ids = [each.id for each in devices.every(connection)]
+        last = {each.document.device: each.document for each in health.among(connection, ids)}
+        told = drift.among(connection, ids)
 
     assert [feels(name, EACH + 1) for name in quiet] == [last[name] for name in quiet]
     assert set(loud) <= set(last)

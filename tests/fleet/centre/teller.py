@@ -10,7 +10,7 @@ from fleet.store.engine import Store
 
 
 async def _publish(topic: str, payload: bytes) -> None:
-    raise NotImplementedError(f"nobody listens on {topic} for {len(payload)} bytes")
+    raise RuntimeError(f"no receiver of this file is told by MQTT: {topic}, {len(payload)} bytes")
 
 
 async def tell(store: Store, file: Path) -> None:

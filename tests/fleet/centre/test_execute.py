@@ -32,7 +32,7 @@ from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import RolloutHappening, RolloutState, WaveState
 from fleet.rollouts.trace import Trace
 from fleet.selector import Selector
-from fleet.store import arrivals, audit, bundles, changes, desired, rollouts
+from fleet.store import arrivals, audit, bundles, changes, desired, devices, rollouts
 from fleet.store.engine import Store
 from fleet.store.errors import NotFoundError
 from models import card_codec, dsse
@@ -183,7 +183,8 @@ def targets(store: Store, rollout: str) -> dict[str, str]:
 def wants(store: Store) -> set[str]:
     """Return the devices that a document was ever written for."""
     with store.read() as connection:
-        return {document.target for document in desired.every(connection)}
+        ids = [each.id for each in devices.every(connection)]
+        return {document.target for document in desired.among(connection, ids)}
 
 
 def written_so_far(store: Store) -> int:

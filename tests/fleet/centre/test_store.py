@@ -331,9 +331,9 @@ def test_a_batch_committed_twice_leaves_the_same_store_and_answer(store: Store) 
             acked = arrivals.commit(connection, batch, now=AT)
             return (
                 list(acked),
-                presence.every(connection),
-                reported.every(connection),
-                health.every(connection),
+                presence.held(connection, ONE),
+                reported.held(connection, ONE),
+                health.held(connection, ONE),
                 events.of_device(connection, ONE, limit=9),
             )
 
@@ -353,7 +353,7 @@ def test_documents_about_a_stranger_are_passed_over(store: Store) -> None:
 
     assert [] == list(acked)
     with store.read() as connection:
-        assert [ONE] == [seen.device for seen in presence.every(connection)]
+        assert [ONE] == list(presence.among(connection, [ONE, stranger]))
 
 
 # Names

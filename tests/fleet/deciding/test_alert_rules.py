@@ -17,7 +17,6 @@ from fleet.alerts.world import World
 from fleet.cli import WORDS
 from fleet.clock import written
 from fleet.health.heard import Heard
-from fleet.health.states import Finding, State, Verdict
 from fleet.rollouts.gate import GateReason
 from fleet.rollouts.outline import outline
 from fleet.rollouts.progress import Cause as RolloutCause
@@ -51,7 +50,6 @@ def noted(number: int, **changes: object) -> Noted:
         "since": ago(3600),
         "at": ago(30),
         "quiet_after_s": 300.0,
-        "spoke": Verdict(state=State.OK, finding=Finding(reason="AS_WANTED", since=ago(3600))),
         "certificate_ends": written(NOW + timedelta(days=300)),
         **changes,
     }

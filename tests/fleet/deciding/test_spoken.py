@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.wire.phases import Phase
-from fleet.alerts.notes import note
 from fleet.health.heard import Heard
-from fleet.health.spoken import NOT_WATCHED, Spoken, Watch, Word, as_watched, word_of
-from fleet.health.states import State, verdict
+from fleet.health.judging import held
+from fleet.health.spoken import NOT_WATCHED, Spoken, Watch, Word, as_watched
+from fleet.health.states import verdict
 from tests.fleet.deciding.paper import NOW
 from tests.fleet.deciding.test_health_states import feels, heard, told
 
@@ -79,11 +79,11 @@ def test_every_hour_is_told_once(ends: list[int], looks: list[int]) -> None:
     ),
     st.integers(0, 4000),
 )
-def test_what_is_noted_of_a_device_says_its_word(device: Heard, seconds: int) -> None:
-    """However much later: the same as all that was heard of it would say."""
+def test_a_verdict_that_is_kept_is_the_one_of_now(device: Heard, seconds: int) -> None:
+    """However much later: the same as judging anew, and the very same value where it is."""
     now = NOW + timedelta(seconds=seconds)
-    noted = note(device, "2027-01-01T00:00:00Z", NOW)
+    first = held(device, NOW, None)
+    kept = held(device, now, first)
 
-    assert word_of(verdict(device, now)) == word_of(noted.verdict(now))
-    assert verdict(device, now).finding.since == noted.verdict(now).finding.since
-    assert (noted.verdict(now).was is not None) == (noted.verdict(now).state is State.OFFLINE)
+    assert verdict(device, now) == kept.told
+    assert kept is held(device, now, kept)
