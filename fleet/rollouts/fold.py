@@ -149,8 +149,11 @@ def _let_pass(rollout: Rollout, event: RolloutEvent, state: RolloutState, now: d
     happening, states = _OF_WAVES[event.rollout]
     present = [wave.number for wave in rollout.waves if wave.state in states]
     if not present or event.wave not in {None, *present}:
-        of = "no wave of it" if event.wave is None else f"its wave {event.wave}"
-        why = f"{of} waits for that" if event.wave is None else f"{of} does not wait for that now"
+        why = (
+            f"its wave {event.wave} does not wait for that now"
+            if present
+            else "no wave of it waits for that"
+        )
         raise IllegalEventError(f"rollout {rollout.id}", rollout.state, event.rollout, why)
     undecided = any(wave.state is WaveState.INCONCLUSIVE for wave in rollout.waves)
     goes_on = rollout.state is RolloutState.PAUSED and undecided and not _by_person(rollout)
