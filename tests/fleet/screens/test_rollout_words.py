@@ -1,6 +1,7 @@
 """What a person may say of a rollout, over the API and by command: who agreed, what it needs."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -42,15 +43,17 @@ async def typed(quay: Quay, answer: str, *words: str) -> Ended:
         stdout=asyncio.subprocess.PIPE,
         stderr=child,
     )
+    os.close(child)  # the command has it: once that has ended, what is left can be read to its end
+    said = b""
     try:
         async with asyncio.timeout(30):
             out, _ = await process.communicate()
-        os.set_blocking(parent, False)
-        said = os.read(parent, 1 << 16).decode()
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+            while part := os.read(parent, 1 << 16):
+                said += part
     finally:
         os.close(parent)
-        os.close(child)
-    return Ended(code=process.returncode or 0, out=out.decode(), err=said)
+    return Ended(code=process.returncode or 0, out=out.decode(), err=said.decode())
 
 
 def said_of(quay: Quay, rollout: str) -> list[tuple[str, str, str]]:
