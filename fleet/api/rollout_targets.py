@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.marks import ASIDE_MARKS, MARKS, Mark
 from fleet.rollouts.progress import Progress, Rollout
+from fleet.rollouts.states import TargetState
 
 PAGE = 200
 PAGE_LIMIT = 500
@@ -45,6 +47,12 @@ def outcome(progress: Progress) -> str:
 def mark(progress: Progress) -> Mark:
     """Return a target's mark: that it is set aside says more than where it was."""
     return ASIDE_MARKS.get(aside(progress) or "", MARKS[progress.state])
+
+
+def went_wrong(progress: Progress) -> bool:
+    """Tell whether a target did not take it, or not in time, also where it has gone back since."""
+    late = progress.state in (TargetState.TIMED_OUT, TargetState.NOT_RETURNED)
+    return late or progress.phase in (Phase.REFUSED, Phase.ROLLED_BACK)
 
 
 def placed(rollout: Rollout, *, wave: int | None = None, word: str = "") -> Sequence[Placed]:

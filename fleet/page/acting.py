@@ -13,10 +13,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from agent.wire import v1
 from fleet.api import bundles, rollouts
 from fleet.api.access import OPERATOR
 from fleet.api.parts import Parts
-from fleet.page import forms
+from fleet.api.rollout_targets import placed
+from fleet.clock import written
+from fleet.page import forms, worst
 from fleet.page.reading import Reading
 from fleet.page.rendering import Renderer, shell
 from fleet.rollouts.errors import PlanError
@@ -47,6 +50,7 @@ class Acting:
         return [
             Route("/rollouts/new", self.plan, methods=["GET"]),
             Route("/rollouts/new", self.start, methods=["POST"]),
+            Route("/rollouts/{rollout}/logs", self.ask, methods=["POST"]),
             Route("/rollouts/{rollout}/{word}", self.say, methods=["POST"]),
         ]
 
@@ -115,6 +119,27 @@ class Acting:
         except _NOT_PLANNED as error:
             return self._plan(request, asked, forms.refused(error))
         return RedirectResponse(f"/rollouts/{started.id}", 303)
+
+    async def ask(self, request: Request) -> Response:
+        """Ask those for their logs that went wrong, and go back to see them come."""
+        rollout = request.path_params["rollout"]
+        await run_in_threadpool(self._ask, rollout)
+        return RedirectResponse(f"/rollouts/{rollout}#worst", 303)
+
+    def _ask(self, rollout: str) -> None:
+        with self._parts.store.read() as connection:
+            seen = rollouts.view(self._parts, connection, rollout)
+            found = worst.worst(placed(seen.now))
+            devices = worst.to_ask(worst.logs(connection, found, written(seen.at)))
+        if devices:
+            self._parts.commands.ask(
+                devices,
+                v1.Verb.LOGS,
+                {"lines": str(worst.ASKED_LINES)},
+                valid_s=worst.VALID_S,
+                actor=OPERATOR,
+                reason=f"went wrong in {rollout}",
+            )
 
     async def say(self, request: Request) -> Response:
         """Pause, resume, abort or roll back, with the reason that was given."""

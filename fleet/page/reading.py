@@ -20,10 +20,11 @@ from fleet.api.rollout_shown import detail
 from fleet.api.rollout_targets import outcomes, placed
 from fleet.api.search import Search, parse, place_of
 from fleet.api.shown import shown_at
+from fleet.clock import written
 from fleet.health.lifeline import Kind
 from fleet.health.quarters import QUARTERS
 from fleet.marks import Mark
-from fleet.page import strips
+from fleet.page import strips, worst
 from fleet.page.glance import drawn, groups
 from fleet.page.rendering import Renderer
 from fleet.page.troubles import besides
@@ -223,7 +224,11 @@ class Reading:
         with self._parts.store.read() as connection:
             seen = rollouts.view(self._parts, connection, rollout)
             words = audit.latest(connection, limit=_WORDS_READ, about=rollout)
-            chosen = placed(seen.now, word=outcome)
+            every = placed(seen.now)
+            bad = worst.worst(every)
+            told = worst.logs(connection, bad, written(seen.at))
+            failed = rollouts.target_page(connection, seen, bad, limit=worst.SHOWN)
+            chosen = placed(seen.now, word=outcome) if outcome else every
             if wave:
                 chosen = [each for each in chosen if wave == str(each.wave)]
             rows = rollouts.target_page(connection, seen, chosen, start=start, limit=_PAGE)
@@ -248,6 +253,9 @@ class Reading:
             bars={number: _bar(each) for number, each in counted.items()},
             bar=_bar(counted[0]),
             backwards=state in (RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK),
+            worst=failed.model_dump(mode="json")["targets"],
+            logs=told,
+            unasked=worst.to_ask(told),
             rows=found["targets"],
             matching=rows.matching,
             start=start,

@@ -128,6 +128,16 @@ def latest(
     return [_asked(row) for row in connection.execute(query)]
 
 
+def newest(connection: Connection, verb: v1.Verb, devices: Sequence[str]) -> Mapping[str, Asked]:
+    """Return what each of these devices, a hundred or so, was last asked of a kind, if it was."""
+    query = (
+        _commands()
+        .where(commands.c.verb == verb.value, commands.c.device.in_(devices))
+        .order_by(commands.c.position)
+    )
+    return {row.device: _asked(row) for row in connection.execute(query)}
+
+
 def outstanding(
     connection: Connection, position: int, *, now: str, limit: int
 ) -> Sequence[Outstanding]:
