@@ -98,6 +98,24 @@ def measured(found: Mapping[str, Any]) -> str:
     return f"{said} on {found['runtime']}"
 
 
+def difference(found: Mapping[str, Any]) -> Iterator[str]:
+    """Say what a bundle means to the clients of the one before it, a line each."""
+    before, changes = found["before"], found["changes"]
+    if not changes:
+        yield f"drop-in for {before}: clients ask and read as before"
+        return
+    yield f"contract changed from {before}: {count(len(changes))} that clients must know anew"
+    for each in changes:
+        yield f"{each['part']}: {each['before'] or 'not there'} -> {each['after'] or 'gone'}"
+
+
+def what_changes(made: Mapping[str, Any]) -> Iterator[str]:
+    """Say what a plan's bundle changes: for clients, and in what was measured, a line each."""
+    for each in made["differences"]:
+        yield from difference(each)
+    yield from map(measured, made["measured"])
+
+
 def serving(found: Mapping[str, Any]) -> str:
     """Say how so many targets of a rollout serve: what differs from the defaults, and who had it.
 

@@ -1,6 +1,8 @@
 """`GET /api/v1/bundles`: what the registry holds. Publishing is `fleet.registry.publish`."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from fleet.api.parts import Parts
@@ -8,6 +10,12 @@ from fleet.api.refusals import answers
 from fleet.store import bundles
 from models import card_codec
 from models.card import Card
+from models.compatibility import (
+    Compatibility,
+    ContractChange,
+    compatibility,
+    contract_changes,
+)
 
 
 class BundleSummary(BaseModel):
@@ -26,6 +34,17 @@ class BundleList(BaseModel):
     """All bundles."""
 
     bundles: list[BundleSummary]
+
+
+class DifferenceShown(BaseModel):
+    """What a bundle means to the clients of the one before it."""
+
+    before: str = Field(description="As `name:version`.")
+    after: str
+    verdict: Compatibility = Field(
+        description="`drop-in`: who asks the one before goes on as they are."
+    )
+    changes: list[ContractChange] = Field(description="What clients must know anew.")
 
 
 class BundleDetail(BundleSummary):
@@ -48,7 +67,26 @@ def routes(parts: Parts) -> APIRouter:
         """Show one bundle, by `name:version`, digest, or a name that has one version."""
         return shown(parts, bundle)
 
+    @router.get("/{bundle}/diff", operation_id="diffBundles", responses=answers(401, 404, 409))
+    def diff(
+        bundle: str,
+        before: Annotated[str, Query(description="The one before it.", max_length=256)],
+    ) -> DifferenceShown:
+        """Say whether clients of the one before can go on with this one, and if not, why."""
+        return difference(shown(parts, before).card, shown(parts, bundle).card)
+
     return router
+
+
+def difference(before: Card, after: Card) -> DifferenceShown:
+    """Return what changes for clients from one card to another."""
+    changes = contract_changes(before, after)
+    return DifferenceShown(
+        before=str(before.ref),
+        after=str(after.ref),
+        verdict=compatibility(changes),
+        changes=list(changes),
+    )
 
 
 def listed(parts: Parts) -> BundleList:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from agent.wire import v1
+from fleet.api.bundles import DifferenceShown, difference
 from fleet.api.cursor import cursor
 from fleet.api.rollout_targets import Placed, aside
 from fleet.clock import written
@@ -102,6 +103,9 @@ class PlanShown(BaseModel):
     waves: list[WavePlanned]
     obstacles: list[ObstacleShown]
     serving: list[ServingShown] = Field(description="How its targets will serve; most first.")
+    differences: list[DifferenceShown] = Field(
+        description="What it means to the clients of each bundle that it takes the place of."
+    )
     measured: list[MeasuredShown] = Field(
         description="Of the variants that its targets get, as their cards say."
     )
@@ -305,6 +309,7 @@ def plan_shown(plan: Plan, cards: Mapping[str, Card]) -> PlanShown:
         ],
         obstacles=obstacles,
         serving=_serving(plan.steps, given=plan.request.settings is not None),
+        differences=_differences(plan, cards),
         measured=_measured(plan, cards),
         blast_radius=plan.blast_radius,
         fetch_bytes=plan.fetch_bytes,
@@ -332,6 +337,15 @@ def _serving(targets: Iterable[Step | Progress], *, given: bool) -> list[Serving
         else:
             found.append(ServingShown(settings=settings, kept=kept, targets=1))
     return sorted(found, key=lambda each: -each.targets)
+
+
+def _differences(plan: Plan, cards: Mapping[str, Card]) -> list[DifferenceShown]:
+    """Compare the bundle with each that its targets have now, and whose card is known."""
+    after = cards[plan.request.bundle.digest]
+    had = {step.replaces.bundle.digest for step in plan.steps if step.replaces is not None}
+    had.discard(plan.request.bundle.digest)
+    known = [cards[digest] for digest in had if digest in cards]
+    return [difference(card, after) for card in sorted(known, key=lambda card: str(card.ref))]
 
 
 def _measured(plan: Plan, cards: Mapping[str, Card]) -> list[MeasuredShown]:

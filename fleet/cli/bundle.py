@@ -1,16 +1,17 @@
-"""`skerry bundle ls | show`: what the registry holds."""
+"""`skerry bundle ls | show | diff`: what the registry holds."""
 
 from typing import Annotated
 
 import typer
 
 from agent.wire.words import size
+from fleet import wording
 from fleet.cli.options import CentreOptions, OutputOption, at_centre
-from fleet.cli.screen import Output, print_fields, print_json, print_table
+from fleet.cli.screen import ExitCode, Output, print_fields, print_json, print_table
 from models.values import short
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Bundles in the registry: list, show."
+    no_args_is_help=True, add_completion=False, help="Bundles in the registry: list, show, compare."
 )
 
 
@@ -87,3 +88,27 @@ def show(
             for variant in card["variants"]
         ],
     )
+
+
+@app.command()
+@at_centre
+def diff(
+    centre: CentreOptions,
+    before: Annotated[str, typer.Argument(help="The one before: name:version, or a digest.")],
+    after: Annotated[str, typer.Argument(help="The newer one.")],
+    *,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say whether clients of one bundle can go on with another.
+
+    Exit code 0: they can. 10: they must know something anew.
+    """
+    with centre.connect() as api:
+        found = api.get("api", "v1", "bundles", after, "diff", query={"before": before})
+    if output is Output.JSON:
+        print_json("skerry.bundle.diff/1", found)
+    else:
+        for said in wording.difference(found):
+            typer.echo(said)
+    if found["changes"]:
+        raise typer.Exit(ExitCode.DIFFERENCES)

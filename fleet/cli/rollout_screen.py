@@ -33,8 +33,8 @@ def plan_lines(made: Mapping[str, Any], screen: Screen) -> list[str]:
         lines += screen.told("", f"{count(number)}: {sentence} {names}")
     classes = Counter(step["class_name"] for step in steps)
     lines += screen.field("WHAT", [f"{count(n)} of {name}" for name, n in sorted(classes.items())])
-    for each in made["measured"]:
-        lines += screen.told("", wording.measured(each))
+    for said in wording.what_changes(made):
+        lines += screen.told("", said)
     for number, each in enumerate(made["serving"]):
         lines += screen.told("" if number else "HOW", wording.serving(each))
     if made["waves"]:
