@@ -245,7 +245,7 @@ WIRE: Mapping[str, Sentence] = {
     Reason.QUARANTINED: Sentence(
         "This content failed here before ({cause}), and is not tried again.",
         "Publish a repaired version: quarantine is of exactly these bytes. If the machine was the "
-        "cause, let it be tried again: `skerry-agent lift-quarantine` at the device.",
+        "cause, let it be tried again, at the device: skerry-agent lift-quarantine.",
         bare="This content failed here before, and is not tried again.",
     ),
     Reason.TOO_SLOW: Sentence(
