@@ -1,8 +1,9 @@
 """Who is to be asked now, and who no longer. Pure.
 
 Asked are targets of waves that are open, while they can be reached, and of a class
-that isn't proven yet no more than its canaries; and of a group that a budget is about
-no more at once than it allows (`fleet.rollouts.budgets`). A return waits for no budget:
+that isn't proven yet no more than its canaries, one that went away on the way among them
+until its deadline; and of a group that a budget is about no more at once than it allows
+(`fleet.rollouts.budgets`). A return waits for no budget:
 what is bad goes at once. After a rollout has ended well, who
 was away then is caught up under the same gates: one whose gate has failed since
 lets nobody through. Who is away may be asked by a document that is carried there,
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from fleet.rollouts.budgets import groups_of, spare_of
+from fleet.rollouts.budgets import groups_of, is_down, spare_of
 from fleet.rollouts.gate import Verdict, aside_at, decides_at, judge, late_at, unproven
 from fleet.rollouts.plan import Plan
 from fleet.rollouts.progress import Event, LeftEvent, Progress, Rollout, RolloutWave, TargetEvent
@@ -47,7 +48,7 @@ def due(rollout: Rollout, now: datetime, *, carried_to: str | None = None) -> tu
     if rollout.state not in _ASKING:
         return ()
     classes = unproven(rollout)
-    room, spare = _room(rollout), spare_of(rollout, now)
+    room, spare = _room(rollout, classes, now), spare_of(rollout, now)
     asked = []
     for wave, members in rollout.members():
         if not is_open(rollout, wave, members, now):
@@ -91,6 +92,16 @@ def is_open(
     return True
 
 
+def is_trying(progress: Progress, wave: RolloutWave, now: datetime) -> bool:
+    """Tell whether a target is on its way, and so one of the canaries of its class.
+
+    Who went away takes room as it does of a budget: it may be trying it meanwhile, and of what
+    is bad on a class no more must get it with each that comes and goes.
+    """
+    here = progress.state in UNDER_WAY and progress.reachable
+    return here or is_down(progress, wave, now)
+
+
 def overtaken(older: Rollout, newer: Plan) -> tuple[Event, ...]:
     """Return what a newer rollout's start means to an older one of the same deployment.
 
@@ -132,20 +143,22 @@ def look_again_at(rollout: Rollout, now: datetime) -> datetime | None:
             times.append(wave.since + timedelta(seconds=wave.gate.deadline_s))
         times += [late_at(progress, wave) for progress in members if progress.reachable]
         times += [progress.again_at for progress in members]
-        if rollout.budgets:  # who is late is down no longer
+        if rollout.budgets or rollout.canaries:  # who is late is down no longer, and no canary
             times += [aside_at(progress, wave) for progress in members]
     return min((each for each in times if each is not None and each > now), default=None)
 
 
-def _room(rollout: Rollout) -> Counter[str]:
+def _room(rollout: Rollout, classes: frozenset[str], now: datetime) -> Counter[str]:
     """Count, by class, how many more may be asked before enough of it have committed."""
     room: Counter[str] = Counter()
-    if rollout.canaries is None:
+    if rollout.canaries is None or not classes:
         return room
-    for name in {progress.class_name for progress in rollout.targets}:
+    for name in classes:
         room[name] = rollout.canaries
-    for progress in rollout.targets:
-        trying = progress.state in UNDER_WAY and progress.reachable
-        if trying or progress.state is TargetState.COMMITTED or progress.state in BAD:
-            room[progress.class_name] -= 1
+    for wave, members in rollout.members():
+        for progress in members:
+            if progress.class_name not in classes:
+                continue
+            ended = progress.state is TargetState.COMMITTED or progress.state in BAD
+            room[progress.class_name] -= ended or is_trying(progress, wave, now)
     return room

@@ -176,6 +176,11 @@ def _looked_at_anew(rollout: Rollout, word: RolloutEvent, now: datetime) -> Roll
     if not failed - word.left_out:
         why = "no target of it failed that no later rollout has decided about"
         raise IllegalEventError(f"rollout {rollout.id}", rollout.state, word.rollout, why)
+    over = rollout.state is RolloutState.FAILED
+    ended = {each for wave in rollout.waves if not _goes_on(wave) for each in wave.targets}
+    if over and failed - word.left_out <= ended:
+        why = "the waves of those that failed have ended; start a rollout that asks them"
+        raise IllegalEventError(f"rollout {rollout.id}", rollout.state, word.rollout, why)
     if not any(wave.state is WaveState.INCONCLUSIVE for wave in rollout.waves):
         return rollout
     waves = tuple(
@@ -246,6 +251,7 @@ def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress
         reason=progress.reason if event.phase is None else event.reason,
         parameters=progress.parameters if event.phase is None else event.parameters,
         since=now if state is not progress.state else progress.since,
+        began_at=now if state is not progress.state else progress.began_at,
         asked_at=now if state is TargetState.ASKED is not progress.state else progress.asked_at,
     )
 
@@ -398,20 +404,26 @@ def _ended(rollout: Rollout, now: datetime) -> Rollout:
 def _spared(rollout: Rollout) -> Rollout:
     """Spare who was never asked and never will be.
 
-    Where no gate stood behind a wave that failed, who was away still gets it.
+    Where no gate stood behind a wave that failed, who was away still gets it, there and in the
+    waves that passed before.
     """
     catching_up = {
         target
         for wave in rollout.waves
-        if rollout.state is RolloutState.FAILED and wave.gate is None
+        if rollout.state is RolloutState.FAILED and _goes_on(wave)
         for target in wave.targets
-        if wave.state is WaveState.FAILED
     }
     targets = tuple(
         _left_alone(progress) if progress.target not in catching_up else progress
         for progress in rollout.targets
     )
     return replace(rollout, targets=targets)
+
+
+def _goes_on(wave: RolloutWave) -> bool:
+    """Tell whether a wave's targets may still be asked once the rollout has failed."""
+    ungated = wave.state is WaveState.FAILED and wave.gate is None
+    return ungated or wave.state is WaveState.PASSED
 
 
 def _left_alone(progress: Progress) -> Progress:

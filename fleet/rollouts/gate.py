@@ -153,11 +153,16 @@ def late_at(progress: Progress, wave: RolloutWave) -> datetime | None:
 
 
 def aside_at(progress: Progress, wave: RolloutWave) -> datetime | None:
-    """Return until when one on the way is down if it goes away. None: it is not on the way."""
-    if progress.since is None or progress.state not in UNDER_WAY:
+    """Return until when one on the way is down. None: it is not on the way.
+
+    Here it has the time since it came back; away it has none but the first, so that one that
+    comes and goes is not down for ever.
+    """
+    begun = progress.since if progress.reachable else progress.began_at or progress.since
+    if begun is None or progress.state not in UNDER_WAY:
         return None
     deadline_s = _DEADLINE_S if wave.gate is None else wave.gate.deadline_s
-    return progress.since + timedelta(seconds=deadline_s)
+    return begun + timedelta(seconds=deadline_s)
 
 
 def _count(members: Sequence[Progress]) -> dict[str, int]:

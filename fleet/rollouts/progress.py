@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from agent.wire.phases import Phase
+from agent.wire.reasons import Reason
 from agent.wire.v1 import BundleRef, Deployment
 from fleet.rollouts.plan import REVISION_GAP, Plan
 from fleet.rollouts.policy import Budget, Gate, Retry
@@ -38,8 +39,9 @@ class Progress:
     `deployment` is what it gets, `replaces` what it goes back to if it has to
     (None: to nothing under that name). `phase`, `reason` and what came with it
     are its last word about this revision, `since` is when its state began, or when it could be
-    reached again in that state. `groups` are its values of the labels that budgets are
-    about. `again_at`: it failed, and from then on it is to be asked again; until it
+    reached again in that state; `began_at` is when it began, however often it came and went, or
+    when a centre that was away itself was back. `groups` are its values of the labels that
+    budgets are about. `again_at`: it failed, and from then on it is to be asked again; until it
     has been, its failure counts neither way. `tries`: so often that was so by itself.
     `left`: a newer rollout has decided about it, so that it is not asked again by itself.
     """
@@ -56,6 +58,7 @@ class Progress:
     reason: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
+    began_at: datetime | None = None
     asked_at: datetime | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     tries: int = 0
@@ -66,6 +69,11 @@ class Progress:
     def reachable(self) -> bool:
         """It can do what it is asked now: it is online, and neither held nor before its window."""
         return self.online and not self.held
+
+    @property
+    def keeps_window(self) -> bool:
+        """It was asked, and begins by itself when its window opens."""
+        return self.held and self.reason == Reason.DOWNLOAD_WINDOW_CLOSED
 
     @property
     def set_aside(self) -> bool:
@@ -240,8 +248,8 @@ Event = RolloutEvent | TargetEvent | PresenceEvent | AmendedEvent | LeftEvent
 def cut_off(rollout: Rollout, now: datetime) -> Rollout:
     """Return the rollout as a centre finds it that was away itself: nobody was in reach of it.
 
-    Who is here comes back by the next look, with a deadline that starts anew; of who has none
-    it makes no difference.
+    Who is here comes back by the next look, with a deadline that starts anew; who stays away is
+    down for as long as one that went away now. Of who has no deadline it makes no difference.
     What was proven stays, and so does a soak: devices serve without a centre.
     """
     return replace(
@@ -251,7 +259,7 @@ def cut_off(rollout: Rollout, now: datetime) -> Rollout:
             for wave in rollout.waves
         ),
         targets=tuple(
-            replace(progress, online=False) if progress.state in TIMED else progress
+            replace(progress, online=False, began_at=now) if progress.state in TIMED else progress
             for progress in rollout.targets
         ),
     )

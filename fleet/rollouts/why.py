@@ -13,7 +13,7 @@ from enum import StrEnum
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from fleet.clock import written
-from fleet.rollouts.asking import due, is_open
+from fleet.rollouts.asking import due, is_open, is_trying
 from fleet.rollouts.budgets import groups_of, used
 from fleet.rollouts.gate import GateReason, Judgement, decides_at, judge, unproven
 from fleet.rollouts.outline import Outline
@@ -21,7 +21,6 @@ from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import (
     OPEN_WAVES,
     TO_APPROVE,
-    UNDER_WAY,
     RolloutState,
     TargetState,
     WaveState,
@@ -284,16 +283,19 @@ def _of_turn(rollout: Rollout, progress: Progress, now: datetime) -> tuple[Cause
         if use.taken + taken[group] >= use.limit:
             told = {"taken": str(use.taken + taken[group]), "limit": str(use.limit)}
             return (Cause(code=WhyReason.BUDGET_FULL, parameters={**told, "group": str(group)}),)
-    return _of_class(rollout, progress, asked)
+    return _of_class(rollout, progress, asked, now)
 
 
-def _of_class(rollout: Rollout, progress: Progress, asked: Sequence[Progress]) -> tuple[Cause, ...]:
+def _of_class(
+    rollout: Rollout, progress: Progress, asked: Sequence[Progress], now: datetime
+) -> tuple[Cause, ...]:
     """Say for which other one of its class a target waits."""
     first = [
         other
-        for other in rollout.targets
+        for wave, members in rollout.members()
+        for other in members
         if other.class_name == progress.class_name
-        and (other in asked or (other.state in UNDER_WAY and other.reachable))
+        and (other in asked or is_trying(other, wave, now))
     ]
     if progress.class_name not in unproven(rollout) or not first:
         return ()  # that it is away is all

@@ -285,6 +285,7 @@ def test_all_of_a_target_is_kept(store: Store) -> None:
         "reason": "DOWNLOAD_WINDOW_CLOSED",
         "parameters": {"opens": "22:00"},
         "since": NOW + timedelta(microseconds=3),
+        "began_at": NOW - timedelta(minutes=1),
         "asked_at": NOW,
         "groups": {"skerry/site": "Skálafjørður"},
         "tries": 2,

@@ -6,15 +6,18 @@ from datetime import timedelta
 import pytest
 
 from agent.wire.phases import Phase
+from agent.wire.reasons import Reason
 from fleet.inventory import Inventory
 from fleet.rollouts.asking import due, look_again_at, overtaken
 from fleet.rollouts.fold import fold
 from fleet.rollouts.look import seen
 from fleet.rollouts.plan import plan
-from fleet.rollouts.policy import CAREFUL
+from fleet.rollouts.policy import CAREFUL, Gate, Percent, Policy, WaveRule
 from fleet.rollouts.progress import Rollout, RolloutEvent, begin
 from fleet.rollouts.states import RolloutHappening, RolloutState, WaveState
+from fleet.rollouts.why import WhyReason, why
 from tests.fleet.deciding.paper import NOW, Paper, look, states
+from tests.fleet.deciding.world import LITERT, Conduct, World
 
 STARTED = RolloutEvent(rollout=RolloutHappening.STARTED)
 ABORTED = RolloutEvent(rollout=RolloutHappening.ABORTED, by="ana")
@@ -73,6 +76,60 @@ def test_no_more_of_an_unproven_class_are_asked_than_its_canaries(paper: Paper) 
     rollout = look(rollout, paper.inventory(*here))
 
     assert asked(rollout) == ["d-1"]
+
+
+EVERYBODY = Policy(
+    name="everybody",
+    per_class=1,
+    waves=(WaveRule(size=Percent(percent=100), gate=Gate(success_percent=50, error_percent=50)),),
+)
+
+
+@pytest.mark.parametrize("how", [Conduct.REFUSE, Conduct.FALL_BACK])
+def test_devices_that_come_and_go_get_no_more_of_what_is_bad_on_all_of_them(how: Conduct) -> None:
+    """Each goes as soon as it was asked, works alone, and says so when it is back."""
+    world = World([LITERT] * 6)
+    world.bad("1.0.0", LITERT, how=how)
+    name = world.start("1.0.0", "digits", EVERYBODY)
+    for turn in range(40):
+        world.waits(20.0)
+        for number, device in enumerate(world.devices.values(), start=1):
+            if device.online and "1.0.0" in device.took:
+                world.goes(number)
+            elif not device.online and turn % 20 == 19:
+                world.returns(number)
+            world.moves(device)
+    assert [device.id for device in world.devices.values() if device.took] == ["d-1"]
+    assert world.rollouts[name].state is RolloutState.ROLLED_BACK
+
+
+def test_a_canary_that_stays_away_holds_up_its_class_for_a_deadline() -> None:
+    """And no longer: then another one goes first."""
+    world = World([LITERT] * 3)
+    name = world.start("1.0.0", "digits", EVERYBODY)
+    world.advance()
+    world.moves(world.device(1), told=False)
+    world.goes(1)
+    world.waits(3590.0)
+    assert [progress.target for progress in due(world.rollouts[name], world.now)] == []
+    assert set(world.desired) == {"d-1"}
+    rollout = world.rollouts[name]
+    (waits,) = why(rollout, rollout.by_target()["d-2"], world.now)
+    assert (waits.code, waits.parameters["waits_for"]) == (WhyReason.CLASS_UNPROVEN, "buoy-d-1")
+    assert look_again_at(world.rollouts[name], world.now) == world.now + timedelta(seconds=10)
+    world.waits(10.0)
+    assert set(world.desired) == {"d-1", "d-2"}
+
+
+def test_a_canary_that_waits_for_its_window_is_the_canary_all_the_same(paper: Paper) -> None:
+    """However late that is: it begins by itself, and so would all that were asked meanwhile."""
+    inventory = paper.inventory(*paper.targets(6))
+    rollout = careful(paper, inventory)
+    inventory = paper.written(inventory, {"d-1": rollout.by_target()["d-1"].deployment})
+    shut = paper.says(inventory, "d-1", Phase.ACCEPTED, reason=Reason.DOWNLOAD_WINDOW_CLOSED)
+    rollout = look(rollout, shut)
+    assert rollout.set_aside() == ("d-1",)
+    assert due(rollout, NOW + timedelta(hours=9)) == ()
 
 
 def carried(rollout: Rollout) -> set[str]:

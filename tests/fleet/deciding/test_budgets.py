@@ -75,6 +75,41 @@ def test_one_that_goes_away_on_its_way_is_down_until_its_deadline() -> None:
     assert on_their_way(world, name) == ["d-1", "d-2"]
 
 
+def test_one_that_comes_and_goes_does_not_hold_up_its_line() -> None:
+    """Each return gives it time for itself, and its line no longer to wait while it is away."""
+    world = factory("a", "a", "a")
+    world.bad("1.0.0", LITERT, how=Conduct.MUTE)
+    name = world.start("1.0.0", "digits", policy(targets=1))
+    world.advance()
+    for _ in range(3):
+        world.waits(150.0)
+        world.goes(1)
+        world.waits(30.0)
+        assert on_their_way(world, name) == ["d-1"]
+        world.returns(1)
+    world.waits(150.0)
+    assert on_their_way(world, name) == ["d-1"], "here, it counts"
+    world.goes(1)
+    world.waits(0.0)
+    assert on_their_way(world, name) == ["d-1", "d-2"]
+
+
+def test_after_a_centre_was_away_who_is_away_is_down_as_if_it_went_now() -> None:
+    """Nobody could be heard meanwhile: those that come back at once are not one too many."""
+    world = factory("a", "a", "a")
+    name = world.start("1.0.0", "digits", policy(targets=1))
+    world.advance()
+    world.goes(1)
+    world.now += timedelta(hours=3)
+    world.is_restarted()
+    world.waits(20.0)
+    assert on_their_way(world, name) == ["d-1"]
+    world.waits(570.0)
+    assert on_their_way(world, name) == ["d-1"]
+    world.waits(30.0)
+    assert on_their_way(world, name) == ["d-1", "d-2"]
+
+
 def test_one_that_never_ends_does_not_hold_up_its_line() -> None:
     """After its deadline it has failed, and the next is asked."""
     world = factory("a", "a", "a", "a")

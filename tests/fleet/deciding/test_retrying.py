@@ -15,6 +15,7 @@ from fleet.rollouts.policy import (
     CAREFUL,
     RETRIES_LIMIT,
     Gate,
+    Matching,
     Percent,
     Policy,
     Retry,
@@ -30,11 +31,13 @@ from fleet.rollouts.states import (
     WaveState,
 )
 from fleet.rollouts.why import WhyReason, why
+from fleet.selector import parse
 from tests.fleet.deciding.paper import states
-from tests.fleet.deciding.world import LITERT, Conduct, World
+from tests.fleet.deciding.world import LITERT, TFLITE, Conduct, World
 
 HALF = WaveRule(size=Percent(percent=100), gate=Gate(success_percent=60, error_percent=60))
 TWICE = Policy(name="twice", per_class=1, waves=CAREFUL.waves, retry=Retry(times=2, wait_s=100.0))
+HALVES = Gate(success_percent=50, error_percent=50)
 LENIENT = Policy(name="lenient", waves=(HALF,))
 
 
@@ -227,6 +230,78 @@ def test_a_failed_rollout_without_a_gate_has_its_failures_asked_again() -> None:
     world.say(name, RolloutHappening.RETRIED)
     world.runs()
     assert {each.serves() for each in world.devices.values()} == {"1.0.0"}
+    assert world.opened() == []
+
+
+def failed_later(how: Conduct = Conduct.STUMBLE) -> tuple[World, str]:
+    """Return a rollout that failed in a wave that nothing gates, after one that passed."""
+    world = World([LITERT, LITERT, TFLITE, TFLITE])
+    for runtime, labels in ((LITERT, "a"), (TFLITE, "b")):
+        for device in world.devices.values():
+            if device.runtime == runtime:
+                device.labels = {"line": labels}
+    world.bad("1.0.0", LITERT, how=how)
+    world.bad("1.0.0", TFLITE, how=Conduct.REFUSE)
+    world.device(1).full.add("1.0.0")
+    rest = WaveRule(size=Percent(percent=100))
+    policy = Policy(
+        name="line-by-line",
+        waves=(WaveRule(size=Matching(selector=parse("line=a")), gate=HALVES), rest),
+    )
+    name = world.start("1.0.0", "digits", policy)
+    world.runs()
+    return world, name
+
+
+def test_a_failed_rollout_has_those_of_its_passed_waves_asked_again_too() -> None:
+    """They may have it: their wave passed."""
+    world, name = failed_later()
+    rollout = world.rollouts[name]
+    assert [wave.state for wave in rollout.waves] == [WaveState.PASSED, WaveState.FAILED]
+    assert rollout.state is RolloutState.FAILED
+    assert world.device(2).serves() is None
+    assert world.opened() == []
+    world.say(name, RolloutHappening.RETRIED)
+    world.runs()
+    assert {world.device(1).serves(), world.device(2).serves()} == {"1.0.0"}
+    assert world.rollouts[name].state is RolloutState.FAILED
+    assert world.opened() == []
+
+
+def test_where_the_waves_of_all_that_failed_have_ended_a_retry_is_refused() -> None:
+    """It would change nothing; the word says so, and what to do instead."""
+    world = World([LITERT, LITERT, TFLITE])
+    world.bad("1.0.0", LITERT, how=Conduct.STUMBLE)
+    world.bad("1.0.0", TFLITE, how=Conduct.CRASH)
+    world.device(3).labels = {"line": "a"}
+    first = WaveRule(size=Matching(selector=parse("line=a")))
+    rest = WaveRule(size=Percent(percent=100), gate=Gate(success_percent=50, error_percent=60))
+    world.start("0.9.0", "digits", ALL_AT_ONCE)
+    world.runs(200.0)
+    name = world.start("1.0.0", "digits", Policy(name="two", waves=(first, rest)))
+    world.runs(200.0)
+    rollout = world.rollouts[name]
+    assert [wave.state for wave in rollout.waves] == [WaveState.FAILED, WaveState.ABORTED]
+    bad = [each.target for each in rollout.targets if each.state is TargetState.REFUSED]
+    assert bad == ["d-1", "d-2"]
+    left_out = RolloutEvent(rollout=RolloutHappening.RETRIED, left_out=frozenset({"d-3"}))
+    with pytest.raises(IllegalEventError, match="have ended; start a rollout that asks them"):
+        fold(rollout, [left_out], world.now)
+
+
+def test_a_rollout_that_is_done_has_its_failures_asked_again() -> None:
+    """Its gate let some fail; a person wants them after all."""
+    world = World([LITERT] * 4)
+    world.bad("1.0.0", LITERT, how=Conduct.STUMBLE)
+    for number in (1, 2, 3):
+        world.device(number).full.add("1.0.0")
+    name = world.start("1.0.0", "digits", LENIENT)
+    world.runs()
+    assert world.rollouts[name].state is RolloutState.DONE
+    assert world.device(4).serves() is None
+    world.say(name, RolloutHappening.RETRIED)
+    world.runs()
+    assert world.device(4).serves() == "1.0.0"
     assert world.opened() == []
 
 

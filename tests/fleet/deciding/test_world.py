@@ -123,12 +123,18 @@ def stopped(world: World, rollout: Rollout, progress: Progress) -> bool:
 
 
 def waits_for_ever(rollout: Rollout) -> bool:
-    """Tell whether it waits in a wave that no gate, and so no deadline, stands behind."""
-    return rollout.state not in ENDED and any(
-        wave.gate is None
-        and wave.state is WaveState.RUNNING
+    """Tell whether it waits for a wave that no gate, and so no deadline, stands behind.
+
+    Also for one that a person let pass: its canaries are still the first of their class.
+    """
+    ungated = [each for each in rollout.members() if each[0].gate is None]
+    return any(
+        wave.state is WaveState.PASSED and any(each.state in UNDER_WAY for each in members)
+        for wave, members in ungated
+    ) or any(
+        wave.state is WaveState.RUNNING
         and any(each.state in UNDER_WAY or not each.reachable for each in members)
-        for wave, members in rollout.members()
+        for wave, members in ungated
     )
 
 

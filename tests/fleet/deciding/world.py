@@ -218,6 +218,7 @@ class World:
         self.followed: set[str] = set()
         self.said: list[Reported] = []
         self.writes = 0
+        self.asked_at: dict[tuple[str, str], datetime] = {}
         self.traffic = True  # whether anybody asks a model anything
         self.settings: DeploymentSettings | None = None  # of the rollouts that are planned
         for runtime in classes:
@@ -426,6 +427,7 @@ class World:
         if not back:
             assert progress.reachable
         self.desired[progress.target] = document
+        self.asked_at[rollout.id, progress.target] = self.now
         self.writes += 1
 
     def _next(self, held: Desired | None, progress: Progress, *, back: bool) -> Desired:
@@ -451,11 +453,21 @@ class World:
             committed = sum(each.state is TargetState.COMMITTED for each in members)
             if committed >= min(rollout.canaries, len(members)):
                 continue
-            trying = sum(each.state in UNDER_WAY and each.reachable for each in members)
+            trying = sum(self._is_trying(rollout, each) for each in members)
             again = {each.target for each in asked if each.state in BAD}
             bad = sum(each.state in BAD for each in members if each.target not in again)
             new = sum(each.class_name == name for each in asked)
             assert committed + trying + bad + new <= rollout.canaries
+
+    def _is_trying(self, rollout: Rollout, progress: Progress) -> bool:
+        """Tell whether one may be trying it: here, or gone a short while after it was asked."""
+        if progress.state not in UNDER_WAY:
+            return False
+        gates = {target: wave.gate for wave in rollout.waves for target in wave.targets}
+        gate = gates[progress.target]
+        deadline_s = 3600.0 if gate is None else gate.deadline_s
+        asked_s = (self.now - self.asked_at[rollout.id, progress.target]).total_seconds()
+        return progress.reachable or asked_s < deadline_s
 
     def _is_moving(self, progress: Progress) -> bool:
         """Tell whether one is on its way; of a wave with no gate, for an hour at the most."""
