@@ -240,7 +240,16 @@ def limits(made: Mapping[str, Any]) -> list[str]:
             f"what may pass is asked again: {_times(retry['times'])}, after "
             f"{soak(retry['wait_s'])}, then twice as long, at most {soak(retry['longest_s'])}"
         )
+    if (told := _ON_FAILURE.get(made["on_failure"])) is not None:
+        said.append(told)
     return said
+
+
+_ON_FAILURE = {
+    "roll-back-in-waves": "if a gate fails, they go back in the waves in which they went",
+    "pause": "if a gate fails, it pauses: who has it keeps it until you mend it",
+}
+"""What differs from what is usual: that all go back at once."""
 
 
 def _times(number: int) -> str:

@@ -274,9 +274,9 @@ _WAITING = TO_APPROVE | {WaveState.SOAKING}
 
 
 def undecided(seen: Seen) -> Iterator[Cause]:
-    """Return the rollouts that a gate has paused."""
+    """Return the rollouts that a gate has paused because it could not decide."""
     for rollout in seen.world.rollouts:
-        if rollout.state is RolloutState.PAUSED and rollout.cause and not rollout.cause.by:
+        if _is_paused(rollout) and not _is_stopped(rollout):
             yield _of_rollout("SkerryRolloutInconclusive", rollout)
 
 
@@ -284,14 +284,26 @@ _GONE_BACK = frozenset({RolloutState.ROLLING_BACK, RolloutState.ROLLED_BACK, Rol
 
 
 def gone_back(seen: Seen) -> Iterator[Cause]:
-    """Return the last rollout of each deployment where a gate has sent it back."""
+    """Return the last rollout of each deployment where a gate has sent it back, or stopped it."""
     known = set()
     for rollout in seen.world.rollouts:  # the newest first: one that was followed is no news
         if rollout.deployment in known:
             continue
         known.add(rollout.deployment)
-        if rollout.state in _GONE_BACK and rollout.cause and not rollout.cause.by:
+        gone = rollout.state in _GONE_BACK and rollout.cause and not rollout.cause.by
+        if gone or _is_stopped(rollout):
             yield _of_rollout("SkerryRolloutRolledBack", rollout)
+
+
+def _is_paused(rollout: Outline) -> bool:
+    """Tell whether a gate has paused it."""
+    by_gate = rollout.cause is not None and not rollout.cause.by
+    return rollout.state is RolloutState.PAUSED and by_gate
+
+
+def _is_stopped(rollout: Outline) -> bool:
+    """Tell whether a gate that failed has paused it."""
+    return _is_paused(rollout) and any(wave.state is WaveState.FAILED for wave in rollout.waves)
 
 
 def _of_rollout(rule: str, rollout: Outline, since: str | None = None) -> Cause:

@@ -243,9 +243,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="SkerryRolloutRolledBack",
         severity=Severity.CRITICAL,
-        when="a gate has sent back the last rollout of a deployment, or it has failed",
+        when="a gate has sent back or stopped the last rollout of a deployment, or it has failed",
         sentence="{where} to {to} is {state}: its gate did not let it through.",
-        of_many="{where} are sent back, or have failed: their gates did not let them through.",
+        of_many="{where} are sent back, stopped or failed: their gates did not let them through.",
         next_step="Look why; the alert ends when another rollout of the deployment follows.",
         command="skerry rollout why {subject}",
         command_of_many="skerry rollout ls",

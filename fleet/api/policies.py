@@ -20,6 +20,7 @@ from fleet.rollouts.policy import (
     Gate,
     Inconclusive,
     Matching,
+    OnFailure,
     Percent,
     Policy,
     Retry,
@@ -169,6 +170,11 @@ class PolicyWish(Wish):
     waves: list[WaveWish] = Field(min_length=1, max_length=WAVES_LIMIT)
     budgets: list[BudgetWish] = Field([], max_length=BUDGETS_LIMIT)
     retry: RetryWish | None = Field(None, description="Without it nobody is asked again.")
+    on_failure: OnFailure = Field(
+        OnFailure.ROLL_BACK,
+        description="What a gate that failed leads to: all go back at once; in the waves in which "
+        "they went; or it pauses, and who has it keeps it until a newer rollout mends it.",
+    )
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> Self:
@@ -185,4 +191,5 @@ class PolicyWish(Wish):
             per_class=self.canaries,
             budgets=tuple(budget.budget() for budget in self.budgets),
             retry=None if self.retry is None else self.retry.retry(),
+            on_failure=self.on_failure,
         )

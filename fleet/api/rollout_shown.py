@@ -18,7 +18,7 @@ from fleet.rollouts.foresee import SiteCost, Step
 from fleet.rollouts.gate import decides_at
 from fleet.rollouts.outline import Outline, outline
 from fleet.rollouts.plan import Exclusion, Plan
-from fleet.rollouts.policy import Budget, Gate, Retry
+from fleet.rollouts.policy import Budget, Gate, OnFailure, Retry
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import OPEN_WAVES, TO_RETURN, TargetState, WaveState
 from fleet.rollouts.why import WhyReason, judged, present, reasoned, waits_for_approval, why
@@ -116,6 +116,7 @@ class PlanShown(BaseModel):
     )
     budgets: list[Budget] = Field(description="How many of a group may be under way or down.")
     retry: Retry | None = Field(description="Null: who failed is not asked again by itself.")
+    on_failure: OnFailure = Field(description="What a gate that failed leads to.")
     planned_at: str
 
 
@@ -316,6 +317,7 @@ def plan_shown(plan: Plan, cards: Mapping[str, Card]) -> PlanShown:
         by_site=list(plan.by_site),
         budgets=list(plan.policy.budgets),
         retry=plan.policy.retry,
+        on_failure=plan.policy.on_failure,
         planned_at=plan.planned_at,
     )
 

@@ -140,6 +140,8 @@ def ended(found: Mapping[str, Any]) -> ExitCode | None:
     cause = found["cause"]
     if found["state"] == "done" and found["counts"].get("superseded"):
         return ExitCode.CONFLICT  # not everybody who was asked serves this
+    if found["state"] == "paused" and any(each["state"] == "failed" for each in found["waves"]):
+        return ExitCode.BAD  # its policy has it pause there, and a person mend it
     if found["state"] == "paused" and cause is not None and cause["code"] in set(GateReason):
         return ExitCode.INCONCLUSIVE
     return _ENDS.get(found["state"])

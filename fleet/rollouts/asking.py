@@ -18,13 +18,22 @@ from datetime import datetime, timedelta
 from fleet.rollouts.budgets import groups_of, is_down, spare_of
 from fleet.rollouts.gate import Verdict, aside_at, decides_at, judge, late_at, unproven
 from fleet.rollouts.plan import Plan
-from fleet.rollouts.progress import Event, LeftEvent, Progress, Rollout, RolloutWave, TargetEvent
+from fleet.rollouts.progress import (
+    Event,
+    LeftEvent,
+    Progress,
+    Rollout,
+    RolloutEvent,
+    RolloutWave,
+    TargetEvent,
+)
+from fleet.rollouts.returning import to_return
 from fleet.rollouts.states import (
     BAD,
     ENDED,
     OPEN_WAVES,
-    TO_RETURN,
     UNDER_WAY,
+    RolloutHappening,
     RolloutState,
     TargetHappening,
     TargetState,
@@ -40,11 +49,10 @@ def due(rollout: Rollout, now: datetime, *, carried_to: str | None = None) -> tu
     The target that somebody carries its document to counts as one in reach.
 
     While a rollout is rolled back, that is the document they return by
-    (`Progress.returning`), whether they can be reached or not: what waits for them
-    at the broker must not be the one that was bad.
+    (`Progress.returning`), in the order of `fleet.rollouts.returning`.
     """
     if rollout.state is RolloutState.ROLLING_BACK:
-        return tuple(progress for progress in rollout.targets if progress.state in TO_RETURN)
+        return to_return(rollout)
     if rollout.state not in _ASKING:
         return ()
     classes = unproven(rollout)
@@ -109,12 +117,18 @@ def overtaken(older: Rollout, newer: Plan) -> tuple[Event, ...]:
     never will: also who is left out, because it serves what is wanted now, or
     can't have it. Who is on the way carries on, and is evidence, until the newer
     one asks; who failed is not asked again. A return goes on, below the newer one's revision.
+    One that a failed gate has stopped is over when all of its targets are decided about.
     """
     if older.deployment != newer.request.deployment:
         return ()
     decided = {step.target for step in newer.steps} | {left.target for left in newer.excluded}
     mine = [progress for progress in older.targets if progress.target in decided]
+    stopped = older.state is RolloutState.PAUSED and any(
+        wave.state is WaveState.FAILED for wave in older.waves
+    )
+    mended = stopped and len(mine) == len(older.targets)
     return (
+        *([RolloutEvent(rollout=RolloutHappening.OVERTAKEN)] if mended else ()),
         *(
             TargetEvent(target=progress.target, happening=TargetHappening.OVERTAKEN)
             for progress in mine

@@ -7,9 +7,9 @@ whether a target was asked is read from the store, not remembered.
 
 What follows: a wave starts when all before it passed; its gate's verdict moves it
 to soaking, passed, inconclusive or failed; a failed gate turns the whole rollout
-back, an inconclusive one pauses it (or is skipped, or waits for approval, where the
-policy says so). A target that failed for a reason that may pass is put off and asked
-again, as often as the policy says. Once nothing is to come, targets that were never
+back, an inconclusive one pauses it (or, by its policy, the first pauses it too, and the second is
+skipped, or waits for approval). A target that failed for a reason that may pass is put off and
+asked again, as often as the policy says. Once nothing is to come, targets that were never
 asked are spared.
 """
 
@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from fleet.rollouts.gate import Judgement, Verdict, decides_at, judge, unproven
-from fleet.rollouts.policy import Inconclusive
+from fleet.rollouts.policy import Inconclusive, OnFailure
 from fleet.rollouts.progress import (
     AmendedEvent,
     Cause,
@@ -35,6 +35,7 @@ from fleet.rollouts.progress import (
     TargetEvent,
 )
 from fleet.rollouts.retrying import again_after, passes
+from fleet.rollouts.returning import is_stuck
 from fleet.rollouts.states import (
     BAD,
     ROLLOUT,
@@ -121,6 +122,9 @@ def _said(rollout: Rollout, event: RolloutEvent, now: datetime) -> Rollout:
     cause = None if code is None else Cause(code=code, parameters=told, by=event.by)
     waves = rollout.waves
     if event.rollout is RolloutHappening.RESUMED:
+        if any(wave.state is WaveState.FAILED for wave in waves):
+            why = "the gate of a wave failed; start what mends it, retry, or roll back"
+            raise IllegalEventError(f"rollout {rollout.id}", rollout.state, event.rollout, why)
         # Whoever resumes a rollout that a gate could not decide on has decided; but for one that
         # wants approval there is a word of its own.
         waves = tuple(
@@ -181,12 +185,13 @@ def _looked_at_anew(rollout: Rollout, word: RolloutEvent, now: datetime) -> Roll
     if over and failed - word.left_out <= ended:
         why = "the waves of those that failed have ended; start a rollout that asks them"
         raise IllegalEventError(f"rollout {rollout.id}", rollout.state, word.rollout, why)
-    if not any(wave.state is WaveState.INCONCLUSIVE for wave in rollout.waves):
+    anew = {WaveState.INCONCLUSIVE}
+    if rollout.state is RolloutState.PAUSED:
+        anew.add(WaveState.FAILED)  # it was stopped, and not rolled back
+    if not any(wave.state in anew for wave in rollout.waves):
         return rollout
     waves = tuple(
-        _wave_after(wave, WaveHappening.RETRIED, now)
-        if wave.state is WaveState.INCONCLUSIVE
-        else wave
+        _wave_after(wave, WaveHappening.RETRIED, now) if wave.state in anew else wave
         for wave in rollout.waves
     )
     if rollout.state is not RolloutState.PAUSED or _by_person(rollout):
@@ -281,8 +286,7 @@ def _drive(rollout: Rollout, now: datetime) -> Rollout:
             happening = _start(rollout, wave)
         waves.append(wave if happening is None else _wave_after(wave, happening, now))
         if happening is WaveHappening.SETTLED_BADLY and judgement is not None:
-            gated = wave.gate is not None
-            verdict = RolloutHappening.GATE_FAILED if gated else RolloutHappening.FAILED
+            verdict = _on_failure(rollout, wave)
             return _with(rollout, verdict, _cause(wave, judgement), _rest(rollout, waves))
         pauses = _if_undecided(wave) is Inconclusive.PAUSE
         if happening is WaveHappening.UNDECIDED and judgement is not None and pauses:
@@ -297,6 +301,14 @@ def _drive(rollout: Rollout, now: datetime) -> Rollout:
     if over and rollout.state is RolloutState.RUNNING:
         return _with(after, RolloutHappening.PASSED, None, after.waves)
     return after
+
+
+def _on_failure(rollout: Rollout, wave: RolloutWave) -> RolloutHappening:
+    """Return what a wave that failed means to its rollout."""
+    if wave.gate is None:
+        return RolloutHappening.FAILED
+    pauses = rollout.on_failure is OnFailure.PAUSE
+    return RolloutHappening.STOPPED if pauses else RolloutHappening.GATE_FAILED
 
 
 def _of_wave(
@@ -436,6 +448,8 @@ def _left_alone(progress: Progress) -> Progress:
 
 def _returned(rollout: Rollout) -> Rollout:
     """End a return once everybody who can be reached is back."""
+    if is_stuck(rollout):
+        return _with(rollout, RolloutHappening.RETURN_FAILED, rollout.cause, rollout.waves)
     left = [
         progress
         for progress in rollout.targets

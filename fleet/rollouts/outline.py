@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.wire.v1 import BundleRef
-from fleet.rollouts.policy import Budget, Retry
+from fleet.rollouts.policy import Budget, OnFailure, Retry
 from fleet.rollouts.progress import Cause, Progress, Rollout, RolloutWave
 from fleet.rollouts.states import UNDER_WAY, RolloutState, TargetState
 from fleet.rollouts.trace import Trace
@@ -37,6 +37,7 @@ class Outline:
     canaries: int | None = None
     budgets: tuple[Budget, ...] = ()
     retry: Retry | None = None
+    on_failure: OnFailure = OnFailure.ROLL_BACK
     state: RolloutState = RolloutState.PLANNED
     cause: Cause | None = None
     trace: Trace | None = None
@@ -69,6 +70,7 @@ class Outline:
             canaries=self.canaries,
             budgets=self.budgets,
             retry=self.retry,
+            on_failure=self.on_failure,
             state=self.state,
             cause=self.cause,
             trace=self.trace,
@@ -96,6 +98,7 @@ def outline(rollout: Rollout) -> Outline:
         canaries=rollout.canaries,
         budgets=rollout.budgets,
         retry=rollout.retry,
+        on_failure=rollout.on_failure,
         state=rollout.state,
         cause=rollout.cause,
         trace=rollout.trace,

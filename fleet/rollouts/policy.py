@@ -10,7 +10,8 @@ class goes in numbers before so many of it have committed (`Policy.canaries`). S
 one that says how many (`Policy.per_class`), whatever its waves are.
 
 A *budget* bounds how many of a group (a site, a line, a shop) are under way or down
-at once; *retry* asks again who failed for a reason that may pass.
+at once; *retry* asks again who failed for a reason that may pass; `on_failure` says what a
+gate that failed leads to.
 """
 
 from dataclasses import dataclass, field, replace
@@ -154,6 +155,14 @@ class Gate:
             raise ValueError("a gate that waits for approval can't be skipped: pause, or approve")
 
 
+class OnFailure(StrEnum):
+    """What to do when a gate has failed."""
+
+    ROLL_BACK = "roll-back"  # everybody goes back at once
+    ROLL_BACK_IN_WAVES = "roll-back-in-waves"  # as they went, if they are well meanwhile
+    PAUSE = "pause"  # who has it keeps it, and a newer rollout mends it
+
+
 RETRIES_LIMIT = 10
 """By itself a target is asked so often anew at the most; a person may ask once more each time."""
 
@@ -235,6 +244,7 @@ class Policy:
     per_class: int | None = None
     budgets: tuple[Budget, ...] = ()
     retry: Retry | None = None
+    on_failure: OnFailure = OnFailure.ROLL_BACK
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -18,7 +18,7 @@ from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from agent.wire.v1 import BundleRef, Deployment
 from fleet.rollouts.plan import REVISION_GAP, Plan
-from fleet.rollouts.policy import Budget, Gate, Retry
+from fleet.rollouts.policy import Budget, Gate, OnFailure, Retry
 from fleet.rollouts.states import (
     BAD,
     SETTLED,
@@ -160,6 +160,7 @@ class Rollout:
     canaries: int | None = None
     budgets: tuple[Budget, ...] = ()
     retry: Retry | None = None
+    on_failure: OnFailure = OnFailure.ROLL_BACK
     state: RolloutState = RolloutState.PLANNED
     cause: Cause | None = None
     trace: Trace | None = None
@@ -281,6 +282,7 @@ def begin(plan: Plan, rollout_id: str, trace: Trace | None = None) -> Rollout:
         canaries=plan.policy.canaries,
         budgets=plan.policy.budgets,
         retry=plan.policy.retry,
+        on_failure=plan.policy.on_failure,
         trace=trace,
         waves=tuple(
             RolloutWave(number=wave.number, title=wave.title, targets=wave.targets, gate=wave.gate)

@@ -37,6 +37,7 @@ class RolloutHappening(StrEnum):
     INCONCLUSIVE = "inconclusive"
     GATE_FAILED = "gate failed"
     FAILED = "failed"
+    STOPPED = "stopped"
     RETURNED = "returned"
     RETURN_FAILED = "return failed"
     OVERTAKEN = "overtaken"
@@ -70,6 +71,7 @@ ROLLOUT: Mapping[RolloutState, Mapping[RolloutHappening, RolloutState]] = {
         RolloutHappening.INCONCLUSIVE: RolloutState.PAUSED,
         RolloutHappening.PASSED: RolloutState.DONE,
         RolloutHappening.GATE_FAILED: RolloutState.ROLLING_BACK,
+        RolloutHappening.STOPPED: RolloutState.PAUSED,  # a gate failed, and the policy says so
         RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK,
         RolloutHappening.FAILED: RolloutState.FAILED,  # no gate stands behind the wave
         RolloutHappening.OVERTAKEN: RolloutState.SUPERSEDED,
@@ -82,6 +84,7 @@ ROLLOUT: Mapping[RolloutState, Mapping[RolloutHappening, RolloutState]] = {
         RolloutHappening.RETRIED: RolloutState.PAUSED,
         RolloutHappening.RESUMED: RolloutState.RUNNING,
         RolloutHappening.GATE_FAILED: RolloutState.ROLLING_BACK,  # who was asked goes on meanwhile
+        RolloutHappening.STOPPED: RolloutState.PAUSED,
         RolloutHappening.RETURN_ASKED: RolloutState.ROLLING_BACK,
         RolloutHappening.FAILED: RolloutState.FAILED,
         RolloutHappening.OVERTAKEN: RolloutState.SUPERSEDED,
@@ -197,7 +200,7 @@ WAVE: Mapping[WaveState, Mapping[WaveHappening, WaveState]] = {
     },
     # While the rollout lasts, a wave answers for its targets: one may fail after it was passed.
     WaveState.PASSED: {WaveHappening.SETTLED_BADLY: WaveState.FAILED},
-    WaveState.FAILED: {},
+    WaveState.FAILED: {WaveHappening.RETRIED: WaveState.RUNNING},  # while its rollout is paused
     WaveState.ABORTED: {},
     WaveState.SUPERSEDED: {},
 }
@@ -338,6 +341,7 @@ def possible(
 ) -> frozenset[RolloutHappening]:
     """Return what may happen to a rollout in this state whose waves and targets are in these."""
     asked = {
+        RolloutHappening.RESUMED: WaveState.FAILED not in waves,
         RolloutHappening.APPROVED: TO_APPROVE.intersection(waves),
         RolloutHappening.PROMOTED: UNDECIDED_WAVES.intersection(waves),
         RolloutHappening.RETRIED: BAD.intersection(targets),

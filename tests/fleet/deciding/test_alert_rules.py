@@ -237,6 +237,9 @@ def test_rollouts_that_need_somebody_are_causes() -> None:
     paused = replace(rollout, state=RolloutState.PAUSED, cause=gate)
     assert ["SkerryRolloutInconclusive"] == rules(paused)
     assert [] == rules(replace(paused, cause=person))
+    first, *rest = paused.waves
+    stopped = replace(paused, waves=(replace(first, state=WaveState.FAILED), *rest))
+    assert ["SkerryRolloutRolledBack"] == rules(stopped)
     back = replace(rollout, state=RolloutState.ROLLED_BACK, cause=gate)
     assert ["SkerryRolloutRolledBack"] == rules(back)
     assert [] == rules(replace(rollout, id="r-2"), back)

@@ -29,6 +29,7 @@ from fleet.rollouts.policy import (
     Gate,
     Inconclusive,
     Matching,
+    OnFailure,
     Percent,
     Policy,
     Retry,
@@ -85,8 +86,12 @@ STRICT = Policy(
         ),
     ),
 )
+STOPPING = replace(CAREFUL.soaking(0.0), name="stopping", on_failure=OnFailure.PAUSE)
+IN_WAVES = replace(COUNTED, name="in-waves", on_failure=OnFailure.ROLL_BACK_IN_WAVES)
 POLICIES = (
     CAREFUL,
+    STOPPING,
+    IN_WAVES,
     CAREFUL.soaking(0.0),
     ALL_AT_ONCE,
     COUNTED,
