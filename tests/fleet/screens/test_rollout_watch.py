@@ -118,6 +118,26 @@ async def test_failed_is_1(quay: Quay) -> None:
     assert f"see why: skerry rollout why {rollout}\n" == said
 
 
+async def test_stopped_by_a_failed_gate_is_1_too(quay: Quay, tmp_path: Path) -> None:
+    """Its policy has it pause, and a person mend it: it is not to be resumed, and says so."""
+    await quay.serve_all()
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        "kind: policy\nname: forward\non_failure: pause\n"
+        "waves:\n  - each_class: 1\n    gate: {soak_s: 0}\n"
+    )
+    rollout = await quay.start("1.1.0", "--policy-file", str(policy))
+    async with watching(quay, rollout) as watch:
+        await quay.say("d-4", phase=Phase.REFUSED, reason="GOLDEN_MISMATCH")
+        code, out, _ = await watch.ended()
+    resumed = await quay.people.skerry("rollout", "resume", rollout)
+
+    assert ExitCode.BAD == code
+    assert f"{rollout} paused" in out
+    assert ExitCode.CONFLICT == resumed.code
+    assert "the gate of a wave failed" in resumed.err
+
+
 async def test_paused_by_a_person_is_20(quay: Quay) -> None:
     """It ends, because nothing goes on by itself; resumed, it can be watched again."""
     rollout = await quay.start()
