@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 Plain = None | bool | int | str | list["Plain"] | dict[str, "Plain"]
 """What a value looks like once it is written down."""
@@ -35,9 +36,8 @@ def plain(value: object) -> Plain:
             return {str(name): plain(inner) for name, inner in value.items()}
         case Sequence():
             return [plain(inner) for inner in value]
-        case _ if is_dataclass(value):
-            compared = (field.name for field in fields(value) if field.compare)
-            return {name: plain(getattr(value, name)) for name in compared}
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return {name: plain(getattr(value, name)) for name in _compared(type(value))}
         case _:
             raise TypeError(f"{type(value).__name__} can't be written down")
 
@@ -52,9 +52,18 @@ def digest(value: object) -> str:
     return "sha256:" + hashlib.sha256(canonical(value)).hexdigest()
 
 
+@lru_cache(maxsize=1024)
+def _compared(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.compare)
+
+
+@lru_cache(maxsize=1024)
+def _ordered(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(names, key=lambda name: name.encode("utf-16-be")))
+
+
 def _sorted(value: Plain) -> Plain:
     """Put names in the RFC's order: by UTF-16 code units, which is not Python's beyond the BMP."""
     if isinstance(value, dict):
-        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
-        return {name: _sorted(value[name]) for name in names}
+        return {name: _sorted(value[name]) for name in _ordered(tuple(value))}
     return [_sorted(inner) for inner in value] if isinstance(value, list) else value

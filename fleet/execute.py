@@ -190,10 +190,14 @@ class Executor:
         now = self._clock()
         trace = trace or Trace(id=secrets.token_hex(16))
         moved: list[tuple[Rollout, Rollout]] = []
-        self._roll.inventory()  # the first reading keeps no writer waiting
+        planned = self._roll.inventory()
+        made = self.plan(request)  # that takes long, and keeps no writer waiting
+        document = json.dumps(canonical.plain(made))
         with self._store.write() as connection:
             inventory = self._roll.inventory()
-            made = self._plan(connection, request, inventory)
+            if _wanted(inventory) != _wanted(planned):
+                made = self._plan(connection, request, inventory)
+                document = json.dumps(canonical.plain(made))
             if if_plan is not None:
                 self._require(if_plan, made)
             if not made.steps:
@@ -211,7 +215,7 @@ class Executor:
             kept.add(
                 connection,
                 begun,
-                plan=json.dumps(canonical.plain(made)),
+                plan=document,
                 created_at=written(now),
                 policy=made.policy.name,
                 settings_given=made.request.settings is not None,
@@ -320,18 +324,13 @@ class Executor:
         """
         now = self._clock()
         with self._store.read() as connection:
-            waiting = [
-                self.memory.read(connection, rollout) for rollout in rollouts.opened(connection)
-            ]
-        inventory = self._roll.inventory(patience_s=None) if waiting else None
+            waiting = rollouts.opened(connection)
         wait_s = _PERIOD_S
-        for before in waiting:
-            after = before
-            # Looking keeps no writer waiting; only what has moved is looked at again to be written.
-            moving = inventory is not None and self._moves(before, inventory, now)
+        for rollout_id in waiting:
+            moving, after = self._pass(rollout_id)
             while moving:
-                moving, after = self._pass(before.id)
-            self._followed.add(before.id)
+                moving, after = self._pass(rollout_id)
+            self._followed.add(rollout_id)
             again = look_again_at(after, now)
             if again is not None:
                 wait_s = min(wait_s, max(_SOONEST_S, (again - now).total_seconds()))
@@ -351,13 +350,22 @@ class Executor:
         raise PlanError(PlanReason.PLAN_CHANGED, "; ".join(changes[:_CHANGES]) + rest)
 
     def _pass(self, rollout_id: str) -> tuple[bool, Rollout]:
-        """Look, decide and write once; say whether that changed anything."""
+        """Look, decide and write once; say whether that changed anything.
+
+        Looking keeps no writer waiting: what was decided is written where the rollout is still
+        the one that was looked at. A newer document than was seen is left as it is (`_ask`).
+        """
         now = self._clock()
-        with self._store.write() as connection:
+        with self._store.read() as connection:
             before = self.memory.read(connection, rollout_id)
-            inventory = self._roll.inventory()
-            after = self._as_seen(before, inventory, now)
-            asked = due(after, now)[:_AT_ONCE]
+        after, asked = self._decided(before, now)
+        if not asked and after == before:
+            return False, after
+        with self._store.write() as connection:
+            held = self.memory.read(connection, rollout_id)
+            if held is not before:
+                before = held
+                after, asked = self._decided(before, now)
             for progress in asked:
                 self._ask(connection, after, progress)
             self.memory.keep(connection, before, after)
@@ -365,7 +373,12 @@ class Executor:
         self._chronicle.moved(before, after, now)
         if asked:
             self._changed()
-        return bool(asked) or after != before, after
+        return True, after
+
+    def _decided(self, held: Rollout, now: datetime) -> tuple[Rollout, tuple[Progress, ...]]:
+        """Return a rollout as it is seen now, and whom to ask."""
+        after = self._as_seen(held, self._roll.inventory(patience_s=None), now)
+        return after, due(after, now)[:_AT_ONCE]
 
     def _as_seen(self, held: Rollout, inventory: Inventory, now: datetime) -> Rollout:
         """Return a rollout as the store shows it now.
@@ -374,11 +387,6 @@ class Executor:
         """
         before = held if held.id in self._followed else cut_off(held, now)
         return fold(before, seen(before, inventory, now), now)
-
-    def _moves(self, held: Rollout, inventory: Inventory, now: datetime) -> bool:
-        """Say whether a pass would change anything."""
-        after = self._as_seen(held, inventory, now)
-        return after != held or bool(due(after, now))
 
     def _ask(self, connection: Connection, rollout: Rollout, progress: Progress) -> None:
         """Write a target's next document, signed, where no later one came first."""
@@ -413,6 +421,14 @@ class Executor:
     def _plan(self, connection: Connection, request: RolloutRequest, inventory: Inventory) -> Plan:
         policy = policy_of(request)
         return plan(request, policy, inventory, cards(connection), self._clock())
+
+
+def _wanted(inventory: Inventory) -> list[tuple[str, v1.Desired | None]]:
+    """Return what a plan must not be wrong about: who there is, and what is wanted of each.
+
+    What devices say is a little old in any case.
+    """
+    return [(each.device, each.desired) for each in inventory.targets]
 
 
 def _taken_over(

@@ -86,11 +86,17 @@ class Plan:
     obstacles: tuple[Obstacle, ...] = ()
     exposure: tuple[int, ...] = ()
     by_site: tuple[SiteCost, ...] = ()
+    _digest: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def digest(self) -> str:
-        """The digest of everything but the time: the same world and request give the same one."""
-        return digest(replace(self, planned_at=""))
+        """The digest of everything but the time: the same world and request give the same one.
+
+        It takes seconds for a large fleet, and is remembered.
+        """
+        if not self._digest:
+            self._digest.append(digest(replace(self, planned_at="")))
+        return self._digest[0]
 
 
 def plan(

@@ -1,6 +1,7 @@
 """Rollouts are carried out from what the store holds: signed, in order, once, after a crash too."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -586,6 +587,24 @@ def test_a_start_overtakes_what_is_under_way(executor: Executor, store: Store) -
     assert RolloutState.SUPERSEDED == state_of(store, older)
     assert "1.1.0" == wanted(store, ONE).deployments[0].bundle.version
     assert {ONE} == wants(store)
+
+
+def test_what_a_start_plans_keeps_no_writer_waiting(
+    store: Store, home: Home, executor: Executor
+) -> None:
+    """A plan of a large fleet takes seconds; reports are committed meanwhile."""
+    asked: list[datetime] = []
+
+    class Looking(Clock):
+        def __call__(self) -> datetime:
+            with sqlite3.connect(home.store, timeout=0.1) as other:
+                other.execute("BEGIN IMMEDIATE")  # locked, where somebody writes
+            other.close()
+            asked.append(self.now)
+            return self.now
+
+    start(new_executor(store, home, Looking()), careful("1.0.0"))
+    assert asked
 
 
 def test_a_start_between_two_passes_takes_nobody_for_one_who_was_not_asked(
