@@ -1,7 +1,7 @@
 """What came of simulated rollouts: each run, and how they are distributed. Values only. Pure."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,14 +30,14 @@ class Decided:
 class Run:
     """One run. `served` devices ever served the bundle; for `served_bad` of them it was bad.
 
-    `events` are the phases that devices went through, and their comings and goings; `looks`
-    how often the planner looked.
+    `states` counts its targets at the end, by their state. `events` are the phases that
+    devices went through, and their comings and goings; `looks` how often the planner looked.
     """
 
     seed: int
     decided: Decided
     took_s: float
-    committed: int
+    states: Mapping[str, int]
     served: int
     served_bad: int
     events: int

@@ -282,7 +282,7 @@ class Simulation:
             seed=self._seed,
             decided=_decided(rollout, ending),
             took_s=now_s,
-            committed=rollout.count()[TargetState.COMMITTED],
+            states={str(state): number for state, number in rollout.count().items() if number},
             served=sum(walker.served for walker in walkers),
             served_bad=sum(walker.served and walker.lot.fails_in is not None for walker in walkers),
             events=self._events,
