@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleet.cli import rollout_words
+from fleet.cli import rollout_simulate, rollout_words
 from fleet.cli.consent import YesOption, agree
 from fleet.cli.marks import Screen, show
 from fleet.cli.options import CentreOptions, ColorOption, OutputOption, at_centre
@@ -41,6 +41,7 @@ app = typer.Typer(
     add_completion=False,
     help="Bring a bundle to devices: plan, start, watch; pause, resume, abort, roll back.",
 )
+app.add_typer(rollout_simulate.app)
 app.add_typer(rollout_words.app)
 
 

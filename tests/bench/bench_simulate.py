@@ -1,0 +1,50 @@
+"""One simulated rollout of a large fleet against a minute: `python -m tests.bench.bench_simulate`.
+
+A number after it is another number of devices. CPU seconds, because machines have company;
+each run has a core to itself, so this is what a run takes of each of two.
+"""
+
+import random
+import sys
+import time
+from datetime import UTC, datetime
+
+from fleet.rollouts.fold import fold
+from fleet.rollouts.policy import CAREFUL
+from fleet.rollouts.progress import RolloutEvent, begin
+from fleet.rollouts.states import RolloutHappening
+from fleet.simulate.many import invent
+from fleet.simulate.run import Simulation
+from fleet.simulate.twin import Twin
+
+DEVICES = 100_000
+BUDGET_S = 60.0
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TWINS = {
+    "bad for 2 %": Twin(bad_share=0.02),
+    "bad for 8 %": Twin(bad_share=0.08),
+    "bad for 2 %, 5 % away": Twin(bad_share=0.02, away_share=0.05),
+}
+
+
+def main(devices: int = DEVICES) -> None:
+    """Print what planning takes once, and each run: seconds, events, how it ended."""
+    for name, twin in TWINS.items():
+        before = time.process_time()
+        made = invent(devices, 4, CAREFUL, twin, NOW)
+        word = RolloutEvent(rollout=RolloutHappening.STARTED)
+        begun = fold(begin(made, "r-1"), [word], NOW)
+        planned_s = time.process_time() - before
+        draw = random.Random(1).random  # noqa: S311  # no secret
+        run = Simulation(begun, twin, draw, start=NOW).run(86400.0)
+        took_s = time.process_time() - before
+        print(  # noqa: T201  # what it is for
+            f"{devices:,} devices, {name}: {took_s:.1f} s of CPU, x{took_s / BUDGET_S:.2f} of "
+            f"{BUDGET_S:g} s ({planned_s:.1f} s to plan once); {run.events:,} events "
+            f"({run.events / devices:.1f} a device), {run.looks} looks, "
+            f"{run.took_s:.0f} s of its time: {run.decided.ending}"
+        )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:2]))
