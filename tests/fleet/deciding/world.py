@@ -8,6 +8,7 @@ store. Nothing here moves by itself: a test moves it, step by step.
 What no step may do is asserted where it would be done (`World._write`, `World._watch`).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -122,7 +123,7 @@ class Device:
     def _step(self, record: Record, conduct: Mapping[tuple[str, str], Conduct]) -> bool:
         before, wanted = record.phase, record.wanted
         version = wanted.bundle.version
-        how = conduct.get((version, self.id)) or conduct.get((version, self.runtime), Conduct.GOOD)
+        how = conduct_of(conduct, version, self)
         match record.phase:
             case Phase.ACCEPTED if record.proven and wanted == replace(
                 record.proven, revision=wanted.revision
@@ -201,6 +202,11 @@ class Device:
         return None if record is None or record.active is None else record.active.bundle.version
 
 
+def conduct_of(conduct: Mapping[tuple[str, str], Conduct], version: str, on: Device) -> Conduct:
+    """Return what comes of a version on a device: by its own, or by its class."""
+    return conduct.get((version, on.id)) or conduct.get((version, on.runtime), Conduct.GOOD)
+
+
 class World:
     """The fleet, the store as dicts, and the centre's passes."""
 
@@ -218,6 +224,8 @@ class World:
         self.followed: set[str] = set()
         self.said: list[Reported] = []
         self.writes = 0
+        self.asked: dict[str, set[str]] = {}  # by rollout: whom it has asked, ever
+        self.left: Counter[str] = Counter()  # by rollout: how often one left on its way
         self.traffic = True  # whether anybody asks a model anything
         self.settings: DeploymentSettings | None = None  # of the rollouts that are planned
         for runtime in classes:
@@ -237,19 +245,32 @@ class World:
         return self.devices[f"d-{number}"]
 
     def goes(self, number: int) -> None:
+        self.leaves(f"d-{number}")
         self.device(number).online = self.presence[f"d-{number}"] = False
 
     def returns(self, number: int) -> None:
         self.device(number).online = self.presence[f"d-{number}"] = True
         self.tells(self.device(number))
 
+    def leaves(self, device: str) -> None:
+        """Note whose way it was on; called where it can't be reached from now on."""
+        for name, targets in self.asked.items():
+            if device in targets:
+                state = self.rollouts[name].by_target()[device].state
+                self.left[name] += state in UNDER_WAY or state is TargetState.PLANNED
+
     def holds(self, number: int, *, held: bool = True) -> None:
+        if held:
+            self.leaves(f"d-{number}")
         self.device(number).held = held
         self.tells(self.device(number))
 
     def bad(self, version: str, *runtimes: str, how: Conduct = Conduct.REFUSE) -> None:
         for runtime in runtimes or (LITERT, TFLITE):
             self.conduct[version, runtime] = how
+
+    def conducts(self, version: str, device: str) -> Conduct:
+        return conduct_of(self.conduct, version, self.devices[device])
 
     def tells(self, device: Device) -> None:
         if device.online:
@@ -341,6 +362,14 @@ class World:
         """The centre's process ends, and another begins: it keeps the store and nothing else."""
         self.followed.clear()
 
+    def dies_midway(self, name: str, writes: int) -> None:
+        """The centre writes some of what is due, ends before it has kept that, and begins anew."""
+        if name in self.opened():
+            after = self._as_seen(self.rollouts[name])
+            for progress in due(after, self.now)[:writes]:
+                self._write(after, progress)
+        self.is_restarted()
+
     def opened(self) -> list[str]:
         return [
             name
@@ -425,6 +454,7 @@ class World:
             assert set(was) <= {rollout.deployment}
         if not back:
             assert progress.reachable
+            self.asked.setdefault(rollout.id, set()).add(progress.target)
         self.desired[progress.target] = document
         self.writes += 1
 
