@@ -96,6 +96,7 @@ class Device:
     served: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
     unheard: bool = False
+    shut: bool = False  # it is not within a window in which it may download
 
     def accept(self, newest: Desired | None) -> None:
         """Take the newest document; no device ever goes back."""
@@ -117,8 +118,20 @@ class Device:
 
     def step(self, conduct: Mapping[tuple[str, str], Conduct]) -> bool:
         """Bring each deployment one phase on; say whether any moved."""
-        moved = [self._step(record, conduct) for record in self.records.values()]
+        moved = [
+            self._step(record, conduct)
+            for record in self.records.values()
+            if not self._keeps_its_window(record)
+        ]
         return any(moved)
+
+    def _keeps_its_window(self, record: Record) -> bool:
+        """Tell whether it may not download now; what it has proven needs no download."""
+        if record.phase is not Phase.ACCEPTED:
+            return False
+        has_it = record.proven is not None and record.proven.bundle == record.wanted.bundle
+        record.reason = "DOWNLOAD_WINDOW_CLOSED" if self.shut and not has_it else None
+        return record.reason is not None
 
     def _step(self, record: Record, conduct: Mapping[tuple[str, str], Conduct]) -> bool:
         before, wanted = record.phase, record.wanted
