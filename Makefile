@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo check test test-all arm64 power-loss faults soak-agent cable bad-day hostile bench-agent docs lock system-deps arm64-deps parts
+.PHONY: help setup demo check test test-all arm64 power-loss faults soak-agent cable bad-day hostile mutants bench-agent docs lock system-deps arm64-deps parts
 
 # The first Python here that is new enough and can make a virtual environment.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
@@ -63,6 +63,9 @@ bad-day: $(MAIN)  ## let five things go wrong at once, and measure how soon each
 
 hostile: setup  ## send 10,000 damaged and hostile models a device's way (half an hour)
 	.venv/bin/python -P -m tests.agent.hostile.campaign
+
+mutants: $(MAIN)  ## plant each known trap of rollouts, and see that the test which names it turns red (five minutes)
+	.venv/bin/python -P -m tests.mutants $(MUTANTS)
 
 bench-agent: $(MAIN)  ## measure what it costs that a model answers in a process of its own (a minute and a half)
 	.venv/bin/python -P -m tests.bench.bench_agent $(BENCH_FLAGS)

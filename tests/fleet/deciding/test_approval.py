@@ -79,8 +79,8 @@ def test_what_goes_bad_while_it_waits_for_approval_goes_back_by_itself() -> None
         world.say(name, RolloutHappening.APPROVED)
 
 
-def test_a_late_returner_is_waited_for_before_its_wave_may_be_approved() -> None:
-    """One that is back is asked, and the wave soaks anew: nobody approves what is still moving."""
+def test_a_wave_that_is_all_away_is_let_pass_by_approval_and_not_by_resuming() -> None:
+    """Its gate could not decide, and wants approval: only that word is about it."""
     world = World([LITERT, TFLITE])
     world.goes(2)
     policy = with_gates(CAREFUL, approval=True, soak_s=30.0)

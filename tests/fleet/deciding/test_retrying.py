@@ -101,6 +101,7 @@ def test_a_golden_mismatch_is_not_asked_again_by_itself() -> None:
     name = world.start("1.0.0", "digits", TWICE)
     world.runs()
     assert world.rollouts[name].state is RolloutState.ROLLED_BACK
+    assert world.rollouts[name].by_target()["d-1"].tries == 0
     assert [each.id for each in world.devices.values() if each.took] == ["d-1"]
 
 

@@ -88,7 +88,19 @@ STRICT = Policy(
 )
 STOPPING = replace(CAREFUL.soaking(0.0), name="stopping", on_failure=OnFailure.PAUSE)
 IN_WAVES = replace(COUNTED, name="in-waves", on_failure=OnFailure.ROLL_BACK_IN_WAVES)
+ONE_WAVE = Policy(
+    name="one-wave",
+    per_class=1,
+    waves=(
+        WaveRule(
+            size=Percent(percent=100),
+            gate=Gate(success_percent=50, error_percent=50, inconclusive=Inconclusive.SKIP),
+        ),
+    ),
+)
+"""Only that canaries go first keeps the rest of their class from a bad one."""
 POLICIES = (
+    ONE_WAVE,
     CAREFUL,
     STOPPING,
     IN_WAVES,
@@ -112,6 +124,8 @@ WORDS = (
 )
 NUMBERS = st.integers(0, 9)
 CONDUCT = st.sampled_from([Conduct.GOOD, Conduct.GOOD, *Conduct])
+NEVER_WELL = (Conduct.REFUSE, Conduct.FALL_BACK, Conduct.MUTE)
+"""None that is so ever commits it."""
 
 
 def stopped(world: World, rollout: Rollout, progress: Progress) -> bool:
@@ -143,6 +157,17 @@ def waits_for_ever(rollout: Rollout) -> bool:
     )
 
 
+def waits_for_a_canary(rollout: Rollout, progress: Progress) -> bool:
+    """Tell whether the canaries of its class never end, in a wave without a gate or deadline."""
+    return progress.class_name in unproven(rollout) and any(
+        wave.gate is None
+        and any(
+            each.state in UNDER_WAY and each.class_name == progress.class_name for each in members
+        )
+        for wave, members in rollout.members()
+    )
+
+
 def waits_for_a_person(rollout: Rollout) -> bool:
     """Tell whether nothing goes on before a person has said something."""
     unapproved = any(wave.state in TO_APPROVE for wave in rollout.waves)
@@ -162,6 +187,7 @@ def assert_at_rest(world: World) -> None:
             device = world.devices[progress.target]
             if device.online and not device.held:
                 assert_settled(world, rollout, progress)
+        assert_few_took_it(world, name)
         if rollout.state is RolloutState.DONE:
             assert_replanning_is_empty(world, name)
     for device in world.devices.values():
@@ -172,7 +198,8 @@ def assert_at_rest(world: World) -> None:
 def assert_settled(world: World, rollout: Rollout, progress: Progress) -> None:
     """A target in reach has what was approved, or a gate, a person or its own end says why not."""
     if progress.state is TargetState.PLANNED:
-        assert waits_for_a_person(rollout) or stopped(world, rollout, progress), (rollout, progress)
+        waits = waits_for_a_person(rollout) or waits_for_a_canary(rollout, progress)
+        assert waits or stopped(world, rollout, progress), (rollout, progress)
     elif progress.state in UNDER_WAY:
         wave = next(each for each in rollout.waves if progress.target in each.targets)
         assert wave.gate is None, (rollout, progress)
@@ -184,7 +211,7 @@ def assert_settled(world: World, rollout: Rollout, progress: Progress) -> None:
     if progress.state is TargetState.RETURNED and wanted == progress.returning:
         back, device = progress.replaces, world.devices[progress.target]
         expected = None if back is None else back.bundle.version
-        dies = world.conduct.get((expected or "", device.runtime)) is Conduct.CRASH
+        dies = world.conducts(expected or "", device.id) is Conduct.CRASH
         assert dies or expected == device.serves(rollout.deployment)
 
 
@@ -222,6 +249,28 @@ def _newest(world: World, name: str, target: str) -> bool:
     )
 
 
+def assert_few_took_it(world: World, name: str) -> None:
+    """Bad on a whole class, its canaries took it; bad on some, no more than the plan has said.
+
+    Who left the way it was on, or was taken over on it, makes room for one more.
+    """
+    rollout, made = world.rollouts[name], world.plans[name]
+    asked = world.asked.get(name, set())
+    begun = sum(wave.started_at is not None for wave in rollout.waves)
+    assert len(asked) <= (made.exposure[begun - 1] if begun else 0)
+    assert rollout.bundle is not None
+    version, classes = rollout.bundle.version, {each.class_name for each in rollout.targets}
+    for members in (
+        [each for each in rollout.targets if each.class_name == class_name]
+        for class_name in classes
+    ):
+        bad = all(world.conducts(version, each.target) in NEVER_WELL for each in members)
+        if bad and rollout.canaries is not None:
+            took = [each.state for each in members if each.target in asked]
+            taken_over = took.count(TargetState.SUPERSEDED)
+            assert len(took) <= rollout.canaries + world.left[name] + taken_over
+
+
 class AnyWorld(RuleBasedStateMachine):
     """Devices and people do anything, the centre is cut off at will."""
 
@@ -247,14 +296,22 @@ class AnyWorld(RuleBasedStateMachine):
         policy=st.sampled_from(POLICIES),
         conduct=st.tuples(CONDUCT, CONDUCT),
         some=st.sets(NUMBERS, max_size=2),
+        ailing=st.dictionaries(NUMBERS, st.sampled_from(NEVER_WELL), max_size=2),
     )
     def a_rollout_starts(
-        self, deployment: str, policy: Policy, conduct: tuple[Conduct, Conduct], some: set[int]
+        self,
+        deployment: str,
+        policy: Policy,
+        conduct: tuple[Conduct, Conduct],
+        some: set[int],
+        ailing: dict[int, Conduct],
     ) -> None:
         self.versions += 1
         version = f"{self.versions}.0.0"
         for runtime, how in zip((LITERT, TFLITE), conduct, strict=True):
             self.world.conduct[version, runtime] = how
+        for number, how in ailing.items():
+            self.world.conduct[version, f"d-{self.number(number)}"] = how
         targets = sorted({f"d-{self.number(each)}" for each in some})
         self.world.start(version, deployment, policy, *targets)
 
@@ -304,6 +361,8 @@ class AnyWorld(RuleBasedStateMachine):
         if self.world.said:
             old = self.world.said[-1 - which % len(self.world.said)]
             newest = self.world.reported[old.device]
+            if old.hold is not None:
+                self.world.leaves(old.device)
             self.world.reported[old.device] = old
             self.world.advance()
             self.world.reported[old.device] = newest
@@ -311,6 +370,12 @@ class AnyWorld(RuleBasedStateMachine):
     @rule()
     def the_centre_is_restarted(self) -> None:
         self.world.is_restarted()
+
+    @precondition(lambda self: self.world.rollouts)
+    @rule(which=NUMBERS, writes=st.integers(0, 3))
+    def the_centre_dies_between_writing_and_keeping(self, which: int, writes: int) -> None:
+        name = list(self.world.rollouts)[-1 - which % len(self.world.rollouts)]
+        self.world.dies_midway(name, writes)
 
     @rule(seconds=st.sampled_from([1.0, 40.0, 70.0, 600.0, 4000.0]))
     def time_goes_by(self, seconds: float) -> None:

@@ -8,6 +8,7 @@ store. Nothing here moves by itself: a test moves it, step by step.
 What no step may do is asserted where it would be done (`World._write`, `World._watch`).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -95,6 +96,7 @@ class Device:
     served: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
     unheard: bool = False
+    shut: bool = False  # it is not within a window in which it may download
 
     def accept(self, newest: Desired | None) -> None:
         """Take the newest document; no device ever goes back."""
@@ -116,13 +118,25 @@ class Device:
 
     def step(self, conduct: Mapping[tuple[str, str], Conduct]) -> bool:
         """Bring each deployment one phase on; say whether any moved."""
-        moved = [self._step(record, conduct) for record in self.records.values()]
+        moved = [
+            self._step(record, conduct)
+            for record in self.records.values()
+            if not self._keeps_its_window(record)
+        ]
         return any(moved)
+
+    def _keeps_its_window(self, record: Record) -> bool:
+        """Tell whether it may not download now; what it has proven needs no download."""
+        if record.phase is not Phase.ACCEPTED:
+            return False
+        has_it = record.proven is not None and record.proven.bundle == record.wanted.bundle
+        record.reason = "DOWNLOAD_WINDOW_CLOSED" if self.shut and not has_it else None
+        return record.reason is not None
 
     def _step(self, record: Record, conduct: Mapping[tuple[str, str], Conduct]) -> bool:
         before, wanted = record.phase, record.wanted
         version = wanted.bundle.version
-        how = conduct.get((version, self.id)) or conduct.get((version, self.runtime), Conduct.GOOD)
+        how = conduct_of(conduct, version, self)
         match record.phase:
             case Phase.ACCEPTED if record.proven and wanted == replace(
                 record.proven, revision=wanted.revision
@@ -201,6 +215,11 @@ class Device:
         return None if record is None or record.active is None else record.active.bundle.version
 
 
+def conduct_of(conduct: Mapping[tuple[str, str], Conduct], version: str, on: Device) -> Conduct:
+    """Return what comes of a version on a device: by its own, or by its class."""
+    return conduct.get((version, on.id)) or conduct.get((version, on.runtime), Conduct.GOOD)
+
+
 class World:
     """The fleet, the store as dicts, and the centre's passes."""
 
@@ -219,6 +238,8 @@ class World:
         self.said: list[Reported] = []
         self.writes = 0
         self.asked_at: dict[tuple[str, str], datetime] = {}
+        self.asked: dict[str, set[str]] = {}  # by rollout: whom it has asked, ever
+        self.left: Counter[str] = Counter()  # by rollout: how often one left on its way
         self.traffic = True  # whether anybody asks a model anything
         self.settings: DeploymentSettings | None = None  # of the rollouts that are planned
         for runtime in classes:
@@ -238,19 +259,32 @@ class World:
         return self.devices[f"d-{number}"]
 
     def goes(self, number: int) -> None:
+        self.leaves(f"d-{number}")
         self.device(number).online = self.presence[f"d-{number}"] = False
 
     def returns(self, number: int) -> None:
         self.device(number).online = self.presence[f"d-{number}"] = True
         self.tells(self.device(number))
 
+    def leaves(self, device: str) -> None:
+        """Note whose way it was on; called where it can't be reached from now on."""
+        for name, targets in self.asked.items():
+            if device in targets:
+                state = self.rollouts[name].by_target()[device].state
+                self.left[name] += state in UNDER_WAY or state is TargetState.PLANNED
+
     def holds(self, number: int, *, held: bool = True) -> None:
+        if held:
+            self.leaves(f"d-{number}")
         self.device(number).held = held
         self.tells(self.device(number))
 
     def bad(self, version: str, *runtimes: str, how: Conduct = Conduct.REFUSE) -> None:
         for runtime in runtimes or (LITERT, TFLITE):
             self.conduct[version, runtime] = how
+
+    def conducts(self, version: str, device: str) -> Conduct:
+        return conduct_of(self.conduct, version, self.devices[device])
 
     def tells(self, device: Device) -> None:
         if device.online:
@@ -342,6 +376,14 @@ class World:
         """The centre's process ends, and another begins: it keeps the store and nothing else."""
         self.followed.clear()
 
+    def dies_midway(self, name: str, writes: int) -> None:
+        """The centre writes some of what is due, ends before it has kept that, and begins anew."""
+        if name in self.opened():
+            after = self._as_seen(self.rollouts[name])
+            for progress in due(after, self.now)[:writes]:
+                self._write(after, progress)
+        self.is_restarted()
+
     def opened(self) -> list[str]:
         return [
             name
@@ -426,6 +468,7 @@ class World:
             assert set(was) <= {rollout.deployment}
         if not back:
             assert progress.reachable
+            self.asked.setdefault(rollout.id, set()).add(progress.target)
         self.desired[progress.target] = document
         self.asked_at[rollout.id, progress.target] = self.now
         self.writes += 1
