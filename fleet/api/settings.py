@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from agent.wire import v1
-from agent.wire.limits import DOWNLOAD_WINDOWS_LIMIT
+from agent.wire.limits import WINDOWS_LIMIT
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.wish import Wish
@@ -32,9 +32,9 @@ class SettingsWish(Wish):
         lt=1 << 53,
         description="What may come from the registry in a second, 1024 at least; 0: any.",
     )
-    download_windows: list[v1.DownloadWindow] | None = Field(
+    download_windows: list[v1.Window] | None = Field(
         None,
-        max_length=DOWNLOAD_WINDOWS_LIMIT,
+        max_length=WINDOWS_LIMIT,
         description="When it may download, by the clock on a wall in its time zone; none: always.",
     )
     time_zone: str | None = Field(

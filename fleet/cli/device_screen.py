@@ -69,7 +69,7 @@ _FREELY = "as fast as it can, always"
 def fetches(settings: Mapping[str, Any]) -> str:
     """Return how fast a device is to fetch, and when."""
     rate = settings["download_rate_bytes_per_s"]
-    windows = written_windows(v1.DownloadWindow(**each) for each in settings["download_windows"])
+    windows = written_windows(v1.Window(**each) for each in settings["download_windows"])
     fast = "as fast as it can" if rate is None else f"{size(rate)} a second"
     return f"{fast}, {windows} {settings['time_zone']}" if windows else f"{fast}, always"
 

@@ -148,7 +148,7 @@ class Home:
         fleet: str = FLEET,
         kind: str = dsse.DESIRED_PAYLOAD_TYPE,
         key: keys.SigningKey | None = None,
-        windows: tuple[v1.DownloadWindow, ...] = (),
+        windows: tuple[v1.Window, ...] = (),
     ) -> bytes:
         """Return a desired document as the centre would sign it."""
         document = v1.Desired(
