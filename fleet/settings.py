@@ -24,6 +24,7 @@ class SettingsChange:
     reconnect_cap_s: float | None = None
     download_rate_bytes_per_s: int | None = None
     download_windows: tuple[Window, ...] | None = None
+    maintenance_windows: tuple[Window, ...] | None = None
     time_zone: str | None = None
 
 
@@ -96,7 +97,7 @@ _WINDOW = re.compile(r"([a-z,-]+) +(\d\d:\d\d)-(\d\d:\d\d)\Z")
 def parse_windows(text: str) -> tuple[Window, ...]:
     """Return the windows that a person wrote: `mon-fri 22:00-05:00; sat,sun 00:00-24:00`.
 
-    `none` are none: a device may download always. `daily` is every day.
+    `none` are none: what they are about is allowed always. `daily` is every day.
 
     Raises:
         ValueError: what of it can't be read.

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleet.cli.device_screen import fetches
+from fleet.cli.device_screen import changes, fetches
 from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import CommandError, ExitCode, Output, note, print_fields, print_json
 from fleet.settings import parse_windows
@@ -43,6 +43,14 @@ def set_device(
             help="When it may, like 'mon-fri 22:00-05:00; sat,sun 00:00-24:00'; none: always.",
         ),
     ] = None,
+    maintenance_windows: Annotated[
+        str | None,
+        typer.Option(
+            "--maintenance-windows",
+            metavar="WINDOWS",
+            help="When what it serves may be changed, written as those; none: always.",
+        ),
+    ] = None,
     time_zone: Annotated[
         str | None,
         typer.Option("--time-zone", metavar="ZONE", help="Of the windows, like Europe/Berlin."),
@@ -50,7 +58,7 @@ def set_device(
     reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Change how a device runs: how often it reports, how soon it reconnects, how it fetches.
+    """Change how a device runs: how often it reports, how soon it reconnects, when it does what.
 
     What it serves stays as it is. A device that is away is asked when it is back.
     """
@@ -58,7 +66,8 @@ def set_device(
         "health_period_s": health_period,
         "reconnect_cap_s": reconnect_cap,
         "download_rate_bytes_per_s": None if download_rate is None else _bytes(download_rate),
-        "download_windows": None if download_windows is None else _windows(download_windows),
+        "download_windows": _windows("--download-windows", download_windows),
+        "maintenance_windows": _windows("--maintenance-windows", maintenance_windows),
         "time_zone": time_zone,
     }
     wanted = {name: value for name, value in given.items() if value is not None}
@@ -81,6 +90,7 @@ def set_device(
             "health": f"every {settings['health_period_s']:g} s",
             "reconnects": f"within {settings['reconnect_cap_s']:g} s",
             "fetches": fetches(settings),
+            "changes": changes(settings),
             "generation": f"{order['epoch']}.{order['generation']}"
             if order["epoch"]
             else order["generation"],
@@ -108,13 +118,15 @@ def _bytes(text: str) -> int:
     return int(found.group(1)) * _UNITS[found.group(2)]
 
 
-def _windows(text: str) -> list[dict[str, Any]]:
+def _windows(option: str, text: str | None) -> list[dict[str, Any]] | None:
+    if text is None:
+        return None
     try:
         return [asdict(each) for each in parse_windows(text)]
     except ValueError as error:
         raise CommandError(
             "these windows can't be read",
-            f"MALFORMED: --download-windows: {error}",
+            f"MALFORMED: {option}: {error}",
             "write them like 'mon-fri 22:00-05:00; sat,sun 00:00-24:00'; none: always",
             ExitCode.USAGE,
         ) from error

@@ -145,7 +145,7 @@ def _room(rollout: Rollout) -> Counter[str]:
     for name in {progress.class_name for progress in rollout.targets}:
         room[name] = rollout.canaries
     for progress in rollout.targets:
-        trying = progress.state in UNDER_WAY and progress.reachable
+        trying = progress.state in UNDER_WAY and (progress.reachable or progress.keeps_window)
         if trying or progress.state is TargetState.COMMITTED or progress.state in BAD:
             room[progress.class_name] -= 1
     return room

@@ -4,7 +4,8 @@ A group are those of a rollout's targets with one value of a budget's label. A s
 of those that can be reached: who is away is no part of it. Whoever is asked counts until
 it has come to an end, or until its deadline, also where it went away on the way: a
 bundle that takes devices off the network frees no room by that, and one that is switched
-off, or never says anything, doesn't hold up its site for ever.
+off, or never says anything, doesn't hold up its site for ever. Who waits for a window of its
+own counts until that opens: else all of a site would begin in the same night.
 """
 
 from collections import Counter
@@ -72,4 +73,4 @@ def spare_of(rollout: Rollout, now: datetime) -> Counter[Group]:
 def is_down(progress: Progress, wave: RolloutWave, now: datetime) -> bool:
     """Tell whether a target is on its way, here or not, and may still be in time."""
     until = aside_at(progress, wave)
-    return until is not None and now < until
+    return until is not None and (now < until or progress.keeps_window)

@@ -16,6 +16,7 @@ from enum import StrEnum
 
 from agent.wire.phases import Phase
 from agent.wire.v1 import BundleRef, Deployment
+from agent.wire.windows import waits_for_window
 from fleet.rollouts.plan import REVISION_GAP, Plan
 from fleet.rollouts.policy import Budget, Gate, Retry
 from fleet.rollouts.states import (
@@ -66,6 +67,16 @@ class Progress:
     def reachable(self) -> bool:
         """It can do what it is asked now: it is online, and neither held nor before its window."""
         return self.online and not self.held
+
+    @property
+    def before_window(self) -> bool:
+        """It is held by its own window alone, as it last said."""
+        return self.held and waits_for_window(self.phase, self.reason)
+
+    @property
+    def keeps_window(self) -> bool:
+        """It is here, and goes on by itself when its window opens: what it takes up, it keeps."""
+        return self.online and self.before_window
 
     @property
     def set_aside(self) -> bool:

@@ -184,8 +184,8 @@ def _later(rollout: Rollout, code: WhyReason) -> tuple[Cause, ...]:
 def _away(progress: Progress) -> tuple[Cause, ...]:
     if not progress.set_aside:
         return ()
-    if progress.held and progress.reason == Reason.DOWNLOAD_WINDOW_CLOSED:
-        return (Cause(code=progress.reason, parameters=progress.parameters),)
+    if progress.before_window:
+        return _own_word(progress)
     return (Cause(code=Reason.HELD_BY_OWNER if progress.held else WhyReason.AWAY),)
 
 
@@ -293,12 +293,16 @@ def _of_class(rollout: Rollout, progress: Progress, asked: Sequence[Progress]) -
         other
         for other in rollout.targets
         if other.class_name == progress.class_name
-        and (other in asked or (other.state in UNDER_WAY and other.reachable))
+        and (other in asked or (other.state in UNDER_WAY and _is_trying(other)))
     ]
     if progress.class_name not in unproven(rollout) or not first:
         return ()  # that it is away is all
     told = {"class_name": progress.class_name, "waits_for": _names(first[:1])}
     return (Cause(code=WhyReason.CLASS_UNPROVEN, parameters=told),)
+
+
+def _is_trying(other: Progress) -> bool:
+    return other.reachable or other.keeps_window
 
 
 def _deadline(rollout: Rollout, progress: Progress) -> tuple[Cause, ...]:

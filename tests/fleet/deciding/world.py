@@ -95,6 +95,7 @@ class Device:
     served: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
     unheard: bool = False
+    shut: bool = False  # before its maintenance window
 
     def accept(self, newest: Desired | None) -> None:
         """Take the newest document; no device ever goes back."""
@@ -119,7 +120,9 @@ class Device:
         moved = [self._step(record, conduct) for record in self.records.values()]
         return any(moved)
 
-    def _step(self, record: Record, conduct: Mapping[tuple[str, str], Conduct]) -> bool:
+    def _step(  # noqa: C901  # one row a phase
+        self, record: Record, conduct: Mapping[tuple[str, str], Conduct]
+    ) -> bool:
         before, wanted = record.phase, record.wanted
         version = wanted.bundle.version
         how = conduct.get((version, self.id)) or conduct.get((version, self.runtime), Conduct.GOOD)
@@ -134,6 +137,11 @@ class Device:
                 record.phase = Phase.FETCHING if how is not Conduct.MUTE else Phase.ACCEPTED
             case Phase.FETCHING:
                 record.phase = Phase.TESTING
+            case Phase.TESTING if self.shut and version not in self.served:
+                record.reason = "MAINTENANCE_WINDOW_CLOSED"
+            case Phase.TESTING if record.reason == "MAINTENANCE_WINDOW_CLOSED":
+                record.reason = None
+                return True
             case Phase.TESTING if refusal := self._refusal(wanted, how):
                 record.phase, record.reason = Phase.REFUSED, refusal
             case Phase.TESTING:

@@ -221,6 +221,6 @@ async def test_who_keeps_its_window_is_not_called_held(quay: Quay) -> None:
     await quay.say("d-1", phase=Phase.ACCEPTED, reason="DOWNLOAD_WINDOW_CLOSED")
     shown = (await quay.people.skerry("rollout", "show", rollout)).out
 
-    assert "updating, before its download window" in shown
+    assert "updating, before its window" in shown
     assert "may not fetch now" in shown
     assert "held" not in shown
