@@ -138,12 +138,15 @@ def test_a_rollback_waits_for_no_window() -> None:
     assert RolloutState.ROLLED_BACK is world.rollouts[name].state
 
 
-@pytest.mark.parametrize("kind", ["download_windows", "maintenance_windows"])
-def test_a_plan_says_which_waves_wait_for_windows(kind: str) -> None:
+@pytest.mark.parametrize(
+    "kept",
+    [DeviceSettings(download_windows=(NIGHT,)), DeviceSettings(maintenance_windows=(NIGHT,))],
+    ids=["to download", "to change"],
+)
+def test_a_plan_says_which_waves_wait_for_windows(kept: DeviceSettings) -> None:
     """Where its gate has enough without them, it does not."""
     world = by_night(4)
     assert () == world.plan("2.0.0", "digits", ONE_BY_ONE).obstacles
-    kept = DeviceSettings(**{kind: (NIGHT,)})
     for number in (1, 2, 3):
         held = world.desired[f"d-{number}"]
         world.desired[f"d-{number}"] = replace(held, settings=kept)
