@@ -1,6 +1,7 @@
 """`skerry device set`: change how a device itself runs."""
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -9,14 +10,21 @@ import typer
 from fleet.cli.device_screen import changes, fetches
 from fleet.cli.options import CentreOptions, OutputOption, at_centre
 from fleet.cli.screen import CommandError, ExitCode, Output, note, print_fields, print_json
+from fleet.client import Centre
+from fleet.selector import EVERYTHING
 from fleet.settings import parse_windows
 
 
 @at_centre
 def set_device(
     centre: CentreOptions,
-    device: Annotated[str, typer.Argument(help="Its id or its name.")],
+    device: Annotated[
+        str | None, typer.Argument(help="Its id or its name; or say which by --selector.")
+    ] = None,
     *,
+    selector: Annotated[
+        str, typer.Option("--selector", "-l", help="All that it matches, each for itself; or: all.")
+    ] = "",
     health_period: Annotated[
         float | None,
         typer.Option("--health-period", metavar="SECONDS", help="From one health to the next."),
@@ -62,6 +70,13 @@ def set_device(
 
     What it serves stays as it is. A device that is away is asked when it is back.
     """
+    if bool(selector) is (device is not None):
+        raise CommandError(
+            "it is not clear which device is meant",
+            "USAGE: one is named, or several are selected",
+            "skerry device set NAME …, or: skerry device set --selector room=oven …",
+            ExitCode.USAGE,
+        )
     given = {
         "health_period_s": health_period,
         "reconnect_cap_s": reconnect_cap,
@@ -80,6 +95,9 @@ def set_device(
         )
     with centre.connect() as api:
         body = {**wanted, "reason": reason}
+        if device is None:
+            _set_several(api, selector, body, output)
+            return
         found = api.post("api", "v1", "devices", device, "settings", body=body)
     if output is Output.JSON:
         print_json("skerry.device.settings/1", found)
@@ -97,6 +115,39 @@ def set_device(
         }
     )
     note(f"written; see what it makes of it: skerry device show {device}")
+
+
+def _set_several(api: Centre, selector: str, body: Mapping[str, object], output: Output) -> None:
+    """Write each device's document; who has these settings, or can't have them, stops no other."""
+    written, already, refused = [], 0, 0
+    for device in _matching(api, selector):
+        try:
+            written.append(api.post("api", "v1", "devices", device["id"], "settings", body=body))
+        except CommandError as error:
+            if error.exit_code in {ExitCode.UNREACHABLE, ExitCode.NOT_ALLOWED}:
+                raise
+            if error.why == "NO_CHANGE":
+                already += 1
+            else:
+                refused += 1
+                note(f"{device['name']}: {error.what} ({error.why})")
+    if output is Output.JSON:
+        counts = {"already": already, "refused": refused}
+        print_json("skerry.devices.settings/1", {"written": written, **counts})
+    note(f"written for {len(written)}; {already} had these settings; {refused} can't have them")
+    if refused or not (written or already):
+        raise typer.Exit(ExitCode.BAD if refused else ExitCode.NOT_FOUND)
+
+
+def _matching(api: Centre, selector: str) -> Iterator[Mapping[str, Any]]:
+    query = {} if selector.strip() == EVERYTHING else {"selector": selector}
+    after: str | None = ""
+    while after is not None:
+        page = api.get(
+            "api", "v1", "devices", query={**query, **({"after": after} if after else {})}
+        )
+        yield from page["devices"]
+        after = page["after"]
 
 
 _UNITS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}

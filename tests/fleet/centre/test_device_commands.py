@@ -483,6 +483,35 @@ async def test_maintenance_windows_are_beside_those_for_downloads(
     assert ((), 1) == (settings.maintenance_windows, len(settings.download_windows))
 
 
+async def test_the_windows_of_many_are_taken_away_at_once(
+    served: Served, store: Store, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a selector; again changes nothing; who can't have them is named, and stops no other."""
+    add_devices(store, ["d-three", "d-two"])
+    nights = ("--maintenance-windows", "daily 22:00-05:00")
+    every = ("device", "set", "--selector", "all")
+    assert 0 == await skerry(served, *every, *nights, token=token)
+    assert "written for 3; 0 had these settings; 0 can't" in capsys.readouterr().err
+    told = v1.Reported(
+        fleet="harbour", device="d-two", session=1, observed=v1.Order(epoch=0, generation=12)
+    )
+    with store.write() as connection:
+        arrivals.commit(connection, [told], now=AT)
+    assert 0 == await skerry(served, "device", "set", ONE, *nights[:1], "none", token=token)
+    capsys.readouterr()
+    assert 1 == await skerry(served, *every, *nights[:1], "none", token=token)
+    said = capsys.readouterr().err
+    assert "TARGET_AHEAD" in said
+    assert "written for 1; 1 had these settings; 1 can't" in said
+    assert 3 == await skerry(served, "device", "set", "-l", "a=b", *nights, token=token)
+    for words in (
+        ("device", "set"),
+        ("device", "set", ONE, "-l", "a=b"),
+        ("device", "set", "-l", ""),
+    ):
+        assert 2 == await skerry(served, *words, *nights, token=token)
+
+
 async def test_what_nobody_bounds_is_not_said(
     served: Served, token: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
