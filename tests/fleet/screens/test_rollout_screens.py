@@ -139,7 +139,7 @@ async def test_the_page_about_rollouts_is_true(quay: Quay) -> None:
             rollout = found[1]
             await quay.look()
 
-    assert 12 == len(commands)
+    assert 15 == len(commands)
     assert "rolling-back" == (await quay.ask(of=rollout))["state"]
 
 
