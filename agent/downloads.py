@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 from agent.patience import Patience
 from agent.ports import Supply, Terms
-from agent.windows import line
+from agent.windows import downloads
 from agent.wire import v1
 from agent.wire.phases import Happening
 
@@ -52,7 +52,7 @@ class Downloads:
         desired, now_s = self._desired(), asyncio.get_running_loop().time()
         if desired is None:
             return None, None
-        found = line(desired.settings, desired.issued_at, self._clock())
+        found = downloads(desired.settings, desired.issued_at, self._clock())
         if found.shut is None:
             for name in self._lacking if desired.settings.download_windows else ():
                 self._patience.released(name, now_s)

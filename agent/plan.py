@@ -18,6 +18,9 @@ another's. Rules, first match wins:
 
 Where a download is needed and none is allowed now, fetching waits until one is; what
 should serve and can't start does not wait.
+Where what serves may not be changed now, a candidate waits where it is, before it is tested
+and before it serves. A comparison that was begun goes on: it needs requests, which a night
+may lack. A way back waits for nothing.
 While a technician holds the device nothing new is begun: it wants what it has.
 Carrying out a plan leads to desired; planning again from there yields nothing.
 """
@@ -61,6 +64,7 @@ class Action(StrEnum):
     RETIRE = "retire"
     REFUSE = "refuse"
     ACCEPT = "accept"
+    WAIT = "wait"
     ADOPT = "adopt"
     FETCH = "fetch"
     STAGE = "stage"
@@ -77,8 +81,37 @@ DOWNLOADING = frozenset({Action.FETCH, Action.MEND})
 """Steps that wait for a download window, if they need a download: the store may have it all."""
 
 
+MAY_DOWNLOAD = frozenset({Phase.ACCEPTED, Phase.FETCHING, Phase.VERIFYING})
+"""Phases in which a candidate may need a download."""
+
+REFETCH = frozenset({Reason.NOT_FOUND, Reason.DIGEST_MISMATCH, Reason.BUNDLE_INCOMPLETE})
+"""Why something that served can't be started again although a fetch would mend it."""
+
+CHANGING = frozenset({Action.TEST, Action.ACTIVATE})
+"""Steps that begin in a maintenance window: they load the machine, or change what serves."""
+
 STARTING = frozenset({Action.RESTORE, Action.CHOOSE_AGAIN})
 """Steps that start what serves, or measure it anew, though no revision moves."""
+
+INTERRUPTIBLE = frozenset(
+    {Action.FETCH, Action.STAGE, Action.WAIT, Action.TEST, Action.SHADOW, Action.MEND}
+)
+"""Steps that a newer document, a hold or trouble with what serves ends at once: they may last, and
+have touched nothing."""
+
+RECORDING = frozenset(
+    {
+        Action.ACCEPT,
+        Action.ADOPT,
+        Action.COMMIT,
+        Action.FAIL,
+        Action.LET_GO,
+        Action.RECOVER,
+        Action.REFUSE,
+        Action.WAIT,
+    }
+)
+"""Steps that only write the ledger: when one fails, so would every other."""
 
 _OF_WHAT_SERVES = frozenset(
     {Action.RESTORE, Action.LET_GO, Action.RECOVER, Action.CHOOSE_AGAIN, Action.MEND}
@@ -209,7 +242,27 @@ def _onward(record: Record, observed: Observed) -> Step | float | None:
         return Step(deployment=record.name, action=Action.REFUSE, reason=why, problem=problem)
     action, why = _BY_PHASE[record.phase]
     step = Step(deployment=record.name, action=action, reason=why)
-    return _downloaded(step, observed) if action in DOWNLOADING else step
+    if action in DOWNLOADING:
+        return _downloaded(step, observed)
+    return _in_time(step, record, observed) if action in CHANGING else step
+
+
+def _in_time(step: Step, record: Record, observed: Observed) -> Step | float | None:
+    """Return the step, or say first what it waits for, and that it no longer does."""
+    closed = None if record.leads_back else observed.closed
+    if closed is not None and record.problem == closed:
+        return observed.closed_turns_s
+    if closed is not None:
+        why = "what serves may not be changed now"
+        return Step(deployment=record.name, action=Action.WAIT, reason=why, problem=closed)
+    if record.problem is not None and record.problem.reason in _KEPT_BY_THE_CLOCK:
+        return Step(deployment=record.name, action=Action.WAIT, reason="it waits no longer")
+    return step
+
+
+_KEPT_BY_THE_CLOCK = frozenset(
+    {Reason.MAINTENANCE_WINDOW_CLOSED, Reason.CLOCK_WRONG, Reason.TIME_ZONE_UNKNOWN}
+)
 
 
 def _downloaded(step: Step, observed: Observed) -> Step | float | None:

@@ -18,9 +18,23 @@ from agent.downloads import Downloads, unheard
 from agent.errors import StepError
 from agent.ledger import Ledger
 from agent.ledger_file import LedgerDamagedError, LedgerError
+from agent.maintenance import Maintenance
 from agent.meter import Meter
 from agent.patience import Patience
-from agent.plan import ATTEMPTS_LIMIT, DOWNLOADING, STARTING, Action, Step, condemned, outcome, plan
+from agent.plan import (
+    ATTEMPTS_LIMIT,
+    DOWNLOADING,
+    INTERRUPTIBLE,
+    MAY_DOWNLOAD,
+    RECORDING,
+    REFETCH,
+    STARTING,
+    Action,
+    Step,
+    condemned,
+    outcome,
+    plan,
+)
 from agent.ports import Floor, Supply
 from agent.register import MAY_DEFER, OvertakenError, Register
 from agent.state import GivenUp, Installed, Observed, Record, rot_note, text
@@ -31,28 +45,6 @@ from agent.wire.reasons import Reason
 
 _TRIAL_LOOK_S = 1.0
 """How often a probation is looked at while it lasts."""
-
-_INTERRUPTIBLE = frozenset({Action.FETCH, Action.STAGE, Action.TEST, Action.SHADOW, Action.MEND})
-"""Steps that a newer document, a hold or trouble with what serves ends at once: they may last, and
-have touched nothing."""
-
-_RECORDING = frozenset(
-    {
-        Action.ACCEPT,
-        Action.ADOPT,
-        Action.COMMIT,
-        Action.FAIL,
-        Action.LET_GO,
-        Action.RECOVER,
-        Action.REFUSE,
-    }
-)
-"""Steps that only write the ledger: when one fails, so would every other."""
-
-_MAY_DOWNLOAD = frozenset({Phase.ACCEPTED, Phase.FETCHING, Phase.VERIFYING})
-
-_REFETCH = frozenset({Reason.NOT_FOUND, Reason.DIGEST_MISMATCH, Reason.BUNDLE_INCOMPLETE})
-"""Why something that served can't be started again although a fetch would mend it."""
 
 _log = structlog.get_logger()
 
@@ -99,6 +91,7 @@ class Reconciler:
         self._parted: dict[str, GivenUp] = {}
         self._rotten: set[str] = set()
         self._downloads = Downloads(supply, self._patience, desired=desired, clock=clock)
+        self._maintenance = Maintenance(self._patience, desired=desired, clock=clock)
         self._pause_until_s = 0.0
 
     def wake(self) -> None:
@@ -178,8 +171,9 @@ class Reconciler:
 
     def _observe(self) -> Observed:
         phases = {each.phase for each in self._ledger.records.values()}
-        needed = bool(self._rotten or phases & _MAY_DOWNLOAD)
+        needed = bool(self._rotten or phases & MAY_DOWNLOAD)
         shut, turns_s = self._downloads.look() if needed else (None, None)
+        closed, closed_turns_s = self._maintenance.look(self._ledger.records)
         return Observed(
             records=self._ledger.records,
             serving=self._floor.serving(),
@@ -198,6 +192,8 @@ class Reconciler:
             shut=shut,
             line_turns_s=turns_s,
             lacking=self._downloads.lacking,
+            closed=closed,
+            closed_turns_s=closed_turns_s,
             held=self._ledger.owner_hold is not None or bool(self._ledger.forgetful),
             hardware=self._floor.hardware,
         )
@@ -214,7 +210,7 @@ class Reconciler:
 
     def _interrupt(self) -> None:
         for under in self._under.values():
-            if under.step.action in _INTERRUPTIBLE:
+            if under.step.action in INTERRUPTIBLE:
                 under.end()
 
     def _begin(self, group: asyncio.TaskGroup, step: Step) -> None:
@@ -235,7 +231,7 @@ class Reconciler:
         What fails to start again is tried every few minutes for ever: beside it, what begins
         anew each time it is ended would never come to its end.
         """
-        if under.action not in _INTERRUPTIBLE or step.action in _INTERRUPTIBLE:
+        if under.action not in INTERRUPTIBLE or step.action in INTERRUPTIBLE:
             return False
         again = step.action is Action.RESTORE and step.deployment in self._patience.restore_waits
         served = step.deployment in self._floor.serving()
@@ -304,6 +300,9 @@ class Reconciler:
     async def _stage(self, record: Record, _step: Step) -> None:
         likeliest, *_ = await self._supply.stage(record.wanted)
         await self._register.put(record, record.staged(likeliest, self._clock()))
+
+    async def _wait(self, record: Record, step: Step) -> None:
+        await self._register.put(record, replace(record, problem=step.problem))
 
     async def _test(self, record: Record, _step: Step) -> None:
         chosen = await self._measure(record.wanted)
@@ -455,7 +454,7 @@ class Reconciler:
         try:
             await self._floor.activate(installed)
         except StepError as error:
-            if error.reason not in _REFETCH:
+            if error.reason not in REFETCH:
                 raise
             await self._downloads.fetch_urgently(installed.deployment.bundle)
             self._rotten.discard(installed.digest)
@@ -484,7 +483,7 @@ class Reconciler:
             attempts, wait_s = 0, 0.0  # nothing failed: it waits for the line
         else:
             attempts, wait_s = put_off(step.deployment, now)
-        if step.action in _RECORDING:
+        if step.action in RECORDING:
             self._pause_until_s = now + wait_s
         happening = outcome(reason, attempts)
         await _log.awarning(
@@ -583,6 +582,7 @@ _STEPS = {
     Action.ADOPT: Reconciler._adopt,  # noqa: SLF001  # the table of this class's own steps
     Action.FETCH: Reconciler._fetch,  # noqa: SLF001  # as above
     Action.STAGE: Reconciler._stage,  # noqa: SLF001  # as above
+    Action.WAIT: Reconciler._wait,  # noqa: SLF001  # as above
     Action.TEST: Reconciler._test,  # noqa: SLF001  # as above
     Action.SHADOW: Reconciler._shadow,  # noqa: SLF001  # as above
     Action.ACTIVATE: Reconciler._activate,  # noqa: SLF001  # as above

@@ -23,6 +23,7 @@ from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
 from agent.wire.shed import shed
 from agent.wire.topics import Kind
+from agent.wire.windows import waits_for_window
 
 _log = structlog.get_logger()
 
@@ -99,7 +100,9 @@ def _active(installed: Installed, serving: Serving | None) -> v1.Active:
 
 
 def _conditions(record: Record, quarantined: Mapping[str, Quarantined]) -> Iterable[v1.Condition]:
-    if record.problem is not None and record.phase is Phase.ACCEPTED:
+    if record.problem is not None and (
+        record.phase is Phase.ACCEPTED or waits_for_window(record.phase, record.problem.reason)
+    ):
         yield v1.Condition(type="deferred", reason=record.problem.reason, since=record.since)
     if record.phase in {Phase.REFUSED, Phase.ROLLED_BACK} and record.current is not None:
         yield v1.Condition(type="serving", reason=Reason.INCUMBENT_KEPT, since=record.since)

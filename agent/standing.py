@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from agent.state import Compared, Record, Serving
 from agent.wire import v1, words
 from agent.wire.phases import Phase
-from agent.wire.reasons import Reason
+from agent.wire.windows import waits_for_window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +68,11 @@ def standing(
 
 
 def _window(record: Record) -> str | None:
-    """Return when the download window opens that it waits for."""
+    """Return when the window opens that it waits for."""
     problem = record.problem
-    if problem is None or problem.reason != Reason.DOWNLOAD_WINDOW_CLOSED:
+    if problem is None or not waits_for_window(record.phase, problem.reason):
         return None
-    return problem.parameters.get("opens") if record.phase is Phase.ACCEPTED else None
+    return problem.parameters.get("opens")
 
 
 def named(bundle: v1.BundleRef) -> str:

@@ -272,6 +272,12 @@ class Record:
         same = replace(self.current.deployment, revision=self.wanted.revision)
         return same == self.wanted
 
+    @property
+    def leads_back(self) -> bool:
+        """Whether what is wanted is what served here last, or before that, but for its number."""
+        known = [each.deployment for each in (self.current, self.previous) if each]
+        return any(replace(each, revision=self.wanted.revision) == self.wanted for each in known)
+
     def adopted(self, at: str) -> "Record":
         """What serves goes on, under the number that is wanted now."""
         assert self.current is not None  # noqa: S101  # for the type checker: it is adoptable
@@ -379,8 +385,9 @@ class Observed:
     `recoveries` on, what died too often counts as well again. `given_up` is what
     nobody has dealt with yet; `rotten` are bundles that are no longer whole in the store. `shut` is
     why nothing may be downloaded now, `line_turns_s` the loop time at which that may be another,
-    and `lacking` what was seen to need a download while it was shut for that reason. While the
-    device is `held` it stays as it is.
+    and `lacking` what was seen to need a download while it was shut for that reason. `closed` is
+    why what serves may not be changed now, until `closed_turns_s` at least. While the device is
+    `held` it stays as it is.
     """
 
     records: Mapping[str, Record] = field(default_factory=dict)
@@ -396,6 +403,8 @@ class Observed:
     shut: v1.Problem | None = None
     line_turns_s: float | None = None
     lacking: Mapping[str, v1.Problem] = field(default_factory=dict)
+    closed: v1.Problem | None = None
+    closed_turns_s: float | None = None
     held: bool = False
     hardware: str = ""
 

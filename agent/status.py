@@ -127,7 +127,7 @@ def _deployment_lines(each: Standing) -> Iterator[str]:
     if each.short:
         yield f"  {'':20} fewer workers than chosen ({each.short}): {each.short_because}"
     if each.waits_until:
-        yield f"  {'':20} waits for its download window, until {each.waits_until}"
+        yield f"  {'':20} waits for its window, until {each.waits_until}"
 
 
 def _by(each: Standing) -> str:

@@ -1,4 +1,4 @@
-"""Whether a device may download now, by its settings and its clock. Pure; `now` is an argument.
+"""What a device may do now, by its windows and its clock. Pure; `now` is an argument.
 
 A window is open when the clock on the wall there shows a time within it; that is
 all that daylight saving means for it. In the hour that is left out a window is
@@ -32,7 +32,7 @@ _SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """Whether downloads are allowed: `shut` says why not; None: they are.
+    """Whether something is allowed: `shut` says why not; None: it is.
 
     `look_again_s`: seconds until that may be another; None: when the settings are.
     """
@@ -41,7 +41,7 @@ class Line:
     look_again_s: float | None = None
 
 
-def line(settings: v1.DeviceSettings, issued_at: str, now: str) -> Line:
+def downloads(settings: v1.DeviceSettings, issued_at: str, now: str) -> Line:
     """Return whether a device may download at `now`.
 
     Args:
@@ -49,7 +49,26 @@ def line(settings: v1.DeviceSettings, issued_at: str, now: str) -> Line:
         issued_at: when the document with them was issued, by the centre's clock.
         now: by the device's clock; both as documents carry times.
     """
-    if not settings.download_windows:
+    closed = Reason.DOWNLOAD_WINDOW_CLOSED
+    return _line(settings.download_windows, settings.time_zone, issued_at, now, closed)
+
+
+def maintenance(settings: v1.DeviceSettings, issued_at: str, now: str) -> Line:
+    """Return whether what serves on a device may be changed at `now`; as for downloads."""
+    closed = Reason.MAINTENANCE_WINDOW_CLOSED
+    return _line(settings.maintenance_windows, settings.time_zone, issued_at, now, closed)
+
+
+_ALLOWED = {
+    Reason.DOWNLOAD_WINDOW_CLOSED: "downloads are allowed",
+    Reason.MAINTENANCE_WINDOW_CLOSED: "what serves may be changed",
+}
+
+
+def _line(
+    windows: Sequence[v1.Window], time_zone: str, issued_at: str, now: str, closed: Reason
+) -> Line:
+    if not windows:
         return Line()
     at = datetime.fromisoformat(now)
     if at < datetime.fromisoformat(issued_at):
@@ -59,24 +78,24 @@ def line(settings: v1.DeviceSettings, issued_at: str, now: str) -> Line:
             {"issued_at": issued_at},
         )
     try:
-        zone = ZoneInfo(settings.time_zone)
+        zone = ZoneInfo(time_zone)
     except (KeyError, ValueError, OSError):  # not found; not a zone's name; not a zone's file
-        name = settings.time_zone
-        return _shut(Reason.TIME_ZONE_UNKNOWN, f"no time zone {name!r} here", {"zone": name})
-    turns = next_turn(settings.download_windows, zone, at)
+        told = f"no time zone {time_zone!r} here"
+        return _shut(Reason.TIME_ZONE_UNKNOWN, told, {"zone": time_zone})
+    turns = next_turn(windows, zone, at)
     look_again_s = min(_LOOK_AGAIN_S, (turns - at).total_seconds())
-    if is_open(settings.download_windows, _wall(at, zone)):
+    if is_open(windows, _wall(at, zone)):
         return Line(look_again_s=look_again_s)
     opens = turns.strftime("%Y-%m-%dT%H:%M:%SZ")
     return _shut(
-        Reason.DOWNLOAD_WINDOW_CLOSED,
-        f"downloads are allowed from {_wall(turns, zone):%a %H:%M} ({settings.time_zone}) on",
+        closed,
+        f"{_ALLOWED[closed]} from {_wall(turns, zone):%a %H:%M} ({time_zone}) on",
         {"opens": opens},
         look_again_s,
     )
 
 
-def is_open(windows: Sequence[v1.DownloadWindow], wall: datetime) -> bool:
+def is_open(windows: Sequence[v1.Window], wall: datetime) -> bool:
     """Say whether one of the windows is open when a clock there shows `wall` (without a zone)."""
     minute = wall.hour * 60 + wall.minute
     today = _DAYS[wall.weekday()]
@@ -93,7 +112,7 @@ def is_open(windows: Sequence[v1.DownloadWindow], wall: datetime) -> bool:
     return False
 
 
-def next_turn(windows: Sequence[v1.DownloadWindow], zone: tzinfo, now: datetime) -> datetime:
+def next_turn(windows: Sequence[v1.Window], zone: tzinfo, now: datetime) -> datetime:
     """Return when what is open closes, or what is closed opens; or as far as is looked."""
     before = is_open(windows, _wall(now, zone))
     for days in (_NEAR_DAYS, _HORIZON_DAYS):
@@ -105,7 +124,7 @@ def next_turn(windows: Sequence[v1.DownloadWindow], zone: tzinfo, now: datetime)
 
 
 def _edges(
-    windows: Sequence[v1.DownloadWindow], zone: tzinfo, now: datetime, days: int
+    windows: Sequence[v1.Window], zone: tzinfo, now: datetime, days: int
 ) -> Iterator[datetime]:
     """Yield every moment at which the clock there may show the start or the end of a window."""
     today = _wall(now, zone).date()

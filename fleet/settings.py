@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from agent.wire.codec import WireError, encode
 from agent.wire.reasons import Reason
-from agent.wire.v1 import Desired, DeviceSettings, DownloadWindow, Order, Weekday
+from agent.wire.v1 import Desired, DeviceSettings, Order, Weekday, Window
 from fleet.inventory import Target
 from fleet.rollouts.documents import next_order
 from fleet.rollouts.errors import PlanError, PlanReason
@@ -23,7 +23,8 @@ class SettingsChange:
     health_period_s: float | None = None
     reconnect_cap_s: float | None = None
     download_rate_bytes_per_s: int | None = None
-    download_windows: tuple[DownloadWindow, ...] | None = None
+    download_windows: tuple[Window, ...] | None = None
+    maintenance_windows: tuple[Window, ...] | None = None
     time_zone: str | None = None
 
 
@@ -93,10 +94,10 @@ _DAYS = tuple(Weekday)
 _WINDOW = re.compile(r"([a-z,-]+) +(\d\d:\d\d)-(\d\d:\d\d)\Z")
 
 
-def parse_windows(text: str) -> tuple[DownloadWindow, ...]:
+def parse_windows(text: str) -> tuple[Window, ...]:
     """Return the windows that a person wrote: `mon-fri 22:00-05:00; sat,sun 00:00-24:00`.
 
-    `none` are none: a device may download always. `daily` is every day.
+    `none` are none: what they are about is allowed always. `daily` is every day.
 
     Raises:
         ValueError: what of it can't be read.
@@ -106,17 +107,17 @@ def parse_windows(text: str) -> tuple[DownloadWindow, ...]:
     return tuple(_window(part.strip()) for part in text.split(";"))
 
 
-def written_windows(windows: Iterable[DownloadWindow]) -> str:
+def written_windows(windows: Iterable[Window]) -> str:
     """Return windows as they are written."""
     return "; ".join(f"{_written_days(each.days)} {each.start}-{each.end}" for each in windows)
 
 
-def _window(text: str) -> DownloadWindow:
+def _window(text: str) -> Window:
     found = _WINDOW.match(text)
     if found is None:
         raise ValueError(f"{text[:60]!r} is no window; write it like mon-fri 22:00-05:00")
     days, start, end = found.groups()
-    return DownloadWindow(days=_days(days), start=start, end=end)
+    return Window(days=_days(days), start=start, end=end)
 
 
 def _days(text: str) -> tuple[Weekday, ...]:

@@ -340,7 +340,7 @@ def used(health: Mapping[str, Any], name: str) -> str | None:
     return f"{100 * (taken if taken is not None else total - free) / total:.0f}"
 
 
-_KEPT_BY = {"window": "before its download window"}
+_KEPT_BY = {"window": "before its window"}
 
 
 def kept_by(word: str) -> str:

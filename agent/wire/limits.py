@@ -75,8 +75,9 @@ REPORTS_BURST = 32
 """How often a device says what it is: two changes of each of 16 deployments at once, and then once
 a second, always the latest. 8 KB a second is what a storm on a device may cost its uplink."""
 
-DOWNLOAD_WINDOWS_LIMIT = 7
-"""Of one device: with all of them, sixteen deployments still fit their signed document."""
+WINDOWS_LIMIT = 7
+"""Of one device, of both kinds together: with all of them, sixteen deployments still fit their
+signed document."""
 
 DOWNLOAD_RATE_LEAST_BYTES_PER_S = 1024
 """Of downloads that are held back: below it a connection looks dead to both of its ends."""

@@ -10,7 +10,8 @@ Whatever goes wrong leads to `refused` (it never served) or through
 `rolling-back` to `rolled-back` (it served, and the one before it serves again):
 even a committed revision fails when its worker keeps dying, if there is one
 before it. `deferred` puts a candidate back to the start of the line for a cause
-that passes: no network, no room. A hold leaves a candidate where it is. A revision
+that passes: no network, no room. A hold leaves a candidate where it is, and so does
+a maintenance window, before its test and before it serves. A revision
 that brings what is committed already, as a return does, is `adopted` as it serves.
 `superseded` may come in every phase, because a newer desired document waits for
 nobody.

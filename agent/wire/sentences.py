@@ -190,15 +190,22 @@ WIRE: Mapping[str, Sentence] = {
         "--download-windows none, or carry it there: skerry device export.",
         bare="It has to be fetched, and this device may not fetch now.",
     ),
+    Reason.MAINTENANCE_WINDOW_CLOSED: Sentence(
+        "It is here and ready, and what serves on this device may be changed from {opens} on.",
+        "Nothing: it goes on by itself then. To let it go on now: skerry device set NAME "
+        "--maintenance-windows none.",
+        bare="It is here and ready, and what serves on this device may not be changed now.",
+    ),
     Reason.CLOCK_WRONG: Sentence(
-        "The device's clock is wrong, earlier than {issued_at}, so it can't keep download windows.",
-        "Set its clock (or let it have NTP); or skerry device set NAME --download-windows none.",
-        bare="The device's clock is wrong, so it can't keep download windows.",
+        "The device's clock is wrong, earlier than {issued_at}, so it can't keep its windows.",
+        "Set its clock (or let it have NTP); or skerry device set NAME --download-windows none "
+        "--maintenance-windows none.",
+        bare="The device's clock is wrong, so it can't keep its windows.",
     ),
     Reason.TIME_ZONE_UNKNOWN: Sentence(
-        "The device doesn't know the time zone {zone}, so its download windows can't be kept.",
+        "The device doesn't know the time zone {zone}, so its windows can't be kept.",
         "Upgrade tzdata on the device, or name another: skerry device set NAME --time-zone ZONE.",
-        bare="The device doesn't know its time zone, so its download windows can't be kept.",
+        bare="The device doesn't know its time zone, so its windows can't be kept.",
     ),
     Reason.BLOB_ROTTEN: Sentence(
         "Something that the device keeps has rotted in its store; what serves goes on serving.",

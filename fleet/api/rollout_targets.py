@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.wire.phases import Phase
-from agent.wire.reasons import Reason
 from fleet.marks import ASIDE_MARKS, MARKS, Mark
 from fleet.rollouts.progress import Progress, Rollout
 from fleet.rollouts.states import TargetState
@@ -36,7 +35,7 @@ def aside(progress: Progress) -> str | None:
         return None
     if not progress.held:
         return "offline"
-    return "window" if progress.reason == Reason.DOWNLOAD_WINDOW_CLOSED else "held"
+    return "window" if progress.before_window else "held"
 
 
 def outcome(progress: Progress) -> str:

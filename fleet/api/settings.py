@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from agent.wire import v1
-from agent.wire.limits import DOWNLOAD_WINDOWS_LIMIT
+from agent.wire.limits import WINDOWS_LIMIT
 from fleet.api.parts import Parts
 from fleet.api.refusals import answers
 from fleet.api.wish import Wish
@@ -32,10 +32,15 @@ class SettingsWish(Wish):
         lt=1 << 53,
         description="What may come from the registry in a second, 1024 at least; 0: any.",
     )
-    download_windows: list[v1.DownloadWindow] | None = Field(
+    download_windows: list[v1.Window] | None = Field(
         None,
-        max_length=DOWNLOAD_WINDOWS_LIMIT,
+        max_length=WINDOWS_LIMIT,
         description="When it may download, by the clock on a wall in its time zone; none: always.",
+    )
+    maintenance_windows: list[v1.Window] | None = Field(
+        None,
+        max_length=WINDOWS_LIMIT,
+        description="When what it serves may be changed, by the same clock; none: always.",
     )
     time_zone: str | None = Field(
         None, max_length=64, description="An IANA name, like Europe/Berlin."
@@ -64,12 +69,12 @@ def routes(parts: Parts, operator: object) -> APIRouter:
         device: str, wish: SettingsWish, actor: Annotated[str, Depends(operator)]
     ) -> SettingsWritten:
         """Change how a device runs; what it serves stays. It is asked now, or when it is back."""
-        windows = wish.download_windows
         wanted = SettingsChange(
             health_period_s=wish.health_period_s,
             reconnect_cap_s=wish.reconnect_cap_s,
             download_rate_bytes_per_s=wish.download_rate_bytes_per_s,
-            download_windows=None if windows is None else tuple(windows),
+            download_windows=_windows(wish.download_windows),
+            maintenance_windows=_windows(wish.maintenance_windows),
             time_zone=wish.time_zone,
         )
         document = parts.tuner.change(device, wanted, actor=actor, reason=wish.reason)
@@ -78,3 +83,7 @@ def routes(parts: Parts, operator: object) -> APIRouter:
         )
 
     return router
+
+
+def _windows(wish: list[v1.Window] | None) -> tuple[v1.Window, ...] | None:
+    return None if wish is None else tuple(wish)

@@ -49,9 +49,7 @@ def shown(screen: Screen, found: Mapping[str, Any], strips: Iterable[str] = ()) 
         yield from screen.field("DRIFT", _drift(each, now))
     yield from strips
     if found["desired"] is not None:
-        how = fetches(found["desired"]["settings"])
-        if how != _FREELY:
-            yield from screen.told("FETCHES", how)
+        yield from _bounds(screen, found["desired"]["settings"])
     if found["labels"]:
         pairs = [f"{key}={value}" for key, value in sorted(found["labels"].items())]
         yield from screen.field("LABELS", pairs)
@@ -63,15 +61,34 @@ def shown(screen: Screen, found: Mapping[str, Any], strips: Iterable[str] = ()) 
         yield from screen.told("Next", state["next"])
 
 
+def _bounds(screen: Screen, settings: Mapping[str, Any]) -> Iterator[str]:
+    how, when = fetches(settings), changes(settings)
+    if how != _FREELY:
+        yield from screen.told("FETCHES", how)
+    if when != _ALWAYS:
+        yield from screen.told("CHANGES", when)
+
+
 _FREELY = "as fast as it can, always"
+_ALWAYS = "at any time"
 
 
 def fetches(settings: Mapping[str, Any]) -> str:
     """Return how fast a device is to fetch, and when."""
     rate = settings["download_rate_bytes_per_s"]
-    windows = written_windows(v1.DownloadWindow(**each) for each in settings["download_windows"])
+    windows = _in_zone(settings, "download_windows")
     fast = "as fast as it can" if rate is None else f"{size(rate)} a second"
-    return f"{fast}, {windows} {settings['time_zone']}" if windows else f"{fast}, always"
+    return f"{fast}, {windows or 'always'}"
+
+
+def changes(settings: Mapping[str, Any]) -> str:
+    """Return when what a device serves may be changed."""
+    return _in_zone(settings, "maintenance_windows") or _ALWAYS
+
+
+def _in_zone(settings: Mapping[str, Any], kind: str) -> str:
+    windows = written_windows(v1.Window(**each) for each in settings[kind])
+    return f"{windows} {settings['time_zone']}" if windows else ""
 
 
 def _row(screen: Screen, device: Mapping[str, Any], now: str) -> list[str]:

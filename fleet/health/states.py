@@ -29,6 +29,7 @@ from agent.wire.vitals import (
     disk_nearly_full,
     fails_often,
 )
+from agent.wire.windows import waits_for_window
 from fleet.health.drift import ALARM_PSI, CHANCE, Distance, Level, furthest
 from fleet.health.heard import Heard, so_far, words
 from fleet.health.tellings import KEPT
@@ -269,7 +270,7 @@ def drift_parameters(worst: Distance) -> Mapping[str, str]:
 
 def _on_the_way(heard: Heard, _: datetime) -> Finding | None:
     for told in heard.deployments:
-        if told.phase in _UNDER_WAY:
+        if told.phase in _UNDER_WAY and not _keeps_window(told):
             compared = told.phase is Phase.SHADOWING
             return Finding(
                 reason=HealthReason.COMPARED if compared else HealthReason.ON_THE_WAY,
@@ -302,9 +303,14 @@ def _ahead(heard: Heard, _: datetime) -> Finding | None:
     )
 
 
+def _keeps_window(told: v1.ReportedDeployment) -> bool:
+    reason = None if told.last_error is None else told.last_error.reason
+    return waits_for_window(told.phase, reason)
+
+
 def _put_off(heard: Heard, _: datetime) -> Finding | None:
     for told in heard.deployments:
-        if told.phase is Phase.ACCEPTED:
+        if told.phase is Phase.ACCEPTED or _keeps_window(told):
             return _of_revision(heard, told, otherwise=HealthReason.NOT_BEGUN)
     return None
 

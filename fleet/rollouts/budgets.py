@@ -4,8 +4,8 @@ A group are those of a rollout's targets with one value of a budget's label. A s
 of those that can be reached: who is away is no part of it. Whoever is asked counts until
 it has come to an end, or until its deadline, also where it went away on the way: a
 bundle that takes devices off the network frees no room by that, and one that is switched
-off, or never says anything, doesn't hold up its site for ever. One that waits for its window
-counts until then: it begins by itself, and may not be one too many.
+off, or never says anything, doesn't hold up its site for ever. Who waits for a window of its
+own counts until that opens: else all of a site would begin in the same night.
 """
 
 from collections import Counter

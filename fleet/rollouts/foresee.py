@@ -58,6 +58,7 @@ class ObstacleReason(StrEnum):
     APPROVAL_WANTED = "APPROVAL_WANTED"
     SHADOW_NEEDS_TRAFFIC = "SHADOW_NEEDS_TRAFFIC"
     DEADLINE_TOO_SHORT = "DEADLINE_TOO_SHORT"
+    KEEPS_WINDOWS = "KEEPS_WINDOWS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,17 @@ def _too_few(wave: Wave, gate: Gate, here: int) -> Iterator[Obstacle]:
             wave=wave.number,
             parameters={**told, "here": str(here)},
         )
+
+
+def before_windows(waves: Sequence[Wave], windowed: frozenset[str]) -> Iterator[Obstacle]:
+    """Tell of the waves that can't be decided without targets that have windows of their own."""
+    for wave in waves:
+        keeping = len(windowed.intersection(wave.targets))
+        free = len(wave.targets) - keeping
+        if wave.gate is None or not free < _sample(wave.gate, wave) <= len(wave.targets):
+            continue
+        told = {"targets": str(len(wave.targets)), "keeping": str(keeping)}
+        yield Obstacle(reason=ObstacleReason.KEEPS_WINDOWS, wave=wave.number, parameters=told)
 
 
 _THEN = {

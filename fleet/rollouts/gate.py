@@ -2,7 +2,8 @@
 
 Verdicts are Success, Failure, Inconclusive, or none yet. No data is never
 success: with too few ends the gate waits for those that are away until its
-deadline has passed, and then is inconclusive. Targets that are away, or were
+deadline has passed, for those before a window of their own until that opens, and then is
+inconclusive. Targets that are away, or were
 overtaken by something newer, count neither way. A canary, one of the first of
 its class, must succeed: its failure is the wave's, whatever the percentages say. A
 gate that wants everyone has them all for its sample, those away too, and is failed by
@@ -114,7 +115,7 @@ def judge(  # noqa: PLR0911  # a ladder of rules, one return each
     if counted["under_way"]:
         return said(Verdict.PENDING, GateReason.UNDER_WAY)
     if not sampled:
-        return said(*_too_few(wave, gate, counted, now), sample=str(ended))
+        return said(*_too_few(wave, gate, members, now), sample=str(ended))
     if counted["good"] * 100 >= gate.success_percent * ended:
         return said(Verdict.SUCCESS, GateReason.ENOUGH_COMMITTED)
     return said(Verdict.INCONCLUSIVE, GateReason.BETWEEN_THRESHOLDS, sample=str(ended))
@@ -192,12 +193,12 @@ def _ungated(counted: Mapping[str, int]) -> tuple[Verdict, GateReason]:
 
 
 def _too_few(
-    wave: RolloutWave, gate: Gate, counted: Mapping[str, int], now: datetime
+    wave: RolloutWave, gate: Gate, members: Sequence[Progress], now: datetime
 ) -> tuple[Verdict, GateReason]:
-    """Wait for who is away, as long as one is and the deadline hasn't passed."""
+    """Wait for who is away until the deadline, and for who keeps a window until that opens."""
     if wave.state is WaveState.INCONCLUSIVE:
         return Verdict.INCONCLUSIVE, GateReason.SAMPLE_TOO_SMALL
     late = wave.since is not None and now >= wave.since + timedelta(seconds=gate.deadline_s)
-    if counted["away"] and not late:
+    if any(each.set_aside and (each.keeps_window or not late) for each in members):
         return Verdict.PENDING, GateReason.WAITS_FOR_AWAY
     return Verdict.INCONCLUSIVE, GateReason.SAMPLE_TOO_SMALL

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.wire.phases import Phase
-from agent.wire.reasons import Reason
 from agent.wire.v1 import Deployment
+from agent.wire.windows import waits_for_window
 from fleet.inventory import Inventory, Target
 from fleet.rollouts.gate import late_at
 from fleet.rollouts.plan import replaced
@@ -110,13 +110,10 @@ def _presence(progress: Progress, target: Target | None) -> list[Event]:
 
 
 def _keeps_its_window(progress: Progress, target: Target) -> bool:
-    """Tell whether it will download what it was asked to when it may: it is not late for that."""
-    told = target.told(progress.deployment.name)
-    if told is None or told.phase is not Phase.ACCEPTED:
-        return False
+    """Tell whether it will do what it was asked to when it may: it is not late for that."""
     back = progress.returning if progress.state is TargetState.RETURNING else None
     said = _said_of(target, back or progress.deployment)
-    return said is not None and said.reason == Reason.DOWNLOAD_WINDOW_CLOSED
+    return said is not None and waits_for_window(said.phase, said.reason)
 
 
 def _of_target(rollout: Rollout, progress: Progress, target: Target) -> list[Event]:

@@ -38,6 +38,7 @@ from fleet.rollouts.foresee import (
     Obstacle,
     SiteCost,
     Step,
+    before_windows,
     blast_radius,
     by_site,
     exposure,
@@ -148,7 +149,10 @@ def plan(
         blast_radius=blast_radius(waves),
         fetch_bytes=sum(step.fetch_bytes for step in steps),
         planned_at=planned_at,
-        obstacles=tuple(obstacles(steps, waves, policy)),
+        obstacles=(
+            *obstacles(steps, waves, policy),
+            *before_windows(waves, _windowed(inventory)),
+        ),
         exposure=exposure(waves),
         by_site=by_site(steps),
     )
@@ -339,6 +343,18 @@ def _deployment(request: RolloutRequest, target: Target, epoch: int) -> Deployme
         revision=max(order.generation, REVISION_GAP + max(used)) if max(used) else order.generation,
         settings=kept if request.settings is None else request.settings,
         unit=None if wanted is None else wanted.unit,
+    )
+
+
+def _windowed(inventory: Inventory) -> frozenset[str]:
+    """Return who downloads, or changes what it serves, in windows of its own alone."""
+    return frozenset(
+        target.device
+        for target in inventory.targets
+        if target.desired is not None
+        and (
+            target.desired.settings.download_windows or target.desired.settings.maintenance_windows
+        )
     )
 
 

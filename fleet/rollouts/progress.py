@@ -15,8 +15,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from agent.wire.phases import Phase
-from agent.wire.reasons import Reason
 from agent.wire.v1 import BundleRef, Deployment
+from agent.wire.windows import waits_for_window
 from fleet.rollouts.plan import REVISION_GAP, Plan
 from fleet.rollouts.policy import Budget, Gate, OnFailure, Retry
 from fleet.rollouts.states import (
@@ -71,9 +71,14 @@ class Progress:
         return self.online and not self.held
 
     @property
+    def before_window(self) -> bool:
+        """It is held by its own window alone, as it last said."""
+        return self.held and waits_for_window(self.phase, self.reason)
+
+    @property
     def keeps_window(self) -> bool:
-        """It was asked, and begins by itself when its window opens."""
-        return self.held and self.reason == Reason.DOWNLOAD_WINDOW_CLOSED
+        """It is here, and goes on by itself when its window opens: what it takes up, it keeps."""
+        return self.online and self.before_window
 
     @property
     def set_aside(self) -> bool:

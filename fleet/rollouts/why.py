@@ -183,8 +183,8 @@ def _later(rollout: Rollout, code: WhyReason) -> tuple[Cause, ...]:
 def _away(progress: Progress) -> tuple[Cause, ...]:
     if not progress.set_aside:
         return ()
-    if progress.held and progress.reason == Reason.DOWNLOAD_WINDOW_CLOSED:
-        return (Cause(code=progress.reason, parameters=progress.parameters),)
+    if progress.before_window:
+        return _own_word(progress)
     return (Cause(code=Reason.HELD_BY_OWNER if progress.held else WhyReason.AWAY),)
 
 

@@ -107,6 +107,12 @@ DECIDED: Mapping[str, Sentence] = {
         "In wave {wave}, the trial alone takes {needs_s} s; who takes {deadline_s} s has failed.",
         "Take a shorter trial (probation_s), or a policy with a later deadline (deadline_s).",
     ),
+    ObstacleReason.KEEPS_WINDOWS: Sentence(
+        "Of the {targets} targets of wave {wave}, {keeping} download, or change what they serve, "
+        "in windows of their own: it waits for these.",
+        "Nothing: each goes on by itself when its window opens. To go sooner: skerry device set "
+        "NAME --download-windows none --maintenance-windows none.",
+    ),
     ObstacleReason.CLASS_AWAY: Sentence(
         "No target of class {class_name} can be reached, so none is a canary ({targets} wait).",
         "Nothing: the first of them that is back goes alone, and the others follow it.",

@@ -14,7 +14,7 @@ from tests.agent.looped import Device, World, deployment, desired
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 NIGHTS = v1.DeviceSettings(
-    download_windows=(v1.DownloadWindow(days=tuple(v1.Weekday), start="22:00", end="05:00"),)
+    download_windows=(v1.Window(days=tuple(v1.Weekday), start="22:00", end="05:00"),)
 )
 HOUR_S = 3600.0
 

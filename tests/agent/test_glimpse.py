@@ -124,7 +124,7 @@ def test_status_says_until_when_it_waits_for_its_window() -> None:
     )
     record = replace(compared_record(), phase=Phase.ACCEPTED, problem=problem)
     text = as_text(status(record, SEAT, None))
-    assert "waits for its download window, until 2026-03-01T22:00:00Z" in text
+    assert "waits for its window, until 2026-03-01T22:00:00Z" in text
 
 
 def test_the_page_says_both_too() -> None:

@@ -64,6 +64,7 @@ class Simulation:
         self.rotten = observed.rotten
         self.held = observed.held
         self.hardware = observed.hardware
+        self.closed: v1.Problem | None = None
         self.now_s = 0.0
 
     def observed(self) -> Observed:
@@ -78,6 +79,7 @@ class Simulation:
             rotten=self.rotten,
             held=self.held,
             hardware=self.hardware,
+            closed=self.closed,
         )
 
     def seat(self, name: str, what: Installed) -> None:
@@ -148,6 +150,8 @@ class Simulation:
                 if self.given_up.pop(name, None) and record.previous is None:
                     self.restore_waits[name] = self.now_s + 2
                     self.recoveries[name] = self.now_s + 600
+            case Action.WAIT:
+                self.records[name] = replace(record, problem=step.problem)
             case Action.REFUSE:
                 self.records[name] = record.moved(Happening.FAILED, AT, step.problem)
             case Action.RECOVER:
@@ -332,6 +336,36 @@ def test_carrying_out_the_plan_reaches_desired_and_replanning_is_empty(
             )
         kept = {back.digest for back in (record.current, record.previous) if back}
         assert not kept & simulation.rotten
+
+
+@given(worlds(), st.sampled_from(["MAINTENANCE_WINDOW_CLOSED", "CLOCK_WRONG"]))
+def test_outside_a_window_only_what_served_before_comes_to_serve(
+    world: tuple[v1.Desired, Observed], reason: str
+) -> None:
+    """It ends in all that waits; and when a window opens, in what is desired, as if without."""
+    wanted, observed = world
+    simulation = Simulation(observed)
+    simulation.closed = v1.Problem(reason=reason, parameters={"opens": AT})
+    had = {
+        (name, each.digest)
+        for name, record in observed.records.items()
+        for each in (record.current, record.previous)
+        if each
+    }
+    had |= {(name, seat.digest) for name, seat in simulation.serving.items()}
+    steps = simulation.converge(wanted)
+
+    assert had >= {(name, seat.digest) for name, seat in simulation.serving.items()}
+    waits = [each for each in simulation.records.values() if each.problem == simulation.closed]
+    assert all(each.phase in {Phase.TESTING, Phase.ACTIVATING} for each in waits)
+    told = [step.deployment for step in steps if step.action is Action.WAIT]
+    assert len(told) == len(set(told)), "what waits says so once"
+
+    simulation.closed = None
+    simulation.converge(wanted)
+    assert all(simulation.records[each.name].problem is None for each in waits)
+    assert {each.name for each in waits} <= set(simulation.serving)
+    assert all(each.settled for each in simulation.records.values())
 
 
 @given(worlds())

@@ -1,4 +1,4 @@
-"""Download windows by the clock on a wall, over midnight, over the weeks, and when it is set."""
+"""Windows by the clock on a wall, over midnight, over the weeks, and when it is set."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.windows import is_open, line, next_turn
+from agent.windows import downloads, is_open, maintenance, next_turn
 from agent.wire import v1
 from agent.wire.reasons import Reason
 
@@ -17,17 +17,15 @@ DAYS = tuple(v1.Weekday)
 EVERY_DAY = DAYS
 
 
-def window(start: str, end: str, *days: str) -> v1.DownloadWindow:
-    return v1.DownloadWindow(
-        days=tuple(v1.Weekday(day) for day in days) or EVERY_DAY, start=start, end=end
-    )
+def window(start: str, end: str, *days: str) -> v1.Window:
+    return v1.Window(days=tuple(v1.Weekday(day) for day in days) or EVERY_DAY, start=start, end=end)
 
 
-def settings(*windows: v1.DownloadWindow, zone: str = "Europe/Berlin") -> v1.DeviceSettings:
+def settings(*windows: v1.Window, zone: str = "Europe/Berlin") -> v1.DeviceSettings:
     return v1.DeviceSettings(download_windows=windows, time_zone=zone)
 
 
-def turns(now: str, *windows: v1.DownloadWindow, count: int = 4) -> list[tuple[str, bool]]:
+def turns(now: str, *windows: v1.Window, count: int = 4) -> list[tuple[str, bool]]:
     """Return the next turns as the clock in Berlin shows them, and whether they open."""
     moment, found = datetime.fromisoformat(now), []
     for _ in range(count):
@@ -39,7 +37,7 @@ def turns(now: str, *windows: v1.DownloadWindow, count: int = 4) -> list[tuple[s
 
 def test_no_window_is_always() -> None:
     """A clock isn't asked then, however wrong it is."""
-    assert None is line(v1.DeviceSettings(), ISSUED, "1970-01-01T00:00:00Z").shut
+    assert None is downloads(v1.DeviceSettings(), ISSUED, "1970-01-01T00:00:00Z").shut
 
 
 def test_a_window_over_midnight_belongs_to_the_day_on_which_it_starts() -> None:
@@ -114,7 +112,7 @@ _TIMES = st.builds("{:02}:{:02}".format, st.integers(0, 23), st.integers(0, 59))
     now=st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001  # hypothesis wants them so
 )
 def test_nothing_turns_before_the_next_turn(
-    windows: list[v1.DownloadWindow], zone: str, now: datetime
+    windows: list[v1.Window], zone: str, now: datetime
 ) -> None:
     """Looked at minute by minute until then, nothing changes; then it does, whatever the zone."""
     there = ZoneInfo(zone)
@@ -136,16 +134,32 @@ def test_nothing_turns_before_the_next_turn(
 def test_what_is_shut_says_when_it_opens() -> None:
     """In UTC for machines, by the clock there for people; looked at again before long."""
     nights = settings(window("22:00", "05:00"))
-    closed = line(nights, ISSUED, "2026-11-27T20:58:00Z")
+    closed = downloads(nights, ISSUED, "2026-11-27T20:58:00Z")
     assert closed.shut is not None
     assert Reason.DOWNLOAD_WINDOW_CLOSED == closed.shut.reason
     assert {"opens": "2026-11-27T21:00:00Z"} == closed.shut.parameters
     assert "Fri 22:00 (Europe/Berlin)" in closed.shut.message
     assert 120.0 == closed.look_again_s
-    assert 300.0 == line(nights, ISSUED, "2026-11-27T12:00:00Z").look_again_s
-    opened = line(nights, ISSUED, "2026-11-27T21:00:00Z")
+    assert 300.0 == downloads(nights, ISSUED, "2026-11-27T12:00:00Z").look_again_s
+    opened = downloads(nights, ISSUED, "2026-11-27T21:00:00Z")
     assert (None, 300.0) == (opened.shut, opened.look_again_s)
-    assert 1.0 == line(nights, ISSUED, "2026-11-28T03:59:59Z").look_again_s
+    assert 1.0 == downloads(nights, ISSUED, "2026-11-28T03:59:59Z").look_again_s
+
+
+def test_each_kind_of_window_is_about_its_own() -> None:
+    """Downloads are allowed while what serves may not be changed, and the other way round."""
+    kept = v1.DeviceSettings(
+        download_windows=(window("08:00", "12:00"),),
+        maintenance_windows=(window("22:00", "05:00"),),
+    )
+    morning, night = "2026-11-27T09:00:00Z", "2026-11-27T23:00:00Z"
+    assert None is downloads(kept, ISSUED, morning).shut
+    assert None is maintenance(kept, ISSUED, night).shut
+    closed = maintenance(kept, ISSUED, morning).shut
+    assert closed is not None
+    assert Reason.MAINTENANCE_WINDOW_CLOSED == closed.reason
+    assert {"opens": "2026-11-27T22:00:00Z"} == closed.parameters
+    assert "what serves may be changed from Fri 22:00 (UTC) on" == closed.message
 
 
 @pytest.mark.parametrize(
@@ -166,7 +180,7 @@ def test_a_window_that_cannot_be_kept_is_shut(
     zone: str, now: str, reason: str, parameters: dict[str, str]
 ) -> None:
     """By night and with a window, and yet: what can't be known is not guessed."""
-    found = line(settings(window("22:00", "05:00"), zone=zone), ISSUED, now)
+    found = downloads(settings(window("22:00", "05:00"), zone=zone), ISSUED, now)
     assert found.shut is not None
     assert (reason, parameters) == (found.shut.reason, found.shut.parameters)
     assert 60.0 == found.look_again_s
@@ -187,7 +201,7 @@ def test_a_window_that_cannot_be_kept_is_shut(
 def test_a_window_that_is_none_is_refused(days: tuple[str, ...], start: str, end: str) -> None:
     """A device must not guess what somebody meant."""
     with pytest.raises(ValueError, match=r"window|time of day|twice|day"):
-        v1.DownloadWindow(days=tuple(v1.Weekday(day) for day in days), start=start, end=end)
+        v1.Window(days=tuple(v1.Weekday(day) for day in days), start=start, end=end)
 
 
 @pytest.mark.parametrize("zone", ["", "../../etc/passwd", "/etc/localtime", "a" * 65, "Berlin\n"])

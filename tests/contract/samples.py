@@ -60,10 +60,9 @@ FULL: dict[str, Document] = {
             reconnect_cap_s=300.0,
             download_rate_bytes_per_s=200_000,
             download_windows=(
-                v1.DownloadWindow(
-                    days=(v1.Weekday.MON, v1.Weekday.FRI), start="22:00", end="05:00"
-                ),
+                v1.Window(days=(v1.Weekday.MON, v1.Weekday.FRI), start="22:00", end="05:00"),
             ),
+            maintenance_windows=(v1.Window(days=(v1.Weekday.SAT,), start="02:00", end="04:00"),),
             time_zone="Europe/Berlin",
             values={"log-level": "info"},
         ),

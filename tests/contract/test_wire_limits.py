@@ -13,7 +13,6 @@ from agent.wire.codec import WireError, decode, encode
 from agent.wire.limits import (
     DEPLOYMENTS_LIMIT,
     DOCUMENT_LIMIT_BYTES,
-    DOWNLOAD_WINDOWS_LIMIT,
     DRIFT_COUNT_LIMIT,
     DRIFT_COUNTS_LIMIT,
     DRIFT_NAME_LIMIT,
@@ -23,6 +22,7 @@ from agent.wire.limits import (
     HEALTH_DRIFT_LIMIT_BYTES,
     SIGNED_LIMIT_BYTES,
     SKETCH_BUCKETS_LIMIT,
+    WINDOWS_LIMIT,
 )
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
@@ -257,22 +257,24 @@ def test_sixteen_deployments_fit_one_signed_envelope() -> None:
     assert len(in_envelope(raw, 3)) <= DOCUMENT_LIMIT_BYTES
 
 
-def test_sixteen_deployments_and_all_windows_fit_one_signed_envelope() -> None:
+@pytest.mark.parametrize("split", [0, 3, WINDOWS_LIMIT])
+def test_sixteen_deployments_and_all_windows_fit_one_signed_envelope(split: int) -> None:
     """The most windows on the most days, in the longest zone there is, beside a full device."""
-    window = v1.DownloadWindow(days=tuple(v1.Weekday), start="22:00", end="05:00")
+    window = v1.Window(days=tuple(v1.Weekday), start="22:00", end="05:00")
     settings = v1.DeviceSettings(
         health_period_s=86399.5,
         reconnect_cap_s=3599.5,
         download_rate_bytes_per_s=10**12,
-        download_windows=(window,) * DOWNLOAD_WINDOWS_LIMIT,
+        download_windows=(window,) * (WINDOWS_LIMIT - split),
+        maintenance_windows=(window,) * split,
         time_zone="America/Argentina/ComodRivadavia",
     )
     fullest = replace(full_desired(DEPLOYMENTS_LIMIT, settings=1), settings=settings)
     raw = encode(shed_desired(fullest))
 
     assert len(in_envelope(raw, 3)) <= DOCUMENT_LIMIT_BYTES
-    with pytest.raises(ValueError, match="8 download windows; at most 7"):
-        replace(settings, download_windows=(window,) * (DOWNLOAD_WINDOWS_LIMIT + 1))
+    with pytest.raises(ValueError, match="8 windows of both kinds; at most 7"):
+        replace(settings, maintenance_windows=(window,) * (split + 1))
 
 
 def test_a_trace_goes_before_anything_that_a_device_obeys() -> None:

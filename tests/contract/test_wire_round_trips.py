@@ -52,6 +52,12 @@ deployments = st.builds(
     ),
     unit=st.none() | names,
 )
+windows = st.builds(
+    v1.Window,
+    days=st.lists(st.sampled_from(tuple(v1.Weekday)), min_size=1, unique=True).map(tuple),
+    start=st.sampled_from(["00:00", "21:59"]),
+    end=st.sampled_from(["05:00", "24:00"]),
+)
 desired = st.builds(
     v1.Desired,
     fleet=ids,
@@ -64,17 +70,8 @@ desired = st.builds(
         health_period_s=st.floats(1, 86400),
         reconnect_cap_s=st.floats(0.5, 3600),
         download_rate_bytes_per_s=st.none() | st.integers(1024, 2**53 - 1),
-        download_windows=st.lists(
-            st.builds(
-                v1.DownloadWindow,
-                days=st.lists(st.sampled_from(tuple(v1.Weekday)), min_size=1, unique=True).map(
-                    tuple
-                ),
-                start=st.sampled_from(["00:00", "21:59"]),
-                end=st.sampled_from(["05:00", "24:00"]),
-            ),
-            max_size=7,
-        ).map(tuple),
+        download_windows=st.lists(windows, max_size=4).map(tuple),
+        maintenance_windows=st.lists(windows, max_size=3).map(tuple),
         time_zone=st.sampled_from(["UTC", "Etc/GMT+12", "America/Argentina/ComodRivadavia"]),
         values=settings_values,
     ),

@@ -18,13 +18,13 @@ from agent.wire.v1.desired import (
     DeploymentSettings,
     Desired,
     DeviceSettings,
-    DownloadWindow,
     Order,
     ReleaseRef,
     SecretRef,
     ShadowSettings,
     SiteDesired,
     Weekday,
+    Window,
 )
 from agent.wire.v1.event import Acked, Event, EventKind
 from agent.wire.v1.health import DeploymentHealth, DriftSketch, Health, LatencySketch, Shadowed
@@ -55,9 +55,9 @@ from agent.wire.v1.reported import (
 __all__ = [
     "Acked", "Active", "Approval", "ApprovalState", "Birth", "BundleRef", "Command", "Condition",
     "Death", "Deployment", "DeploymentHealth", "DeploymentSettings", "Desired", "DeviceSettings",
-    "DownloadWindow", "DriftSketch", "Event", "EventKind", "Facts", "Health", "Hold", "JoinAnswer",
+    "DriftSketch", "Event", "EventKind", "Facts", "Health", "Hold", "JoinAnswer",
     "JoinRequest", "LatencySketch", "Order", "Problem", "Quarantined", "ReleaseRef", "RenewAnswer",
     "RenewRequest", "Reported", "ReportedDeployment", "ReportedRelease", "Result", "ResultStatus",
     "Revocation", "RevocationList", "SecretRef", "ShadowSettings", "Shadowed", "SiteDesired",
-    "SiteReported", "TrustedKey", "Verb", "Weekday",
+    "SiteReported", "TrustedKey", "Verb", "Weekday", "Window",
 ]  # fmt: skip

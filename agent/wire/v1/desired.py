@@ -13,8 +13,8 @@ from enum import StrEnum
 from agent.wire.limits import (
     DEPLOYMENTS_LIMIT,
     DOWNLOAD_RATE_LEAST_BYTES_PER_S,
-    DOWNLOAD_WINDOWS_LIMIT,
     HEALTH_PERIOD_S,
+    WINDOWS_LIMIT,
     WORKERS_LIMIT,
 )
 from agent.wire.v1.checks import (
@@ -198,7 +198,7 @@ class Weekday(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadWindow:
+class Window:
     """A time of the week, by the clock on a wall there: open when that shows a time within it.
 
     `start` is in it, `end` (up to `24:00`) is not. One that ends before it starts goes on
@@ -230,12 +230,15 @@ class DeviceSettings:
     runs out of). `download_rate_bytes_per_s` bounds what comes from the registry; None: as
     fast as the line. It does so within `download_windows`, in the zone `time_zone` (an IANA
     name); none: always. What serves, and what is in the store already, needs no window.
+    Only within `maintenance_windows`, in the same zone, is a candidate tested or made to serve;
+    none: always. What should serve already, and what served before, needs none of those either.
     """
 
     health_period_s: float = HEALTH_PERIOD_S
     reconnect_cap_s: float = 60.0
     download_rate_bytes_per_s: int | None = None
-    download_windows: tuple[DownloadWindow, ...] = ()
+    download_windows: tuple[Window, ...] = ()
+    maintenance_windows: tuple[Window, ...] = ()
     time_zone: str = "UTC"
     values: Mapping[str, Setting] = field(default_factory=dict)
 
@@ -251,9 +254,9 @@ class DeviceSettings:
         if self.download_rate_bytes_per_s is not None:
             least = DOWNLOAD_RATE_LEAST_BYTES_PER_S
             check_whole("download_rate_bytes_per_s", self.download_rate_bytes_per_s, least=least)
-        if len(self.download_windows) > DOWNLOAD_WINDOWS_LIMIT:
-            count = len(self.download_windows)
-            raise ValueError(f"{count} download windows; at most {DOWNLOAD_WINDOWS_LIMIT}")
+        count = len(self.download_windows) + len(self.maintenance_windows)
+        if count > WINDOWS_LIMIT:
+            raise ValueError(f"{count} windows of both kinds; at most {WINDOWS_LIMIT}")
         check_zone(self.time_zone)
         check_settings(self.values)
 

@@ -119,7 +119,7 @@ def test_a_stick_needs_no_download_window(
     stick = carry()
     at = now()
     later = tuple(f"{at + timedelta(hours=hours):%H:00}" for hours in (12, 13))
-    window = v1.DownloadWindow(days=tuple(v1.Weekday), start=later[0], end=later[1])
+    window = v1.Window(days=tuple(v1.Weekday), start=later[0], end=later[1])
     envelope = home.envelope(1, deployed(stick.bundle), windows=(window,))
     centre.say(Kind.DESIRED, envelope)
     until(lambda: waits(centre) == "DOWNLOAD_WINDOW_CLOSED")

@@ -148,7 +148,8 @@ class Home:
         fleet: str = FLEET,
         kind: str = dsse.DESIRED_PAYLOAD_TYPE,
         key: keys.SigningKey | None = None,
-        windows: tuple[v1.DownloadWindow, ...] = (),
+        windows: tuple[v1.Window, ...] = (),
+        maintenance: tuple[v1.Window, ...] = (),
     ) -> bytes:
         """Return a desired document as the centre would sign it."""
         document = v1.Desired(
@@ -158,7 +159,10 @@ class Home:
             issued_at="2026-01-02T03:04:05Z",
             deployments=deployments,
             settings=v1.DeviceSettings(
-                health_period_s=1, reconnect_cap_s=0.2, download_windows=windows
+                health_period_s=1,
+                reconnect_cap_s=0.2,
+                download_windows=windows,
+                maintenance_windows=maintenance,
             ),
         )
         return dsse.render((key or self.desired_key).sign(kind, codec.encode(document)))

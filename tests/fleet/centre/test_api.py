@@ -394,7 +394,7 @@ def test_no_body_has_fields_that_are_passed_over() -> None:
                 asked |= _within(content["schema"], reference["components"]["schemas"])
 
     names = {"RolloutWish", "StartWish", "Word", "GivenWord", "TokenRequest", "CommandWish"}
-    names |= {"SettingsWish", "DeploymentSettings", "ShadowSettings", "SecretRef", "DownloadWindow"}
+    names |= {"SettingsWish", "DeploymentSettings", "ShadowSettings", "SecretRef", "Window"}
     assert names <= {name.removesuffix("-Input") for name in asked}
     lenient = [
         name

@@ -366,6 +366,12 @@ async def test_a_device_that_nothing_is_wanted_of_gets_its_first_document(
         ({"download_windows": []}, 409, "NO_CHANGE"),
         ({"download_windows": [{**NIGHT, "start": "5:00"}]}, 422, "MALFORMED"),
         ({"download_windows": [NIGHT] * 8}, 422, "MALFORMED"),
+        ({"maintenance_windows": []}, 409, "NO_CHANGE"),
+        (
+            {"download_windows": [NIGHT] * 4, "maintenance_windows": [NIGHT] * 4},
+            422,
+            "MALFORMED",
+        ),
         ({"time_zone": "../etc/passwd"}, 422, "MALFORMED"),
         ({"time_zone": "Europe/Atlantis"}, 422, "TIME_ZONE_UNKNOWN"),
     ],
@@ -455,6 +461,55 @@ async def test_windows_are_set_shown_and_taken_away(
     now = held(store)
     assert now is not None
     assert () == codec.decode(now.payload, v1.Desired).settings.download_windows
+
+
+async def test_maintenance_windows_are_beside_those_for_downloads(
+    served: Served, store: Store, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each kind is set and taken away alone, in one zone; the line about them says which."""
+    words = ("device", "set", ONE, "--maintenance-windows")
+    nights = ("sat 02:00-04:00", "--time-zone", "Europe/Berlin")
+    both = (*words, *nights, "--download-windows", "daily 20:00-24:00")
+    assert 0 == await skerry(served, *both, token=token)
+    assert "CHANGES sat 02:00-04:00 Europe/Berlin" in " ".join(capsys.readouterr().out.split())
+    assert 0 == await skerry(served, "device", "show", ONE, token=token)
+    assert "CHANGES sat 02:00-04:00 Europe/Berlin" in " ".join(capsys.readouterr().out.split())
+    assert 2 == await skerry(served, *words, "sat 2-4", token=token)
+    assert "MALFORMED: --maintenance-windows: 'sat 2-4'" in capsys.readouterr().err
+    assert 0 == await skerry(served, *words, "none", token=token)
+    now = held(store)
+    assert now is not None
+    settings = codec.decode(now.payload, v1.Desired).settings
+    assert ((), 1) == (settings.maintenance_windows, len(settings.download_windows))
+
+
+async def test_the_windows_of_many_are_taken_away_at_once(
+    served: Served, store: Store, token: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a selector; again changes nothing; who can't have them is named, and stops no other."""
+    add_devices(store, ["d-three", "d-two"])
+    nights = ("--maintenance-windows", "daily 22:00-05:00")
+    every = ("device", "set", "--selector", "all")
+    assert 0 == await skerry(served, *every, *nights, token=token)
+    assert "written for 3; 0 had these settings; 0 can't" in capsys.readouterr().err
+    told = v1.Reported(
+        fleet="harbour", device="d-two", session=1, observed=v1.Order(epoch=0, generation=12)
+    )
+    with store.write() as connection:
+        arrivals.commit(connection, [told], now=AT)
+    assert 0 == await skerry(served, "device", "set", ONE, *nights[:1], "none", token=token)
+    capsys.readouterr()
+    assert 1 == await skerry(served, *every, *nights[:1], "none", token=token)
+    said = capsys.readouterr().err
+    assert "TARGET_AHEAD" in said
+    assert "written for 1; 1 had these settings; 1 can't" in said
+    assert 3 == await skerry(served, "device", "set", "-l", "a=b", *nights, token=token)
+    for words in (
+        ("device", "set"),
+        ("device", "set", ONE, "-l", "a=b"),
+        ("device", "set", "-l", ""),
+    ):
+        assert 2 == await skerry(served, *words, *nights, token=token)
 
 
 async def test_what_nobody_bounds_is_not_said(

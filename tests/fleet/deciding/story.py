@@ -70,7 +70,7 @@ class Story:
         """Let the download windows of devices close, or open."""
         self._does(f"{_numbers(numbers)} {'outside' if shut else 'within'} the download window")
         for number in numbers:
-            self.world.device(number).shut = shut
+            self.world.device(number).cut = shut
 
     def goes_on(self, minutes: float, every_s: float = 20.0) -> None:
         """Let everybody work and the centre look, for so long."""

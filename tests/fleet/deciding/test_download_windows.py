@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.wire import v1
-from agent.wire.limits import DOWNLOAD_WINDOWS_LIMIT
+from agent.wire.limits import WINDOWS_LIMIT
 from fleet.inventory import Target
 from fleet.rollouts.errors import PlanError
 from fleet.settings import SettingsChange, parse_windows, resettled, written_windows
@@ -31,7 +31,7 @@ MON, TUE, WED, THU, FRI, SAT, SUN = DAYS
 )
 def test_days_are_written_as_people_do(text: str, days: tuple[v1.Weekday, ...]) -> None:
     """Lists, spans, spans over the weekend, or all of them."""
-    assert (v1.DownloadWindow(days=days, start="22:00", end="05:00"),) == parse_windows(text)
+    assert (v1.Window(days=days, start="22:00", end="05:00"),) == parse_windows(text)
 
 
 def test_none_is_always() -> None:
@@ -74,16 +74,16 @@ def test_a_day_that_is_none_is_named_with_those_there_are() -> None:
 @given(
     st.lists(
         st.builds(
-            lambda days: v1.DownloadWindow(
+            lambda days: v1.Window(
                 days=tuple(day for day in DAYS if day in days), start="22:00", end="05:00"
             ),
             st.sets(st.sampled_from(DAYS), min_size=1),
         ),
         min_size=1,
-        max_size=DOWNLOAD_WINDOWS_LIMIT,
+        max_size=WINDOWS_LIMIT,
     )
 )
-def test_what_is_written_is_read_as_the_same(windows: list[v1.DownloadWindow]) -> None:
+def test_what_is_written_is_read_as_the_same(windows: list[v1.Window]) -> None:
     """Whatever the days."""
     assert tuple(windows) == parse_windows(written_windows(windows))
 
@@ -108,7 +108,7 @@ def test_settings_that_do_not_fit_beside_all_that_a_device_serves_are_refused() 
         deployments=deployments,
     )
     target = Target(device="d-1", name="one", desired=held, reported=None)
-    windows = parse_windows("; ".join(["daily 22:00-05:00"] * DOWNLOAD_WINDOWS_LIMIT))
+    windows = parse_windows("; ".join(["daily 22:00-05:00"] * WINDOWS_LIMIT))
     change = SettingsChange(download_windows=windows)
 
     few = replace(target, desired=replace(held, deployments=deployments[:1]))

@@ -96,6 +96,22 @@ def test_a_target_that_keeps_its_download_window_is_not_late(paper: Paper) -> No
     assert "timed-out" == states(rollout)["d-1"]
 
 
+@pytest.mark.parametrize("phase", [Phase.TESTING, Phase.ACTIVATING])
+def test_a_target_that_keeps_its_maintenance_window_is_not_late(paper: Paper, phase: Phase) -> None:
+    """Ready and waiting, before its test or before it serves; else that reason is one of before."""
+    inventory = paper.inventory(*paper.targets(1))
+    planned = plan(paper.request(), CAREFUL, inventory, paper.cards(paper.bundle()), NOW)
+    rollout, inventory = paper.started(inventory, planned)
+    shut = Reason.MAINTENANCE_WINDOW_CLOSED
+    waiting = paper.says(inventory, "d-1", phase, reason=shut)
+    rollout = look(look(rollout, inventory), waiting)
+    night = NOW + timedelta(hours=9)
+    rollout = look(rollout, waiting, night)
+    assert (("d-1",), "updating") == (rollout.set_aside(), states(rollout)["d-1"])
+    compared = paper.says(inventory, "d-1", Phase.SHADOWING, reason=shut)
+    assert () == look(rollout, compared, night).set_aside()
+
+
 def test_no_word_from_anybody_decides_nothing(paper: Paper, running: Running) -> None:
     """Everybody away is not everybody done: no data waits."""
     rollout, inventory = running

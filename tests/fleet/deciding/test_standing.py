@@ -27,6 +27,9 @@ NEWER = wants("1.5.0", 3)
 FETCHING = told(Phase.FETCHING, revision=3, digest=NEXT.digest)
 PUT_OFF = told(Phase.ACCEPTED, revision=3, digest=NEXT.digest, last_error=LATER)
 CLOSED = replace(PUT_OFF, last_error=Problem(reason=Reason.DOWNLOAD_WINDOW_CLOSED))
+READY = replace(
+    CLOSED, phase=Phase.TESTING, last_error=Problem(reason=Reason.MAINTENANCE_WINDOW_CLOSED)
+)
 REFUSED = told(Phase.REFUSED, revision=3, digest=NEXT.digest, last_error=BAD)
 SEEN = Order(epoch=0, generation=2)
 HOLD = Hold(reason="lens is off", since=ago(400))
@@ -54,6 +57,10 @@ CASES = {
     "its window is closed": (
         heard(CLOSED, desired=NEWER, observed=SEEN),
         Reason.DOWNLOAD_WINDOW_CLOSED,
+    ),
+    "it is ready, and its window is closed": (
+        heard(READY, desired=NEWER, observed=SEEN),
+        Reason.MAINTENANCE_WINDOW_CLOSED,
     ),
     "it is on its way": (heard(FETCHING, desired=NEWER, observed=SEEN), HealthReason.ON_THE_WAY),
     "it is compared": (

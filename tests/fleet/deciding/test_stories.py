@@ -96,17 +96,13 @@ def flapping_devices() -> Story:
 
 @told
 def window_closed() -> Story:
-    title = (
-        "The canary waits for its download window, and is not late; but its wave has waited enough."
-    )
+    title = "The canary waits for its download window, and is not late; nor is its wave."
     story = on("1.0.0", title, [LITERT] * 3)
     story.shut(1)
-    name = story.starts("2.0.0")
+    story.starts("2.0.0")
     story.goes_on(120, every_s=300.0)
     story.shut(1, shut=False)
-    story.goes_on(5)
-    story.says(name, RolloutHappening.RESUMED)
-    story.goes_on(10)
+    story.goes_on(20)
     return story
 
 

@@ -96,7 +96,8 @@ class Device:
     served: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
     unheard: bool = False
-    shut: bool = False  # it is not within a window in which it may download
+    cut: bool = False  # it is not within a window in which it may download
+    shut: bool = False  # before its maintenance window
 
     def accept(self, newest: Desired | None) -> None:
         """Take the newest document; no device ever goes back."""
@@ -130,10 +131,12 @@ class Device:
         if record.phase is not Phase.ACCEPTED:
             return False
         has_it = record.proven is not None and record.proven.bundle == record.wanted.bundle
-        record.reason = "DOWNLOAD_WINDOW_CLOSED" if self.shut and not has_it else None
+        record.reason = "DOWNLOAD_WINDOW_CLOSED" if self.cut and not has_it else None
         return record.reason is not None
 
-    def _step(self, record: Record, conduct: Mapping[tuple[str, str], Conduct]) -> bool:
+    def _step(  # noqa: C901  # one row a phase
+        self, record: Record, conduct: Mapping[tuple[str, str], Conduct]
+    ) -> bool:
         before, wanted = record.phase, record.wanted
         version = wanted.bundle.version
         how = conduct_of(conduct, version, self)
@@ -148,6 +151,11 @@ class Device:
                 record.phase = Phase.FETCHING if how is not Conduct.MUTE else Phase.ACCEPTED
             case Phase.FETCHING:
                 record.phase = Phase.TESTING
+            case Phase.TESTING if self.shut and version not in self.served:
+                record.reason = "MAINTENANCE_WINDOW_CLOSED"
+            case Phase.TESTING if record.reason == "MAINTENANCE_WINDOW_CLOSED":
+                record.reason = None
+                return True
             case Phase.TESTING if refusal := self._refusal(wanted, how):
                 record.phase, record.reason = Phase.REFUSED, refusal
             case Phase.TESTING:

@@ -139,7 +139,7 @@ async def test_the_page_about_rollouts_is_true(quay: Quay) -> None:
             rollout = found[1]
             await quay.look()
 
-    assert 12 == len(commands)
+    assert 15 == len(commands)
     assert "rolling-back" == (await quay.ask(of=rollout))["state"]
 
 
@@ -221,6 +221,6 @@ async def test_who_keeps_its_window_is_not_called_held(quay: Quay) -> None:
     await quay.say("d-1", phase=Phase.ACCEPTED, reason="DOWNLOAD_WINDOW_CLOSED")
     shown = (await quay.people.skerry("rollout", "show", rollout)).out
 
-    assert "updating, before its download window" in shown
+    assert "updating, before its window" in shown
     assert "may not fetch now" in shown
     assert "held" not in shown
