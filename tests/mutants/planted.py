@@ -7,7 +7,8 @@ little context as finds its place once:
     Red: tests/fleet/deciding/test_asking.py::test_it
 
 Places are found by their text and not by their line, so that a patch lives through changes
-around it.
+around it. For one whose place has gone: plant the trap by hand, `git diff -U1`, and those two
+lines before it.
 """
 
 import ast

@@ -384,12 +384,13 @@ class World:
         """The centre's process ends, and another begins: it keeps the store and nothing else."""
         self.followed.clear()
 
-    def dies_midway(self, name: str, writes: int) -> None:
-        """The centre writes some of what is due, ends before it has kept that, and begins anew."""
+    def dies_midway(self, name: str) -> None:
+        """The centre ends after one transaction of several, and begins anew.
+
+        What a pass writes and what it keeps are in one: there is no end in between.
+        """
         if name in self.opened():
-            after = self._as_seen(self.rollouts[name])
-            for progress in due(after, self.now)[:writes]:
-                self._write(after, progress)
+            self._pass(name)
         self.is_restarted()
 
     def opened(self) -> list[str]:
