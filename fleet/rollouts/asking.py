@@ -32,6 +32,7 @@ from fleet.rollouts.states import (
     BAD,
     ENDED,
     OPEN_WAVES,
+    TIMED,
     UNDER_WAY,
     RolloutHappening,
     RolloutState,
@@ -155,10 +156,11 @@ def look_again_at(rollout: Rollout, now: datetime) -> datetime | None:
             times.append(decides_at(wave))
         if wave.state is WaveState.RUNNING and wave.gate is not None and wave.since is not None:
             times.append(wave.since + timedelta(seconds=wave.gate.deadline_s))
-        times += [late_at(progress, wave) for progress in members if progress.reachable]
-        times += [progress.again_at for progress in members]
+        timed = [progress for progress in members if progress.state in TIMED]
+        times += [late_at(progress, wave) for progress in timed if progress.reachable]
+        times += [progress.again_at for progress in members if progress.again_at is not None]
         if rollout.budgets or rollout.canaries:  # who is late is down no longer, and no canary
-            times += [aside_at(progress, wave) for progress in members]
+            times += [aside_at(progress, wave) for progress in timed]
     return min((each for each in times if each is not None and each > now), default=None)
 
 

@@ -236,9 +236,9 @@ def _tried_again(rollout: Rollout, progress: Progress, now: datetime) -> Progres
 
 
 def _present(progress: Progress, event: PresenceEvent, now: datetime) -> Progress:
-    after = replace(progress, online=event.online, held=event.held)
-    back = after.reachable and not progress.reachable
-    return replace(after, since=now) if back and progress.state in TIMED else after
+    back = event.online and not event.held and not progress.reachable
+    since = now if back and progress.state in TIMED else progress.since
+    return replace(progress, online=event.online, held=event.held, since=since)
 
 
 def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress:

@@ -9,7 +9,7 @@ was.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -171,6 +171,9 @@ class Rollout:
     trace: Trace | None = None
     started_at: datetime | None = None
     since: datetime | None = None
+    _members: list[tuple[RolloutWave, tuple[Progress, ...]]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     def count(self) -> Mapping[TargetState, int]:
         """Return how many targets are in each state; set aside is counted by `set_aside`."""
@@ -185,11 +188,13 @@ class Rollout:
         """Return the targets by their id."""
         return {progress.target: progress for progress in self.targets}
 
-    def members(self) -> Iterator[tuple[RolloutWave, tuple[Progress, ...]]]:
-        """Return each wave with its targets."""
-        targets = self.by_target()
-        for wave in self.waves:
-            yield wave, tuple(targets[target] for target in wave.targets)
+    def members(self) -> Sequence[tuple[RolloutWave, tuple[Progress, ...]]]:
+        """Return each wave with its targets; remembered, because a look asks several times."""
+        if not self._members:
+            targets = self.by_target()
+            found = [(wave, tuple(map(targets.__getitem__, wave.targets))) for wave in self.waves]
+            self._members[:] = found  # at once: other threads read it
+        return self._members
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -589,9 +589,8 @@ def test_a_start_overtakes_what_is_under_way(executor: Executor, store: Store) -
     assert {ONE} == wants(store)
 
 
-def test_what_a_start_plans_keeps_no_writer_waiting(
-    store: Store, home: Home, executor: Executor
-) -> None:
+@pytest.mark.usefixtures("executor")
+def test_what_a_start_plans_keeps_no_writer_waiting(store: Store, home: Home) -> None:
     """A plan of a large fleet takes seconds; reports are committed meanwhile."""
     asked: list[datetime] = []
 

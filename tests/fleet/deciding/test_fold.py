@@ -1,5 +1,6 @@
 """Events fold a rollout into the next, by whole tables, and all that follows follows."""
 
+from dataclasses import replace
 from enum import StrEnum
 
 import pytest
@@ -125,8 +126,7 @@ def test_waves_start_one_after_the_other(paper: Paper) -> None:
     waves = (RolloutWave(number=1, targets=("d-1",)), RolloutWave(number=2, targets=("d-2",)))
 
     def after_the_first(phase: Phase) -> Rollout:
-        fields = {name: getattr(begin(planned, "r-1"), name) for name in Rollout.__slots__}
-        rollout = fold(Rollout(**{**fields, "waves": waves}), [STARTED], NOW)
+        rollout = fold(replace(begin(planned, "r-1"), waves=waves), [STARTED], NOW)
         assert ["d-1"] == [progress.target for progress in due(rollout, NOW)]
         asked = paper.written(inventory, {"d-1": planned.steps[0].deployment})
         return look(rollout, paper.says(asked, "d-1", phase))
