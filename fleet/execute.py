@@ -32,6 +32,7 @@ from fleet.kept import Memory, decided_later, overtaking
 from fleet.observe import cards
 from fleet.roll import EPOCH, Roll
 from fleet.rollouts.asking import due, look_again_at, overtaken
+from fleet.rollouts.declared import wish
 from fleet.rollouts.difference import difference
 from fleet.rollouts.documents import renewed, without
 from fleet.rollouts.errors import PlanError, PlanReason
@@ -214,6 +215,7 @@ class Executor:
                 plan=json.dumps(canonical.plain(made)),
                 created_at=written(now),
                 policy=made.policy.name,
+                wish=wish(made.request),
                 settings_given=made.request.settings is not None,
             )
             audit.add(

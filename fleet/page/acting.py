@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from fleet.api import bundles, rollouts
+from fleet.api import bundles, named_policies, rollouts
 from fleet.api.access import OPERATOR
 from fleet.api.parts import Parts
 from fleet.page import forms
@@ -21,7 +21,7 @@ from fleet.page.reading import Reading
 from fleet.page.rendering import Renderer, shell
 from fleet.rollouts.errors import PlanError
 from fleet.rollouts.fold import IllegalEventError
-from fleet.rollouts.policy import BUILT_IN, CAREFUL
+from fleet.rollouts.policy import CAREFUL
 from fleet.rollouts.states import WORDS
 from fleet.store.errors import AmbiguousError, NotFoundError
 from fleet.wording import short
@@ -77,7 +77,7 @@ class Acting:
             asked=asked,
             made=made,
             bundles=bundles.listed(self._parts).model_dump(mode="json")["bundles"],
-            policies=list(BUILT_IN),
+            policies=[each.name for each in named_policies.listed(self._parts).policies],
             usual=CAREFUL.name,
             many=MANY,
             command="" if made is None else _command(asked, short(made["digest"])),
