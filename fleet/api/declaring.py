@@ -8,8 +8,7 @@ from fleet.api.refusals import answers
 from fleet.api.rollout_shown import PlanShown, plan_shown
 from fleet.api.rollouts import RolloutWish, request_of
 from fleet.observe import cards
-from fleet.rollouts.declared import Declared, declared, wish
-from fleet.store import rollouts
+from fleet.rollouts.declared import Declared, declared
 
 
 class LastRollout(BaseModel):
@@ -40,8 +39,7 @@ def routes(parts: Parts) -> APIRouter:
         request = request_of(parts, asked)
         plan = parts.executor.plan(request)
         with parts.store.read() as connection:
-            kept = rollouts.wishing(connection, wish(request))
-            last = None if kept is None else parts.executor.memory.whole(connection, kept)
+            last = parts.executor.last(connection, request)
             shown = plan_shown(plan, cards(connection))
         return RolloutDiff(
             does=declared(plan, last),

@@ -94,6 +94,11 @@ class StartWish(RolloutWish):
     """A rollout to start."""
 
     if_plan: str | None = Field(None, description="Start only if the plan still has this digest.")
+    once: bool = Field(
+        default=False,
+        description="Start it only if `/rollouts/diff` says `start` now: whoever comes second "
+        "starts nothing.",
+    )
     reason: str = Field("", max_length=1000, description="Why, for the audit.")
 
 
@@ -474,7 +479,12 @@ def begun(parts: Parts, wish: StartWish, actor: str, trace: Trace | None = None)
         AmbiguousError: several have the name.
     """
     return parts.executor.start(
-        request_of(parts, wish), if_plan=wish.if_plan, actor=actor, reason=wish.reason, trace=trace
+        request_of(parts, wish),
+        if_plan=wish.if_plan,
+        actor=actor,
+        reason=wish.reason,
+        trace=trace,
+        once=wish.once,
     )
 
 
