@@ -122,6 +122,24 @@ class Centre:
         """
         return self._ask("POST", path, body, {})
 
+    def put(
+        self, *path: str, body: Mapping[str, object], query: Mapping[str, str] | None = None
+    ) -> Any:  # noqa: ANN401  # as `get`
+        """Put something at a path, instead of what is there, and return the answer.
+
+        Raises:
+            CommandError: the centre can't be reached, or refuses.
+        """
+        return self._ask("PUT", path, body, query or {})
+
+    def delete(self, *path: str, query: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401  # as `get`
+        """Remove what is at a path, and return the answer.
+
+        Raises:
+            CommandError: the centre can't be reached, or refuses.
+        """
+        return self._ask("DELETE", path, None, query or {})
+
     def _ask(
         self,
         method: str,

@@ -32,6 +32,7 @@ from fleet.kept import Memory, decided_later, overtaking
 from fleet.observe import cards
 from fleet.roll import EPOCH, Roll
 from fleet.rollouts.asking import due, look_again_at, overtaken
+from fleet.rollouts.declared import Declared, declared, wish
 from fleet.rollouts.difference import difference
 from fleet.rollouts.documents import renewed, without
 from fleet.rollouts.errors import PlanError, PlanReason
@@ -179,13 +180,16 @@ class Executor:
         actor: str,
         reason: str,
         trace: Trace | None = None,
+        once: bool = False,
     ) -> Started:
         """Start a rollout, on the condition that its plan is the one that was seen.
 
-        It belongs to `trace`; None: to one of its own.
+        It belongs to `trace`; None: to one of its own. `once`: only if a document that
+        declares it would start it now (`fleet.rollouts.declared`).
 
         Raises:
-            PlanError: nothing can be planned, no target gets a step, or the plan has moved.
+            PlanError: nothing can be planned, no target gets a step, the plan has moved, or
+                the last rollout of the same wish stands against it.
         """
         now = self._clock()
         trace = trace or Trace(id=secrets.token_hex(16))
@@ -202,6 +206,8 @@ class Executor:
                 self._require(if_plan, made)
             if not made.steps:
                 raise _nothing_to_do(made)
+            if once:
+                self._require_new(connection, made)
             started = Started(id=new_id("r-"), plan=made, trace=trace)
             word = RolloutEvent(rollout=RolloutHappening.STARTED, by=actor, reason=reason)
             begun = fold(begin(made, started.id, trace), [word], now)
@@ -218,6 +224,7 @@ class Executor:
                 plan=document,
                 created_at=written(now),
                 policy=made.policy.name,
+                wish=wish(made.request),
                 settings_given=made.request.settings is not None,
             )
             audit.add(
@@ -236,6 +243,16 @@ class Executor:
         for before, after in moved:
             self._chronicle.moved(before, after, now)
         return started
+
+    def _require_new(self, connection: Connection, made: Plan) -> None:
+        last = self.last(connection, made.request)
+        if last is not None and declared(made, last) is not Declared.START:
+            raise PlanError(PlanReason.NO_CHANGE, f"{last.id} of the same wish is {last.state}")
+
+    def last(self, connection: Connection, request: RolloutRequest) -> Rollout | None:
+        """Return the newest rollout of the same wish; None: there was none."""
+        kept_as = rollouts.wishing(connection, wish(request))
+        return None if kept_as is None else self.memory.whole(connection, kept_as)
 
     def say(
         self,

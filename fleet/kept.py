@@ -106,6 +106,7 @@ def add(
     plan: str,
     created_at: str,
     policy: str = "",
+    wish: str = "",
     settings_given: bool = False,
     is_open: bool = True,
 ) -> None:
@@ -117,6 +118,7 @@ def add(
         plan: what it was started from, as it is kept.
         created_at: when.
         policy: the plan's.
+        wish: what is wanted of whom (`fleet.rollouts.declared`).
         settings_given: whether the plan's request says how it is to be served.
         is_open: whether a look may still change it.
     """
@@ -131,7 +133,7 @@ def add(
         policy=policy,
         settings_given=settings_given,
     )
-    rollouts.add(connection, head, plan)
+    rollouts.add(connection, head, plan, wish)
     places = {
         target: (wave.number, place)
         for wave in rollout.waves

@@ -361,6 +361,8 @@ _ASKED = {
     "rollout.approve": "approved a wave",
     "rollout.promote": "let a wave pass early",
     "rollout.retry": "asked those again that failed",
+    "policy.put": "wrote the policy",
+    "policy.remove": "removed the policy",
     "device.export": "exported its document",
     "command.ask": "sent a command to",
     "alert.ack": "is on the alert",

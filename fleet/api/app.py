@@ -14,6 +14,7 @@ from fleet.api import (
     alerts,
     bundles,
     commands,
+    declaring,
     device_why,
     devices,
     fleet,
@@ -21,6 +22,7 @@ from fleet.api import (
     history,
     joining,
     lifeline,
+    named_policies,
     refusals,
     rollouts,
     settings,
@@ -113,7 +115,8 @@ def create(parts: Parts) -> FastAPI:
     app.include_router(devices.routes(parts, app.state.glance), dependencies=for_operators)
     app.include_router(health.routes(parts, app.state.glance), dependencies=for_operators)
     app.include_router(lifeline.routes(parts), dependencies=for_operators)
-    for acting in (rollouts.routes, settings.routes, alerts.routes):
+    app.include_router(declaring.routes(parts), dependencies=for_operators)
+    for acting in (rollouts.routes, named_policies.routes, settings.routes, alerts.routes):
         app.include_router(acting(parts, operator), dependencies=for_operators)
     asking = commands.routes(parts, operator, app.state.glance)
     app.include_router(asking, dependencies=for_operators)

@@ -13,6 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.reasons import Reason
+from fleet.api import named_policies
+from fleet.api.cursor import cursor as placed_at
 from fleet.api.cursor import place
 from fleet.api.parts import Parts
 from fleet.api.policies import PolicyWish
@@ -55,6 +57,9 @@ from fleet.store import audit, bundles, devices, health, rollouts
 _WORDS_READ = 200
 """Of the audit's entries about one rollout; the first of them is its start."""
 
+LISTED_LIMIT = 500
+"""Rollouts of a page at the most, some 2 kB each."""
+
 _OF_TARGET = 10
 _OF_TARGET_READ = 200_000
 """Rollouts that are told of one device, and how many targets they may have together: those of one
@@ -73,7 +78,10 @@ class RolloutWish(Wish):
     settings: v1.DeploymentSettings | None = Field(
         None, description="Null: each device keeps what it has."
     )
-    policy: str = Field(CAREFUL.name, description="How it spreads: `careful` or `all-at-once`.")
+    policy: str = Field(
+        CAREFUL.name,
+        description="How it spreads: `careful`, `all-at-once`, or one that the centre keeps.",
+    )
     own_policy: PolicyWish | None = Field(
         None, description="How it spreads, as a document, instead of one that `policy` names."
     )
@@ -86,6 +94,11 @@ class StartWish(RolloutWish):
     """A rollout to start."""
 
     if_plan: str | None = Field(None, description="Start only if the plan still has this digest.")
+    once: bool = Field(
+        default=False,
+        description="Start it only if `/rollouts/diff` says `start` now: whoever comes second "
+        "starts nothing.",
+    )
     reason: str = Field("", max_length=1000, description="Why, for the audit.")
 
 
@@ -119,10 +132,11 @@ class GivenWaveWord(GivenWord):
 
 
 class RolloutList(BaseModel):
-    """All rollouts."""
+    """Rollouts, the newest first, a page of them."""
 
     rollouts: list[RolloutSummary]
     as_of: str = Field(description="When the centre said this, by its own clock.")
+    after: str | None = Field(description="Where the next page begins; null: this is the last.")
 
 
 class RolloutStarted(BaseModel):
@@ -167,9 +181,14 @@ def routes(parts: Parts, operator: object) -> APIRouter:
         return RolloutStarted(id=started.id, trace_id=started.trace.id, plan=plan)
 
     @router.get("", operation_id="listRollouts", responses=answers(401))
-    def every() -> RolloutList:
-        """List all rollouts, the newest first."""
-        return listed(parts)
+    def every(
+        after: Annotated[
+            str, Query(description="Where the page begins: `after` of another.", max_length=1000)
+        ] = "",
+        limit: Annotated[int, Query(ge=1, le=LISTED_LIMIT)] = LISTED_LIMIT,
+    ) -> RolloutList:
+        """List rollouts, the newest first, a page at a time."""
+        return listed(parts, start=after, limit=limit)
 
     @router.get("/{rollout}", operation_id="getRollout", responses=answers(401, 404))
     def one(rollout: str) -> RolloutDetail:
@@ -275,7 +294,7 @@ def planned(parts: Parts, wish: RolloutWish) -> PlanShown:
         NotFoundError: there is no such bundle, or no such device.
         AmbiguousError: several have the name.
     """
-    return _planned(parts, parts.executor.plan(_request(parts, wish)))
+    return _planned(parts, parts.executor.plan(request_of(parts, wish)))
 
 
 def _planned(parts: Parts, plan: Plan) -> PlanShown:
@@ -283,13 +302,20 @@ def _planned(parts: Parts, plan: Plan) -> PlanShown:
         return plan_shown(plan, cards(connection))
 
 
-def listed(parts: Parts) -> RolloutList:
-    """Return all rollouts, the newest first."""
+def listed(parts: Parts, *, start: str = "", limit: int = LISTED_LIMIT) -> RolloutList:
+    """Return rollouts, the newest first, from where a page begins.
+
+    Raises:
+        PlanError: it begins nowhere.
+    """
+    last = place(start, (str,), of="after")[0] if start else None
     with parts.store.read() as connection:
-        found = rollouts.every(connection)
+        found = rollouts.every(connection, after=last, limit=limit + 1)
+    here = found[:limit]
     return RolloutList(
-        rollouts=[summary(kept, outline_of(kept)) for kept in found],
+        rollouts=[summary(kept, outline_of(kept)) for kept in here],
         as_of=written(parts.clock()),
+        after=placed_at((here[-1].id,)) if len(found) > limit else None,
     )
 
 
@@ -453,15 +479,27 @@ def begun(parts: Parts, wish: StartWish, actor: str, trace: Trace | None = None)
         AmbiguousError: several have the name.
     """
     return parts.executor.start(
-        _request(parts, wish), if_plan=wish.if_plan, actor=actor, reason=wish.reason, trace=trace
+        request_of(parts, wish),
+        if_plan=wish.if_plan,
+        actor=actor,
+        reason=wish.reason,
+        trace=trace,
+        once=wish.once,
     )
 
 
-def _request(parts: Parts, wish: RolloutWish) -> RolloutRequest:
+def request_of(parts: Parts, wish: RolloutWish) -> RolloutRequest:
+    """Return what is wished for, with the policy that is kept under the name it says.
+
+    Raises:
+        PlanError: it can't be meant, or there is no such policy.
+        NotFoundError: there is no such bundle, or no such device.
+        AmbiguousError: several have the name.
+    """
     with parts.store.read() as connection:
         bundle = bundles.named(connection, wish.bundle)
         targets = tuple(devices.named(connection, name).id for name in wish.targets)
-    own = wish.own_policy
+        own = wish.own_policy or named_policies.found(connection, wish.policy)
     if own is not None and wish.policy not in (CAREFUL.name, own.name):
         raise PlanError(Reason.MALFORMED, "policy and own_policy name two policies: say one")
     try:

@@ -42,6 +42,9 @@ WORDS = {
     "model": Word("fleet.cli.model", "build", "models: from a file to a signed bundle"),
     "bundle": Word("fleet.cli.bundle", "fleet", "bundles in the registry: list, show"),
     "rollout": Word("fleet.cli.rollout", "fleet", "bring a bundle to devices: plan, start, watch"),
+    "policy": Word("fleet.cli.policy", "fleet", "how rollouts spread: list, show, remove"),
+    "apply": Word("fleet.cli.apply", "fleet", "bring a fleet to what documents say"),
+    "diff": Word("fleet.cli.diff", "fleet", "what applying documents would change"),
     "alert": Word("fleet.cli.alert", "fleet", "what is wrong, who is on it, who is told"),
     "monitoring": Word("fleet.cli.monitoring", "fleet", "Prometheus and Grafana: what they need"),
     "site": Word("fleet.cli.site", "fleet", "sites: what a K3s cluster gets"),
@@ -54,9 +57,10 @@ EXIT_CODES = """\
 3    not found
 4    not allowed
 5    cannot reach it, or timed out
-6    conflict: a plan moved, a newer rollout has overtaken it, or something is there already
+6    conflict: a plan moved, a newer rollout has overtaken it, or something is there already;
+     apply, diff: a rollout was brought back, and no document starts it again
 7    refused by verification or budget (signature, accuracy, fit)
-10   differences, with --exit-code
+10   diff: applying it would change something
 20   rollout watch: it is paused by a person
 21   rollout watch: a gate could not decide, and it is paused
 22   rollout watch: it was rolled back

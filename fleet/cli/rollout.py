@@ -64,7 +64,9 @@ ToOption = Annotated[
 DeviceOption = Annotated[
     list[str] | None, typer.Option("--device", help="A device by id or name; more than once.")
 ]
-PolicyOption = Annotated[str, typer.Option(help="How it spreads: careful, or all-at-once.")]
+PolicyOption = Annotated[
+    str, typer.Option(help="How it spreads: careful, all-at-once, or one that the centre keeps.")
+]
 SoakOption = Annotated[
     float | None,
     typer.Option(
@@ -168,7 +170,11 @@ def ls(
 ) -> None:
     """List all rollouts, the newest first."""
     with centre.connect() as api:
-        found = api.get("api", "v1", "rollouts")
+        found = page = api.get("api", "v1", "rollouts")
+        while page["after"] is not None:
+            page = api.get("api", "v1", "rollouts", query={"after": page["after"]})
+            found["rollouts"] += page["rollouts"]
+        del found["after"]
     if output is Output.JSON:
         print_json("skerry.rollouts/1", found)
         return

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from agent.wire import v1
-from fleet.api import bundles, rollouts
+from fleet.api import bundles, named_policies, rollouts
 from fleet.api.access import OPERATOR
 from fleet.api.parts import Parts
 from fleet.api.rollout_targets import placed
@@ -24,7 +24,7 @@ from fleet.page.reading import Reading
 from fleet.page.rendering import Renderer, shell
 from fleet.rollouts.errors import PlanError
 from fleet.rollouts.fold import IllegalEventError
-from fleet.rollouts.policy import BUILT_IN, CAREFUL
+from fleet.rollouts.policy import CAREFUL
 from fleet.rollouts.states import WORDS
 from fleet.store.errors import AmbiguousError, NotFoundError
 from fleet.wording import short
@@ -81,7 +81,7 @@ class Acting:
             asked=asked,
             made=made,
             bundles=bundles.listed(self._parts).model_dump(mode="json")["bundles"],
-            policies=list(BUILT_IN),
+            policies=[each.name for each in named_policies.listed(self._parts).policies],
             usual=CAREFUL.name,
             many=MANY,
             command="" if made is None else _command(asked, short(made["digest"])),

@@ -198,15 +198,15 @@ class Reading:
 
     def rollouts(self, request: Request) -> Response:
         """What moves, what waits for me, how did the last ones end?"""
-        listed = rollouts.listed(self._parts)
-        every = [each.model_dump(mode="json") for each in listed.rollouts[:_ROLLOUTS_SHOWN]]
+        listed = rollouts.listed(self._parts, limit=_ROLLOUTS_SHOWN)
+        every = [each.model_dump(mode="json") for each in listed.rollouts]
         return self._render.page(
             request,
             "rollouts.html",
             waiting=[each for each in every if _waits(each)],
             moving=[each for each in every if each["state"] not in ENDED and not _waits(each)],
             ended=[each for each in every if each["state"] in ENDED],
-            left=len(listed.rollouts) - len(every),
+            older=listed.after is not None,
             as_of=listed.as_of,
         )
 

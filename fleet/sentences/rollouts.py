@@ -30,7 +30,7 @@ PLANNED: Mapping[str, Sentence] = {
         "No such bundle is published here.", "Publish it first; skerry bundle ls shows what is."
     ),
     PlanReason.POLICY_UNKNOWN: Sentence(
-        "There is no such policy.", "Take a built-in one: careful, or all-at-once."
+        "There is no such policy.", "Take one that there is: skerry policy ls."
     ),
     PlanReason.SELECTOR_MALFORMED: Sentence(
         "That is no selector.", f"Write {GRAMMAR}; or {EVERYTHING}, for every device."

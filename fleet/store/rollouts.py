@@ -44,11 +44,11 @@ class KeptRollout:
     settings_given: bool
 
 
-def add(connection: Connection, rollout: KeptRollout, plan: str) -> None:
-    """Keep a new rollout, as the newest; its targets follow."""
+def add(connection: Connection, rollout: KeptRollout, plan: str, wish: str) -> None:
+    """Keep a new rollout, as the newest; its targets follow. `wish`: what it wants of whom."""
     last = select(func.coalesce(func.max(rollouts.c.number), 0)).scalar_subquery()
     kept = {name: getattr(rollout, name) for name in _FIELDS}
-    connection.execute(insert(rollouts).values(**kept, number=last + 1))
+    connection.execute(insert(rollouts).values(**kept, wish=wish, number=last + 1))
     connection.execute(insert(rollout_plans).values(rollout=rollout.id, document=plan))
 
 
@@ -116,9 +116,21 @@ def named(connection: Connection, rollout: str) -> KeptRollout:
     return _rollout(row)
 
 
-def every(connection: Connection) -> Sequence[KeptRollout]:
-    """Return all rollouts, the newest first."""
-    query = _heads().order_by(rollouts.c.number.desc())
+def wishing(connection: Connection, wish: str) -> KeptRollout | None:
+    """Return the newest rollout that was started with this wish; None: there was none."""
+    query = _heads().where(rollouts.c.wish == wish).order_by(rollouts.c.number.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _rollout(row)
+
+
+def every(
+    connection: Connection, *, after: str | None = None, limit: int | None = None
+) -> Sequence[KeptRollout]:
+    """Return rollouts, the newest first: those after this one, and so many; by default all."""
+    query = _heads().order_by(rollouts.c.number.desc()).limit(limit)
+    if after is not None:
+        last = select(rollouts.c.number).where(rollouts.c.id == after).scalar_subquery()
+        query = query.where(rollouts.c.number < last)
     return [_rollout(row) for row in connection.execute(query)]
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0011"
+SCHEMA = "0012"
 """The newest migration this program knows."""
 
 metadata = MetaData(
@@ -175,6 +175,14 @@ drift = Table(
 )
 """`counts` and `judged` are of all `tellings`, which are read only where one more is told."""
 
+policies = Table(
+    "policies",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("document", JSON, nullable=False),
+    Column("written_at", String(32), nullable=False),
+)
+
 rollouts = Table(
     "rollouts",
     metadata,
@@ -188,10 +196,12 @@ rollouts = Table(
     Column("settings_given", Boolean, nullable=False, server_default="0"),
     Column("revision", String(32), nullable=False, server_default=""),
     Column("head", Text, nullable=False, server_default=""),
+    Column("wish", String(80), nullable=False, server_default="", index=True),
 )
 """How far each is without its targets (`head`); another `revision` means that anything of it moved.
 
 A revision is drawn, not counted: that of a transaction which was taken back never comes again.
+The `wish` is the digest of what is wanted of whom (`fleet.rollouts.declared`).
 """
 
 rollout_plans = Table(

@@ -12,7 +12,7 @@ from fleet.identity.places import Home
 from fleet.kept import Memory
 from fleet.page.session import inside
 from fleet.rollouts.states import WaveState
-from fleet.store import audit, rollouts
+from fleet.store import audit, policies, rollouts
 from fleet.store.engine import Store
 from tests.fleet.centre.served import OPERATOR, TOKEN, Served, serving
 from tests.fleet.deciding.paper import NOW
@@ -320,3 +320,16 @@ def test_no_file_of_the_page_names_another_place() -> None:
 
     assert "//" not in "".join(line for line in text.splitlines() if "http" in line)
     assert 10_000 > (room / "static" / "skerry.js").stat().st_size
+
+
+async def test_a_policy_that_is_kept_is_offered_beside_those_built_in(
+    operator: httpx.AsyncClient, store: Store
+) -> None:
+    """By its name, where a rollout is planned."""
+    kept = policies.KeptPolicy(name="nightly", document={"waves": [1]}, written_at="")
+    with store.write() as connection:
+        policies.put(connection, kept)
+    page = (await operator.get("/rollouts/new")).text
+
+    assert "<option>nightly</option>" in page
+    assert "<option selected>careful</option>" in page

@@ -69,6 +69,7 @@ _LATER_OF_TARGETS = (
     *("groups", "tries", "again_at", "left"),
 )
 _LATER_OF_ROLLOUTS = ("bundle", "canaries", "cause", "trace", "since", "budgets", "retry")
+_LATER_TABLES = ("policies", "rollout_targets", "rollout_contents")
 
 
 def age(home: Home, store: Store, rollout: str, *, gates: bool = True) -> None:
@@ -91,7 +92,7 @@ def age(home: Home, store: Store, rollout: str, *, gates: bool = True) -> None:
             del progress[name]
     store.close()
     with sqlite3.connect(home.store) as raw:
-        for table in ("rollout_targets", "rollout_contents", "rollout_plans", "rollouts"):
+        for table in (*_LATER_TABLES, "rollout_plans", "rollouts"):
             raw.execute(f"DROP TABLE {table}")
         raw.execute(OLD_TABLE)
         row = (head.id, plan, head.plan_digest, json.dumps(progress), head.state, head.is_open)

@@ -8,8 +8,9 @@ import httpx2 as httpx
 import pytest
 
 from agent.wire.phases import Phase
-from fleet.cli.policy_file import LIMIT_BYTES, policy_in
+from fleet.cli.policy_file import policy_in
 from fleet.cli.screen import CommandError, ExitCode
+from fleet.cli.yaml_documents import LIMIT_BYTES
 from fleet.identity.places import Home
 from fleet.rollouts.policy import Budget, Inconclusive, Matching
 from fleet.rollouts.states import RolloutState
