@@ -105,13 +105,15 @@ class Inbox:
     async def _acked(self, payload: bytes) -> None:
         acked = codec.decode(payload, v1.Acked)
         check_address(acked, self._fleet, self._device)
-        if acked.ledger == self._ledger.id and acked.number > self._ledger.told:
-            # Obeyed, it would delete what the centre can't have.
-            raise UnwantedError(
-                Reason.MALFORMED,
-                f"event {acked.number} is acknowledged; this ledger has told {self._ledger.told}",
+        before = self._ledger.id
+        gone = await asyncio.to_thread(self._ledger.acknowledge, acked)
+        if self._ledger.id != before:
+            await _log.awarning(
+                "the ledger is an older copy, and another one from now on",
+                was=before,
+                heard=acked.number,
             )
-        if await asyncio.to_thread(self._ledger.acknowledge, acked):
+        if gone:
             self._changed()
 
     async def _accept(self, envelope: bytes) -> None:

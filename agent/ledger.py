@@ -7,7 +7,8 @@ Rules:
 - A row is only replaced by whoever read it as it is (`put` compares): a step
   that was overtaken by a newer desired document changes nothing.
 - Events are numbered without gaps within the ledger's id, and deleted only by
-  `acknowledge`, which keeps the last few transitions to be looked at. When they
+  `acknowledge`, which keeps the last few transitions to be looked at. A ledger that came
+  back from an older copy of the disk is another one, once the centre shows it. When they
   outgrow their bytes, the oldest health is dropped, then the oldest transitions
   are folded (`agent.folding`); never the first `WINDOW`, which may have been sent
   under their numbers.
@@ -39,6 +40,7 @@ from agent.ledger_file import (
     Run,
     connect,
     move_aside,
+    new_id,
     translated,
 )
 from agent.state import Note, Quarantined, Record
@@ -343,11 +345,23 @@ class Ledger:
         return self._next - 1
 
     def acknowledge(self, acked: v1.Acked) -> int:
-        """Forget what the centre has committed, if it is of this ledger; return how many."""
-        if acked.ledger != self.id or not self.depth:
+        """Forget what the centre has committed, if it is of this ledger; return how many.
+
+        Where the centre has heard more than this ledger can have sent, this is an older copy of
+        it, and the numbers it has given since mean something else there. It is another ledger
+        from then on, with an id of its own, and tells all that waits under that: some of it
+        twice, and none of it is taken for known.
+        """
+        if acked.ledger != self.id or not (self.depth or acked.number > self.told):
             return 0
         with self._transaction() as run:
-            return self._events.forget(run, acked.number)
+            if acked.number <= min(self._events.sendable(run) or self.told, self.told):
+                return self._events.forget(run, acked.number)
+            self.id = new_id()
+            self._next = self._events.renumber(run, self.id)
+            run("UPDATE meta SET value = ? WHERE name = 'id'", (self.id,))
+            run("UPDATE meta SET value = ? WHERE name = 'next'", (str(self._next),))
+        return 0
 
     def _append(self, run: Run, notes: Sequence[Note], at: str) -> None:
         for note in notes:
@@ -382,14 +396,14 @@ class Ledger:
             with self._lock, self._transaction(locked=True) as run:
                 yield run
             return
-        remembered = self._events.size, self._next
+        remembered = self._events.size, self._next, self.id
         with translated():
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database.execute
                 self._database.execute("COMMIT")
             except BaseException:
-                self._events.size, self._next = remembered
+                self._events.size, self._next, self.id = remembered
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise

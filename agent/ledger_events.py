@@ -7,11 +7,13 @@ Of what the centre has, the last few transitions are kept for who stands before 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent import folding
 from agent.folding import Row
 from agent.ledger_file import Run
+from agent.wire import codec, v1
+from agent.wire.shed import shed_waiting
 
 WINDOW = 64
 """Events that may be under way before the centre has acknowledged the first of them."""
@@ -87,6 +89,32 @@ class EventQueue:
         run("DELETE FROM event WHERE number <= ?", (number,))
         self._shorter(gone)
         return gone.count
+
+    def sendable(self, run: Run) -> int | None:
+        """Return the highest number that may have been sent of those that wait. None: none do."""
+        found: tuple[int | None] = run(
+            "SELECT max(number) FROM (SELECT number FROM event ORDER BY number LIMIT ?)", (WINDOW,)
+        ).fetchone()
+        return found[0]
+
+    def renumber(self, run: Run, ledger: str) -> int:
+        """Number all that wait anew, as of a ledger of this id; return the next number."""
+        rows = _rows(run("SELECT * FROM event ORDER BY number"))
+        shift = 1 - rows[0].first if rows else 0
+        run("DELETE FROM event")
+        for row in rows:
+            event = codec.decode(row.body, v1.Event)
+            moved = replace(
+                event,
+                ledger=ledger,
+                number=event.number + shift,
+                first=None if event.first is None else event.first + shift,
+            )
+            body = codec.encode(shed_waiting(moved) if moved.health else moved)
+            number, first = row.number + shift, row.first + shift
+            run("INSERT INTO event VALUES (?, ?, ?, ?)", (number, first, row.cause, body))
+        self.size = _size(run, "")
+        return rows[-1].number + shift + 1 if rows else 1
 
     def _drop(self, run: Run) -> bool:
         """Drop the oldest health not sent yet; False when there is none."""

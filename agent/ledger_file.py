@@ -106,13 +106,18 @@ def _prepare(database: sqlite3.Connection) -> None:
         _grow(database, schema)
 
 
+def new_id() -> str:
+    """Return the id of a new ledger."""
+    return f"l-{secrets.token_hex(8)}"
+
+
 def _grow(database: sqlite3.Connection, schema: int) -> None:
     added = "".join(_SCHEMAS[schema:])
     database.executescript(f"BEGIN IMMEDIATE; {added} PRAGMA user_version={SCHEMA};")
     if schema == 0:
         database.execute(
             "INSERT INTO meta VALUES ('id', ?), ('session', '0'), ('next', '1')",
-            (f"l-{secrets.token_hex(8)}",),
+            (new_id(),),
         )
     database.execute("COMMIT")
 

@@ -126,10 +126,54 @@ def test_only_the_centre_empties_the_outbox(ledger: Ledger) -> None:
     assert ledger.depth == 5
     assert ledger.acknowledge(acked(3, ledger.id)) == 3
     assert [event.number for event in events(ledger)] == [4, 5]
-    assert ledger.acknowledge(acked(99, ledger.id)) == 2
+    assert ledger.acknowledge(acked(5, ledger.id)) == 2
     assert ledger.outbox_bytes == 0
     ledger.tell(note(), at=AT)
     assert [event.number for event in events(ledger)] == [6]
+
+
+def centre_has(heard: dict[tuple[str, int], str], ledger: Ledger) -> v1.Acked:
+    """Commit what waits as the centre does, by number; return how far that goes without a gap."""
+    for event in events(ledger):
+        heard.setdefault((event.ledger, event.number), event.reason or "")
+    number = 0
+    while (ledger.id, number + 1) in heard:
+        number += 1
+    return v1.Acked(fleet="f", device="d-1", ledger=ledger.id, number=number)
+
+
+@pytest.mark.parametrize("since", [0, 1, 100])
+def test_a_ledger_from_an_older_disk_loses_nothing_that_it_tells(path: Path, since: int) -> None:
+    """Its numbers mean other events there: once that shows, it tells all of them as another one."""
+    heard: dict[tuple[str, int], str] = {}
+    first = open_at(path)
+    first.tell(note("ONE"), note("TWO"), at=AT)
+    first.acknowledge(centre_has(heard, first))
+    first.tell(note("THREE"), at=AT)
+    copy = path.with_name("copy.db")
+    with sqlite3.connect(path) as source, sqlite3.connect(copy) as into:
+        source.backup(into)
+    source.close()
+    into.close()
+    for number in range(90):
+        first.tell(note(f"LOST_{number}"), at=AT)
+        first.acknowledge(centre_has(heard, first))
+    was = first.id
+    first.close()
+
+    restored = open_at(copy)
+    restored.tell(*(note(f"NEW_{number}") for number in range(since)), at=AT)
+    assert restored.acknowledge(centre_has(heard, restored)) == 0
+    assert restored.id != was
+    restored.close()
+    restored = open_at(copy)
+    restored.tell(note("LAST"), at=AT)
+    while restored.depth:
+        assert restored.acknowledge(centre_has(heard, restored))
+    told = [reason for (ledger, _), reason in heard.items() if ledger == restored.id]
+    assert told == ["THREE", *(f"NEW_{number}" for number in range(since)), "LAST"]
+    assert restored.told == len(told)
+    restored.close()
 
 
 def test_a_full_outbox_folds_the_oldest_by_cause_and_loses_no_count(
