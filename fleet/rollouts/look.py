@@ -111,9 +111,13 @@ def _presence(progress: Progress, target: Target | None) -> list[Event]:
 
 def _keeps_its_window(progress: Progress, target: Target) -> bool:
     """Tell whether it will do what it was asked to when it may: it is not late for that."""
+    told = target.told(progress.deployment.name)
+    if told is None or told.last_error is None:
+        return False
+    if not waits_for_window(told.phase, told.last_error.reason):
+        return False
     back = progress.returning if progress.state is TargetState.RETURNING else None
-    said = _said_of(target, back or progress.deployment)
-    return said is not None and waits_for_window(said.phase, said.reason)
+    return _said_of(target, back or progress.deployment) is not None
 
 
 def _of_target(rollout: Rollout, progress: Progress, target: Target) -> list[Event]:
