@@ -57,9 +57,7 @@ async def test_a_centre_s_own_fleet_is_simulated_and_left_as_it_is(quay: Quay) -
         (("--devices", "5", "--policy", "nosuch"), "no policy 'nosuch'"),
     ],
 )
-async def test_what_can_not_be_meant_is_told(
-    quay: Quay, words: tuple[str, ...], what: str
-) -> None:
+async def test_what_can_not_be_meant_is_told(quay: Quay, words: tuple[str, ...], what: str) -> None:
     ended = await quay.people.skerry("rollout", "simulate", *words)
 
     assert ended.code == ExitCode.USAGE
