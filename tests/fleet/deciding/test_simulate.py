@@ -44,6 +44,7 @@ def test_a_bundle_bad_on_one_class_serves_on_its_canary_alone() -> None:
         assert (run.decided.ending, run.decided.wave) == (Ending.ROLLED_BACK, 1)
         assert run.decided.reason == "CANARY_FAILED"
         assert run.served_bad == 1
+        assert run.took_s < 600, "nobody is waited for who is back already"
 
 
 def test_what_fails_its_test_serves_nowhere_that_it_is_bad() -> None:
