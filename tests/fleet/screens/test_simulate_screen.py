@@ -58,6 +58,7 @@ async def test_a_centre_s_own_fleet_is_simulated_and_left_as_it_is(quay: Quay) -
     ],
 )
 async def test_what_can_not_be_meant_is_told(quay: Quay, words: tuple[str, ...], what: str) -> None:
+    """In three lines: what is wrong, that it is the command's use, and what to do."""
     ended = await quay.people.skerry("rollout", "simulate", *words)
 
     assert ended.code == ExitCode.USAGE
