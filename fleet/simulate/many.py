@@ -4,6 +4,7 @@ A run has a process to itself: what it decides is pure, and this is where it get
 The plan is not sent to them: each is a copy of this process, made when all is ready.
 """
 
+import gc
 import multiprocessing
 import random
 from collections.abc import Sequence
@@ -42,14 +43,16 @@ def simulate(
     word = RolloutEvent(rollout=RolloutHappening.STARTED)
     begun = fold(begin(plan, "simulated"), [word], now)
     jobs = [(begun, twin, seed, limit_s, now) for seed in seeds]
-    if len(jobs) == 1 or len(jobs) * len(begun.targets) < _DEVICES_AT_ONCE:
-        return [_run(*job) for job in jobs]
-    _JOBS[:] = jobs
+    gc.freeze()  # the plan stays: looking through it for garbage is an eighth of a run
     try:
+        if len(jobs) == 1 or len(jobs) * len(begun.targets) < _DEVICES_AT_ONCE:
+            return [_run(*job) for job in jobs]
+        _JOBS[:] = jobs
         with multiprocessing.get_context("fork").Pool(min(PROCESSES, len(jobs))) as pool:
             return pool.map(_run_job, range(len(jobs)), chunksize=1)
     finally:
         _JOBS.clear()
+        gc.unfreeze()
 
 
 _Job = tuple[Rollout, Twin, int, float, datetime]

@@ -29,6 +29,11 @@ PLANTED = {
         "import fleet.rollouts.plan\n",
         "fleet.rollouts.states -> fleet.rollouts.plan",
     ),
+    "simulate": (
+        "fleet/simulate/twin.py",
+        "import fleet.simulate.many\n",
+        "fleet.simulate.twin -> fleet.simulate.many",
+    ),
     "models": ("models/values.py", "import models.bundle\n", "models.values -> models.bundle"),
     "pure": ("agent/plan.py", "import asyncio\n", "agent.plan -> asyncio"),
 }

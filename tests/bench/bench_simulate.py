@@ -4,17 +4,12 @@ A number after it is another number of devices. CPU seconds, because machines ha
 each run has a core to itself, so this is what a run takes of each of two.
 """
 
-import random
 import sys
 import time
 from datetime import UTC, datetime
 
-from fleet.rollouts.fold import fold
 from fleet.rollouts.policy import CAREFUL
-from fleet.rollouts.progress import RolloutEvent, begin
-from fleet.rollouts.states import RolloutHappening
-from fleet.simulate.many import invent
-from fleet.simulate.run import Simulation
+from fleet.simulate.many import invent, simulate
 from fleet.simulate.twin import Twin
 
 DEVICES = 100_000
@@ -32,15 +27,12 @@ def main(devices: int = DEVICES) -> None:
     for name, twin in TWINS.items():
         before = time.process_time()
         made = invent(devices, 4, CAREFUL, twin, NOW)
-        word = RolloutEvent(rollout=RolloutHappening.STARTED)
-        begun = fold(begin(made, "r-1"), [word], NOW)
         planned_s = time.process_time() - before
-        draw = random.Random(1).random  # noqa: S311  # no secret
-        run = Simulation(begun, twin, draw, start=NOW).run(86400.0)
+        (run,) = simulate(made, twin, seeds=[1], limit_s=86400.0, now=NOW)
         took_s = time.process_time() - before
         print(  # noqa: T201  # what it is for
             f"{devices:,} devices, {name}: {took_s:.1f} s of CPU, x{took_s / BUDGET_S:.2f} of "
-            f"{BUDGET_S:g} s ({planned_s:.1f} s to plan once); {run.events:,} events "
+            f"{BUDGET_S:g} s ({planned_s:.1f} s to plan it); {run.events:,} events "
             f"({run.events / devices:.1f} a device), {run.looks} looks, "
             f"{run.took_s:.0f} s of its time: {run.decided.ending}"
         )

@@ -121,7 +121,13 @@ async def test_what_is_above_its_budget_is_told_with_both_numbers(quay: Quay) ->
 async def test_the_page_about_rollouts_is_true(quay: Quay) -> None:
     """Its screens are the golden ones, and every command in it does what the page says it does."""
     page = PAGE.read_text()
-    for name in ("rollout-plan", "rollout-moving", "rollout-why", "rollout-back"):
+    for name in (
+        "rollout-plan",
+        "rollout-simulate",
+        "rollout-moving",
+        "rollout-why",
+        "rollout-back",
+    ):
         assert (GOLDEN / f"{name}.txt").read_text() in page
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     commands = [shlex.split(line)[1:] for block in blocks for line in block.splitlines()]
@@ -139,7 +145,7 @@ async def test_the_page_about_rollouts_is_true(quay: Quay) -> None:
             rollout = found[1]
             await quay.look()
 
-    assert 15 == len(commands)
+    assert 16 == len(commands)
     assert "rolling-back" == (await quay.ask(of=rollout))["state"]
 
 
