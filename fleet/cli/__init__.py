@@ -57,8 +57,7 @@ EXIT_CODES = """\
 3    not found
 4    not allowed
 5    cannot reach it, or timed out
-6    conflict: a plan moved, a newer rollout has overtaken it, or something is there already;
-     apply, diff: a rollout was brought back, and no document starts it again
+6    conflict: a plan moved, a newer rollout has overtaken it, it is there already, or is held
 7    refused by verification or budget (signature, accuracy, fit)
 10   diff: applying it would change something
 20   rollout watch: it is paused by a person

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fleet.cli.screen import ExitCode
 from fleet.identity.places import Home
 from fleet.store import audit, policies
 from fleet.store.engine import Store
+from fleet.store.errors import TooManyError
 from tests.fleet.centre.served import OPERATOR
 from tests.fleet.screens.quay import Quay, quay_of
 
@@ -230,3 +232,37 @@ async def test_rollouts_are_listed_page_by_page(quay: Quay) -> None:
     assert (await quay.ask("?after=x"))["reason"] == "MALFORMED"
     found = await quay.people.skerry("rollout", "ls", "-o", "json")
     assert [each["id"] for each in json.loads(found.out)["rollouts"]] == listed
+
+
+async def test_of_two_pipelines_at_once_one_starts_it(quay: Quay) -> None:
+    """Both have seen that it is new; the centre lets one of them, and says by which it was."""
+    wish = {
+        "bundle": "digits:1.0.0",
+        "deployment": "digits",
+        "selector": "all",
+        "once": True,
+    }
+    async with httpx.AsyncClient(base_url=quay.served.plain, trust_env=False) as client:
+        client.headers.update(OPERATOR)
+        first = await client.post("/api/v1/rollouts", json=wish)
+        second = await client.post("/api/v1/rollouts", json=wish)
+        bare = await client.post("/api/v1/rollouts", json={**wish, "once": False})
+    assert (first.status_code, second.status_code) == (201, 409)
+    assert second.json()["reason"] == "NO_CHANGE"
+    assert first.json()["id"] in second.json()["error"]
+    assert bare.status_code == 201  # a person's own start is theirs
+
+
+def test_policies_are_bounded_and_one_that_is_kept_may_still_be_changed(store: Store) -> None:
+    """One more is refused, and what there was is all there."""
+    one = policies.KeptPolicy(name="p-0", document={"waves": []}, written_at="")
+    with store.write() as connection:
+        for number in range(policies.LIMIT):
+            policies.put(connection, replace(one, name=f"p-{number}"))
+    with store.write() as connection:
+        policies.put(connection, replace(one, written_at="later"))
+    with pytest.raises(TooManyError, match="200 policies"), store.write() as connection:
+        policies.put(connection, replace(one, name="more"))
+    with store.read() as connection:
+        kept = policies.every(connection)
+    assert (len(kept), kept[0].written_at) == (policies.LIMIT, "later")
