@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from pydantic import BaseModel, Field
@@ -137,6 +137,19 @@ class RolloutSummary(BaseModel):
     )
 
 
+class FindingShown(BaseModel):
+    """What one of a gate's checks says, of the class that it is worst for."""
+
+    check: str
+    outcome: str = Field(description="`success`, `failure`, or `inconclusive`: too little told.")
+    class_name: str = Field(description="Empty: nothing has committed or told of itself yet.")
+    observed: float | None = Field(description="Its left side; null: no value.")
+    limit: float | None = Field(description="Its right side; null: no value.")
+    sample: int = Field(description="The smallest of what it rests on.")
+    least: int = Field(description="What it wants of that.")
+    against: str = Field(description="With what it was compared.")
+
+
 class JudgementShown(BaseModel):
     """What a wave's gate says so far, and the numbers it rests on. The gate has what it wants."""
 
@@ -146,6 +159,7 @@ class JudgementShown(BaseModel):
     bad: int = Field(description="Refused it, went back, or were too late.")
     under_way: int = Field(description="In reach, and not at an end.")
     away: int = Field(description="Can't be reached; they count neither way.")
+    findings: list[FindingShown] = Field(description="What its checks say; empty: it has none.")
 
 
 class WaveShown(BaseModel):
@@ -517,6 +531,7 @@ def _wave(
             bad=judgement.bad,
             under_way=judgement.under_way,
             away=judgement.away,
+            findings=[FindingShown(**asdict(each)) for each in judgement.findings],
         )
     return WaveShown(
         number=wave.number,
