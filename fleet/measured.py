@@ -53,10 +53,9 @@ def measured(
         return ()
     for progress, health, _ in latest:
         for told in _of(progress, health):
-            new = _is_new(progress, told)
-            if new and progress.target in mine:
+            if _is_new(progress, told) and progress.target in mine:
                 serving[progress.class_name].append(_counted(told, health))
-            elif not new and progress.state in _NOT_MOVED:
+            elif _is_other(progress, told):
                 control[progress.class_name].append(_counted(told, health))
     for name, drift in _drifts(rollout, mine, heard, judging):
         serving[name].append(drift)
@@ -91,11 +90,11 @@ def _before(rollout: Rollout, wave: RolloutWave, heard: Mapping[str, Heard]) -> 
         return _with(earlier[-1].before, {name: [t] for name, t in earlier[-1].control.items()})
     found: dict[str, list[Told]] = defaultdict(list)
     for progress, device in _heard(rollout.targets, heard):
-        if device.health is not None and progress.state in _NOT_MOVED:
+        if device.health is not None:
             found[progress.class_name] += [
                 _counted(told, device.health)
                 for told in _of(progress, device.health)
-                if not _is_new(progress, told)
+                if _is_other(progress, told)
             ]
     return _with({}, found)
 
@@ -116,6 +115,11 @@ def _of(progress: Progress, health: v1.Health) -> Iterator[v1.DeploymentHealth]:
 def _is_new(progress: Progress, told: v1.DeploymentHealth) -> bool:
     wanted = progress.deployment
     return (told.revision, told.digest) == (wanted.revision, wanted.bundle.digest)
+
+
+def _is_other(progress: Progress, told: v1.DeploymentHealth) -> bool:
+    """Tell whether this is of what a target served before, and it has not moved since."""
+    return progress.state in _NOT_MOVED and told.digest != progress.deployment.bundle.digest
 
 
 def _counted(told: v1.DeploymentHealth, health: v1.Health) -> Told:

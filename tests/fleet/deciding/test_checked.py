@@ -1,16 +1,19 @@
 """What is measured while it serves stops a rollout; what nobody measured says nothing."""
 
+from dataclasses import replace
+
 import pytest
 
-from fleet.rollouts.findings import Against, Outcome
+from agent.wire.v1 import DeploymentHealth
+from fleet.rollouts.findings import Against, Evidence, Outcome
 from fleet.rollouts.foresee import ObstacleReason
 from fleet.rollouts.gate import GateReason
-from fleet.rollouts.policy import Inconclusive
-from fleet.rollouts.states import RolloutHappening, RolloutState, WaveState
+from fleet.rollouts.policy import Check, Gate, Inconclusive, Percent, Policy, WaveRule
+from fleet.rollouts.states import RolloutHappening, RolloutState, TargetState, WaveState
 from fleet.rollouts.why import judged, why
 from fleet.sentences import explain
-from tests.fleet.deciding.traffic import Pace, Used, checked
-from tests.fleet.deciding.world import LITERT, TFLITE
+from tests.fleet.deciding.traffic import Pace, Used, checked, far
+from tests.fleet.deciding.world import LITERT, TFLITE, Conduct
 
 SLOWER = "latency_p95 / control.latency_p95 <= 1.15"
 FEW_ERRORS = "error_rate <= 0.02"
@@ -195,6 +198,79 @@ def test_a_document_counts_once_however_often_the_centre_looks() -> None:
     assert more is not None
     (before,), (after,) = evidence.serving.values(), more.serving.values()
     assert before.requests + 100 == after.requests
+
+
+def test_only_what_is_of_the_wave_and_of_its_revision_is_evidence() -> None:
+    """Not of other waves, nor of an older revision; and who went back is no control."""
+    world = on([LITERT] * 6)
+    policy = checked("error_rate < 1", sizes=(50, 100))
+    name = world.start("2.0.0", policy=policy)
+    world.conduct["2.0.0", "d-2"] = Conduct.REFUSE
+    world.runs(120)
+    rollout = world.rollouts[name]
+    assert rollout.waves[0].evidence is not None
+    rollout = replace(
+        rollout,
+        waves=(
+            replace(rollout.waves[0], evidence=Evidence(until="")),
+            *rollout.waves[1:],
+        ),
+    )
+    states = (
+        (1, TargetState.COMMITTED, 1, "2.0.0"),
+        (2, TargetState.ROLLED_BACK, 1, "1.0.0"),
+        (3, TargetState.COMMITTED, 0, "2.0.0"),
+        (4, TargetState.PLANNED, 1, "2.0.0"),
+        (5, TargetState.PLANNED, 0, "1.0.0"),
+        (6, TargetState.PLANNED, 0, "2.0.0"),
+    )
+    members = rollout.by_target()
+    for number, state, newer, version in states:
+        progress = replace(members[f"d-{number}"], state=state)
+        members[f"d-{number}"] = progress
+        revision = progress.deployment.revision - 1 + newer
+        told = DeploymentHealth(
+            name="digits",
+            revision=revision,
+            digest=world.paper.bundle(version).digest,
+            requests=10**number,
+            errors=0,
+        )
+        health = replace(
+            world._health(world.device(number)), deployments=(told,)
+        )  # one document otherwise
+        world.health[f"d-{number}"] = (health, "2027")
+    rollout = replace(rollout, targets=tuple(members.values()))
+    (event,) = world.measures(rollout)
+
+    assert {"d-1", "d-2", "d-3"} == set(rollout.waves[0].targets)
+    assert [10] == [each.requests for each in event.evidence.serving.values()]
+    assert [10**5] == [each.requests for each in event.evidence.control.values()]
+
+
+def test_drift_of_the_wave_is_read_from_all_of_it_together() -> None:
+    """Counts add up, and the card's reference judges them: as they are now, not over time."""
+    for psi, state in ((0.1, RolloutState.DONE), (0.4, RolloutState.ROLLED_BACK)):
+        world = on([LITERT] * 4)
+        world.judged = (far(psi),)
+        name = world.start("2.0.0", policy=checked("drift < 0.25"))
+        world.runs()
+
+        assert state is world.rollouts[name].state
+        assert ({"c": [0, 8]} in world.counted) is (state is RolloutState.DONE)
+
+
+def test_a_gate_with_checks_can_stop_a_rollout_that_nobody_fails() -> None:
+    """So it bounds how many serve something bad, whatever share may fail."""
+    world = on([LITERT] * 4)
+    check = Check(check=FEW_ERRORS)
+    gate = Gate(success_percent=0, error_percent=100, inconclusive=Inconclusive.SKIP)
+    for checks, radius in (((), 4), ((check,), 2)):
+        waves = (
+            WaveRule(size=Percent(percent=50), gate=replace(gate, checks=checks)),
+            WaveRule(size=Percent(percent=100)),
+        )
+        assert radius == world.plan("2.0.0", policy=Policy(name="p", waves=waves)).blast_radius
 
 
 def test_evidence_outlives_the_centre() -> None:

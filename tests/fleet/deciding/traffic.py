@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent.wire.sketch import GAMMA
 from agent.wire.v1 import DeploymentHealth, Health, LatencySketch
 from fleet.clock import written
-from fleet.health.drift import Counts, Distance, Level
+from fleet.health.drift import Counts, Distance, Drift, Level
 from fleet.health.heard import Heard
 from fleet.measured import measured
 from fleet.rollouts.policy import Check, Gate, Inconclusive, Percent, Policy, WaveRule
@@ -43,7 +43,8 @@ class Used(World):
         super().__init__(classes, away=away)
         self.paces: dict[tuple[str, str], Pace] = {}
         self.health: dict[str, tuple[Health, str]] = {}
-        self.judged: tuple[Distance, ...] = ()
+        self.judged: tuple[Distance, ...] = ()  # how far it is from its card's reference
+        self.counted: list[Counts] = []
 
     def runs(self, seconds: float = 3600.0, every: float = 20.0) -> None:
         """Let everybody work, tell how it went, and the centre look."""
@@ -58,9 +59,10 @@ class Used(World):
         """Let everybody in reach tell how the last minute was."""
         for device in self.devices.values():
             if device.online:
-                self.health[device.id] = (self._health(device), written(self.now))
+                self.health[device.id] = (self.health_of(device), written(self.now))
 
-    def _health(self, device: Device) -> Health:
+    def health_of(self, device: Device) -> Health:
+        """Return what a device tells of its last minute."""
         told = [
             (record.active, self._pace(device, record.active.bundle.version))
             for record in device.records.values()
@@ -101,6 +103,7 @@ class Used(World):
                 joined_at=ISSUED,
                 health=self.health.get(target.device, (None, None))[0],
                 health_at=self.health.get(target.device, (None, None))[1],
+                drift=self._drift(self.devices[target.device]),
             )
             for target in self.inventory().targets
         }
@@ -109,8 +112,24 @@ class Used(World):
         """Return what was told since the last look."""
         return measured(rollout, self.heard(), self.now, self._distance)
 
-    def _distance(self, _digest: str, _counts: Counts) -> tuple[Distance, ...]:
+    def _distance(self, _digest: str, counts: Counts) -> tuple[Distance, ...]:
+        self.counted.append(counts)
         return self.judged
+
+    def _drift(self, device: Device) -> tuple[Drift, ...]:
+        """Return four requests in a bin, of what it serves."""
+        return tuple(
+            Drift(
+                deployment=name,
+                revision=record.active.revision,
+                digest=record.active.bundle.digest,
+                told_at=written(self.now),
+                since=ISSUED,
+                counts={"c": [0, 4]},
+            )
+            for name, record in device.records.items()
+            if record.active is not None and self.judged
+        )
 
 
 def far(psi: float) -> Distance:
