@@ -7,6 +7,8 @@ from html import unescape
 import httpx2 as httpx
 import pytest
 
+from fleet.cli.marks import Screen
+from fleet.cli.rollout_screen import rollout_lines
 from fleet.clock import written
 from fleet.identity.authority import Authority
 from fleet.identity.places import Home
@@ -15,7 +17,7 @@ from fleet.rollouts.findings import Evidence
 from fleet.rollouts.measures import Told
 from fleet.rollouts.policy import Check, Gate
 from fleet.store.engine import Store
-from tests.fleet.centre.served import TOKEN, serving
+from tests.fleet.centre.served import OPERATOR, TOKEN, serving
 from tests.fleet.deciding.paper import NOW
 from tests.page.scene import fill
 
@@ -51,11 +53,15 @@ async def test_a_check_is_shown_with_what_it_rests_on(
         async with httpx.AsyncClient(base_url=centre.plain, headers=here, trust_env=False) as one:
             await one.post("/sign-in", data={"token": TOKEN})
             text = (await one.get("/rollouts/r-41")).text
+            found = (await one.get("/api/v1/rollouts/r-41", headers=OPERATOR)).json()
 
     def card(number: int) -> str:
         part = text.partition(f'id="wave-{number}"')[2].partition("</li>")[0]
         return " ".join(unescape(re.sub(r"<[^>]*>", " ", part)).split())
 
+    screen = " ".join(" ".join(rollout_lines(found, Screen())).split())
+    where = f"on {checked}, against those not asked yet"
+    assert f"{CHECK} 1.5 1.25 400 ✓ success {where} >= 100" in screen
     shown = f"success {CHECK} on {checked}, against those not asked yet 1.5 1.25 400 ≥ 100"
     assert shown in card(2)
     assert f"inconclusive {CHECK} on" in card(1)

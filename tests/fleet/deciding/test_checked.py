@@ -236,9 +236,7 @@ def test_only_what_is_of_the_wave_and_of_its_revision_is_evidence() -> None:
             requests=10**number,
             errors=0,
         )
-        health = replace(
-            world._health(world.device(number)), deployments=(told,)
-        )  # one document otherwise
+        health = replace(world.health_of(world.device(number)), deployments=(told,))
         world.health[f"d-{number}"] = (health, "2027")
     rollout = replace(rollout, targets=tuple(members.values()))
     (event,) = world.measures(rollout)
