@@ -26,9 +26,12 @@ from agent.wire.reasons import Reason
 from fleet import canonical, kept
 from fleet.chronicle import Chronicle
 from fleet.clock import written
+from fleet.health.drift import Counts, Distance
+from fleet.health.drift import judge as drifted
 from fleet.identity.join import new_id
 from fleet.inventory import Inventory
 from fleet.kept import Memory, decided_later, overtaking
+from fleet.measured import is_measured, measured
 from fleet.observe import cards
 from fleet.roll import EPOCH, Roll
 from fleet.rollouts.asking import due, look_again_at, overtaken
@@ -41,6 +44,7 @@ from fleet.rollouts.look import seen
 from fleet.rollouts.plan import Plan, plan, policy_of
 from fleet.rollouts.policy import RolloutRequest
 from fleet.rollouts.progress import (
+    MeasuredEvent,
     Progress,
     Rollout,
     RolloutEvent,
@@ -56,6 +60,7 @@ from fleet.rollouts.states import (
 )
 from fleet.rollouts.trace import Trace
 from fleet.store import audit, desired, rollouts
+from fleet.store.drift import references
 from fleet.store.engine import Store
 from fleet.writing import newest, write_desired
 from models.keys import SigningKey
@@ -403,7 +408,17 @@ class Executor:
         While there was no centre nobody could be heard, and no deadline ran.
         """
         before = held if held.id in self._followed else cut_off(held, now)
-        return fold(before, seen(before, inventory, now), now)
+        told = self._told(before, now) if is_measured(before) else ()
+        return fold(before, (*told, *seen(before, inventory, now)), now)
+
+    def _told(self, rollout: Rollout, now: datetime) -> tuple[MeasuredEvent, ...]:
+        """Return what devices told since the last look that the rollout's checks read."""
+        heard = {known.device.id: known.heard for known in self._roll.call(patience_s=None)}
+        return measured(rollout, heard, now, self._drifted)
+
+    def _drifted(self, digest: str, counts: Counts) -> tuple[Distance, ...]:
+        with self._store.read() as connection:
+            return drifted(references(connection, digest), counts)
 
     def _ask(self, connection: Connection, rollout: Rollout, progress: Progress) -> None:
         """Write a target's next document, signed, where no later one came first."""

@@ -186,15 +186,21 @@ def gates(waves: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def figure(number: float | None) -> str:
+    """Return a measured number as people read it."""
+    return "nothing" if number is None else f"{number:.4g}"
+
+
 def wanted(gate: Mapping[str, Any] | None) -> str:
     """Return what a gate wants."""
     if gate is None:
         return "none: what is asked is asked"
     sample = "all" if gate["everyone"] else f"at least {gate['minimum_sample']}"
     approval = "; then a person's approval" if gate["approval"] else ""
+    checks = "".join(f"; {each['check']}" for each in gate["checks"])
     return (
         f"committed >= {gate['success_percent']} %, failed <= {gate['error_percent']} %,"
-        f" of {sample}, within {span(gate['deadline_s'])}{approval}"
+        f" of {sample}, within {span(gate['deadline_s'])}{checks}{approval}"
     )
 
 

@@ -23,6 +23,7 @@ from fleet.alerts.rules import RULES as ALERT_RULES
 from fleet.api.reference import render as openapi
 from fleet.health.states import RULES, HealthReason
 from fleet.metrics import families
+from fleet.rollouts.measures import MEASURES
 from fleet.rollouts.states import ROLLOUT, TARGET, WAVE
 from tests import reference_commands
 from tests.contract.samples import SAMPLES
@@ -55,6 +56,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "reasons.md": reasons(),
         REFERENCE / "states.md": states(),
         REFERENCE / "rollouts.md": rollouts(),
+        REFERENCE / "measures.md": measures(),
         REFERENCE / "alerts.md": alerts(),
         REFERENCE / "metrics.md": metrics(),
         REFERENCE / "openapi.json": openapi(),
@@ -66,6 +68,28 @@ def pages() -> dict[Path, str]:
 def golden() -> dict[Path, bytes]:
     """Return every golden file with its bytes."""
     return {GOLDEN / f"{name}.json": encode(document) for name, document in SAMPLES.items()}
+
+
+def measures() -> str:
+    """Return the page about what a gate's check may name."""
+    rows = [
+        f"| `{name}` | {each.what} | {each.counts} | {each.least} | {_yes(not each.alone)} |"
+        for name, each in MEASURES.items()
+    ]
+    return "\n".join(
+        [
+            GENERATED,
+            "# What a gate may measure",
+            "",
+            "The table is `MEASURES` in `fleet/rollouts/measures.py`.",
+            "A check without a `minimum_sample` wants as much of each class as is usual.",
+            "",
+            "| measure | it is | its sample is of | usual | has a control |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 def phases() -> str:

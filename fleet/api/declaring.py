@@ -4,8 +4,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from fleet.api.parts import Parts
+from fleet.api.plan_shown import PlanShown, plan_shown
 from fleet.api.refusals import answers
-from fleet.api.rollout_shown import PlanShown, plan_shown
 from fleet.api.rollouts import RolloutWish, request_of
 from fleet.observe import cards
 from fleet.rollouts.declared import Declared, declared

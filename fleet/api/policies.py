@@ -8,13 +8,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from fleet.api.wish import Wish
+from fleet.rollouts.expression import LENGTH_LIMIT
 from fleet.rollouts.policy import (
     BUDGETS_LIMIT,
     BUILT_IN,
+    CHECKS_LIMIT,
     RETRIES_LIMIT,
     SOAK_LIMIT_S,
     WAVES_LIMIT,
     Budget,
+    Check,
     Count,
     EachClass,
     Gate,
@@ -38,6 +41,27 @@ Yes = Annotated[bool, Field(strict=True)]
 """`yes` for a number, and a number in quotes, are mistakes more often than they are meant."""
 
 
+class CheckWish(Wish):
+    """Something that what is measured must show."""
+
+    check: str = Field(
+        max_length=LENGTH_LIMIT,
+        description="A comparison, like `latency_p95 / control.latency_p95 <= 1.3`.",
+    )
+    minimum_sample: Whole | None = Field(
+        None, ge=1, description="So much of each measure in it; null: what is usual for that one."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> Self:
+        self.rule()
+        return self
+
+    def rule(self) -> Check:
+        """Return it as the planner reads it."""
+        return Check(check=self.check, minimum_sample=self.minimum_sample)
+
+
 class GateWish(Wish):
     """What a wave must show before the next may start."""
 
@@ -56,6 +80,9 @@ class GateWish(Wish):
         "somebody to `approve` it.",
     )
     approval: Yes = Field(default=False, description="Once it has soaked, it waits for a person.")
+    checks: list[CheckWish] = Field(
+        [], max_length=CHECKS_LIMIT, description="What its targets must show while they serve it."
+    )
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> Self:
@@ -64,7 +91,8 @@ class GateWish(Wish):
 
     def gate(self) -> Gate:
         """Return it as the planner reads it."""
-        return Gate(**dict(self))
+        rules = tuple(each.rule() for each in self.checks)
+        return Gate(**{**dict(self), "checks": rules})
 
 
 class WaveWish(Wish):

@@ -17,21 +17,18 @@ from fleet.api import named_policies
 from fleet.api.cursor import cursor as placed_at
 from fleet.api.cursor import place
 from fleet.api.parts import Parts
+from fleet.api.plan_shown import ExclusionShown, PlanShown, left_out, plan_shown
 from fleet.api.policies import PolicyWish
 from fleet.api.refusals import answers
 from fleet.api.rollout_shown import (
-    ExclusionShown,
-    PlanShown,
     RolloutDetail,
     RolloutOfTarget,
     RolloutSummary,
     TargetList,
     WhyShown,
     detail,
-    left_out,
     listed_targets,
     newer_named,
-    plan_shown,
     summary,
     told,
 )

@@ -2,14 +2,14 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent.wire.words import age, size
 from fleet import wording
 from fleet.cli.marks import LABEL_COLUMNS, Column, Screen, visible
 from fleet.marks import ASIDE_MARKS, MARKS, VERDICT_MARKS, Mark
-from fleet.wording import before_steps, change, count, percent, ref, short
+from fleet.wording import before_steps, change, count, figure, percent, ref, short
 
 
 def plan_lines(made: Mapping[str, Any], screen: Screen) -> list[str]:
@@ -264,8 +264,22 @@ def _gate(found: Mapping[str, Any], screen: Screen) -> list[str]:
             count(total),
             " ",
         ],
+        *(row for each in seen["findings"] for row in _finding(each, screen)),
     ]
     return screen.table(columns, rows)
+
+
+def _finding(said: Mapping[str, Any], screen: Screen) -> Iterator[list[str]]:
+    """Return what a check wants and has seen; below it, of whom, and with what it was compared."""
+    yield [
+        said["check"],
+        figure(said["limit"]),
+        figure(said["observed"]),
+        count(said["sample"]),
+        screen.state(VERDICT_MARKS[said["outcome"]], said["outcome"]),
+    ]
+    where = f"on {said['class_name']}, " if said["class_name"] else ""
+    yield [f"  {where}against {said['against']}", " ", " ", f">= {count(said['least'])}", " "]
 
 
 def _because(target: Mapping[str, Any]) -> str:

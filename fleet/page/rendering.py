@@ -80,6 +80,7 @@ class Renderer:
         )
         self._environment.filters |= {
             "count": wording.count,
+            "figure": wording.figure,
             "percent": wording.percent,
             "latency": latency,
             "size": size,

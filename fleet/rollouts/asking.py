@@ -16,7 +16,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from fleet.rollouts.budgets import groups_of, is_down, spare_of
-from fleet.rollouts.gate import Verdict, aside_at, decides_at, judge, late_at, unproven
+from fleet.rollouts.gate import (
+    Verdict,
+    aside_at,
+    decides_at,
+    judge,
+    late_at,
+    measured_by,
+    unproven,
+)
 from fleet.rollouts.plan import Plan
 from fleet.rollouts.progress import (
     Event,
@@ -153,7 +161,7 @@ def look_again_at(rollout: Rollout, now: datetime) -> datetime | None:
     times: list[datetime | None] = []
     for wave, members in rollout.members():
         if wave.state is WaveState.SOAKING:
-            times.append(decides_at(wave))
+            times += [decides_at(wave), measured_by(wave)]
         if wave.state is WaveState.RUNNING and wave.gate is not None and wave.since is not None:
             times.append(wave.since + timedelta(seconds=wave.gate.deadline_s))
         timed = [progress for progress in members if progress.state in TIMED]

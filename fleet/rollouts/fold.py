@@ -19,13 +19,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
-from fleet.rollouts.gate import Judgement, Verdict, decides_at, judge, unproven
+from fleet.rollouts.gate import GateReason, Judgement, Verdict, decides_at, judge, unproven
 from fleet.rollouts.policy import Inconclusive, OnFailure
 from fleet.rollouts.progress import (
     AmendedEvent,
     Cause,
     Event,
     LeftEvent,
+    MeasuredEvent,
     PersonReason,
     PresenceEvent,
     Progress,
@@ -96,18 +97,31 @@ def fold(rollout: Rollout, events: Iterable[Event], now: datetime) -> Rollout:
                 targets[event.target] = _present(targets[event.target], event, now)
             case TargetEvent():
                 targets[event.target] = _happened(targets[event.target], event, now)
-            case LeftEvent():
-                targets[event.target] = replace(targets[event.target], left=True)
-            case AmendedEvent():
-                targets[event.target] = replace(
-                    targets[event.target], deployment=event.deployment, replaces=event.replaces
-                )
+            case MeasuredEvent():
+                rollout = _measured(rollout, event)
+            case LeftEvent() | AmendedEvent():
+                targets[event.target] = _changed(targets[event.target], event)
     rollout = replace(rollout, targets=tuple(targets.values()))
     while (after := _settle(rollout, now)) != rollout:
         rollout = after
     if rollout.state is before.state:
         return rollout
     return replace(rollout, since=now, started_at=before.started_at or now)
+
+
+def _changed(progress: Progress, event: LeftEvent | AmendedEvent) -> Progress:
+    """Apply what another rollout means to a target of this one."""
+    if isinstance(event, LeftEvent):
+        return replace(progress, left=True)
+    return replace(progress, deployment=event.deployment, replaces=event.replaces)
+
+
+def _measured(rollout: Rollout, event: MeasuredEvent) -> Rollout:
+    waves = tuple(
+        replace(wave, evidence=event.evidence) if wave.number == event.wave else wave
+        for wave in rollout.waves
+    )
+    return replace(rollout, waves=waves)
 
 
 def _said(rollout: Rollout, event: RolloutEvent, now: datetime) -> Rollout:
@@ -325,6 +339,9 @@ def _of_wave(
     judgement = judge(wave, members, classes, now)
     if judgement.verdict is Verdict.FAILURE:
         return WaveHappening.SETTLED_BADLY, judgement
+    if judgement.reason is GateReason.MEASURING:  # it soaks until enough was told
+        running = wave.state is WaveState.RUNNING
+        return (WaveHappening.SETTLED_WELL if running else None), judgement
     return (None if passed else _by_verdict(rollout, wave, judgement.verdict, now)), judgement
 
 

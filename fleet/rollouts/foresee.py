@@ -59,6 +59,8 @@ class ObstacleReason(StrEnum):
     SHADOW_NEEDS_TRAFFIC = "SHADOW_NEEDS_TRAFFIC"
     DEADLINE_TOO_SHORT = "DEADLINE_TOO_SHORT"
     KEEPS_WINDOWS = "KEEPS_WINDOWS"
+    CHECK_NEEDS_TRAFFIC = "CHECK_NEEDS_TRAFFIC"
+    CHECK_NEEDS_INCUMBENT = "CHECK_NEEDS_INCUMBENT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,7 @@ def can_stop(wave: Wave) -> bool:
     if gate is None:
         return False
     waits = gate.inconclusive is not Inconclusive.SKIP
-    if gate.approval or gate.everyone:
+    if gate.approval or gate.everyone or gate.checks:
         return True
     if _sample(gate, wave) > len(wave.targets):
         return waits
@@ -135,6 +137,7 @@ def obstacles(steps: Sequence[Step], waves: Sequence[Wave], policy: Policy) -> I
         yield from _too_few(wave, wave.gate, len(here.intersection(wave.targets)))
         if wave.gate.approval:
             yield Obstacle(reason=ObstacleReason.APPROVAL_WANTED, wave=wave.number)
+        yield from _checks(wave, wave.gate, [by_target[target] for target in wave.targets])
         yield from _by_settings(wave, wave.gate, [by_target[target] for target in wave.targets])
     yield from _classes(steps, waves, policy, here)
 
@@ -204,6 +207,31 @@ def _by_settings(wave: Wave, gate: Gate, steps: Sequence[Step]) -> Iterator[Obst
             reason=ObstacleReason.DEADLINE_TOO_SHORT,
             wave=wave.number,
             parameters={"deadline_s": f"{gate.deadline_s:g}", "needs_s": f"{trial_s:g}"},
+        )
+
+
+def _checks(wave: Wave, gate: Gate, steps: Sequence[Step]) -> Iterator[Obstacle]:
+    """Tell of checks that can't be decided, and of what they need to be."""
+    first = [step for step in steps if step.replaces is None]
+    for check in gate.checks:
+        told = {"check": check.check, "then": _THEN[gate.inconclusive]}
+        if first and any(name.control for name in check.read.names()):
+            yield Obstacle(
+                reason=ObstacleReason.CHECK_NEEDS_INCUMBENT,
+                wave=wave.number,
+                parameters={**told, "targets": str(len(first))},
+            )
+            continue
+        least, counts = check.wants()
+        yield Obstacle(
+            reason=ObstacleReason.CHECK_NEEDS_TRAFFIC,
+            wave=wave.number,
+            parameters={
+                **told,
+                "least": str(least),
+                "counts": counts,
+                "limit_s": f"{max(gate.soak_s, gate.deadline_s):g}",
+            },
         )
 
 

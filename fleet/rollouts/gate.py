@@ -12,14 +12,16 @@ the first that fails.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
 
+from fleet.rollouts.findings import Finding, Outcome, found
 from fleet.rollouts.policy import Gate
 from fleet.rollouts.progress import Progress, Rollout, RolloutWave
 from fleet.rollouts.states import BAD, SETTLED, UNDER_WAY, TargetState, WaveState
+from fleet.wording import figure
 
 _DEADLINE_S = 3600.0
 """For a wave without a gate: only a return is held to it, and who went away on the way."""
@@ -43,6 +45,9 @@ class GateReason(StrEnum):
     WAITS_FOR_AWAY = "WAITS_FOR_AWAY"
     SAMPLE_TOO_SMALL = "SAMPLE_TOO_SMALL"
     BETWEEN_THRESHOLDS = "BETWEEN_THRESHOLDS"
+    CHECK_FAILED = "CHECK_FAILED"
+    MEASURING = "MEASURING"
+    CHECK_UNDECIDED = "CHECK_UNDECIDED"
     ENOUGH_COMMITTED = "ENOUGH_COMMITTED"
 
 
@@ -53,6 +58,7 @@ class Judgement:
     Of the wave's `members`, without those overtaken: `good` committed, `bad`
     did not take it, `under_way` can be reached and have not come to an end,
     `away` can't be reached. Who failed and is to be asked again is not at an end.
+    `findings` are what its checks say.
     """
 
     verdict: Verdict
@@ -62,6 +68,7 @@ class Judgement:
     under_way: int = 0
     away: int = 0
     parameters: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def ended(self) -> int:
@@ -69,7 +76,7 @@ class Judgement:
         return self.good + self.bad
 
 
-def judge(  # noqa: PLR0911  # a ladder of rules, one return each
+def judge(
     wave: RolloutWave, members: Sequence[Progress], unproven: frozenset[str], now: datetime
 ) -> Judgement:
     """Say what a wave has shown.
@@ -80,11 +87,31 @@ def judge(  # noqa: PLR0911  # a ladder of rules, one return each
         unproven: the classes whose canaries have not all committed, by a policy that has them.
         now: what the deadline is held against.
     """
+    ends = _of_ends(wave, members, unproven, now)
+    if wave.gate is None or not wave.gate.checks:
+        return ends
+    classes = {each.class_name for each in members if each.state is TargetState.COMMITTED}
+    findings = found(wave.gate.checks, wave.evidence, classes)
+    return replace(_of_checks(wave, ends, findings, now), findings=findings)
+
+
+def _of_ends(  # noqa: PLR0911  # a ladder of rules, one return each
+    wave: RolloutWave, members: Sequence[Progress], unproven: frozenset[str], now: datetime
+) -> Judgement:
+    """Say what a wave has shown by how its targets came to an end."""
     counted = _count(members)
     total = counted["good"] + counted["bad"] + counted["under_way"]
 
     def said(verdict: Verdict, why: GateReason, **parameters: str) -> Judgement:
-        return Judgement(verdict=verdict, reason=why, parameters=parameters, **counted)
+        return Judgement(
+            verdict=verdict,
+            reason=why,
+            good=counted["good"],
+            bad=counted["bad"],
+            under_way=counted["under_way"],
+            away=counted["away"],
+            parameters=parameters,
+        )
 
     canary = None
     if counted["bad"]:
@@ -121,6 +148,21 @@ def judge(  # noqa: PLR0911  # a ladder of rules, one return each
     return said(Verdict.INCONCLUSIVE, GateReason.BETWEEN_THRESHOLDS, sample=str(ended))
 
 
+def _of_checks(
+    wave: RolloutWave, ends: Judgement, findings: Sequence[Finding], now: datetime
+) -> Judgement:
+    """Say what a wave has shown, its checks with it: they fail it, or keep it from passing."""
+    outcomes = {each.outcome: each for each in reversed(findings)}
+    failing, unknown = outcomes.get(Outcome.FAILS), outcomes.get(Outcome.UNKNOWN)
+    if failing is not None and ends.verdict is not Verdict.FAILURE:
+        verdict, why, told = Verdict.FAILURE, GateReason.CHECK_FAILED, _told(failing)
+    elif unknown is not None and ends.verdict is Verdict.SUCCESS:
+        (verdict, why), told = _unmeasured(wave, now), _told(unknown)
+    else:
+        return ends
+    return replace(ends, verdict=verdict, reason=why, parameters=told)
+
+
 def unproven(rollout: Rollout) -> frozenset[str]:
     """Return the classes of which not enough have committed to let more of them follow."""
     if rollout.canaries is None:
@@ -141,6 +183,13 @@ def decides_at(wave: RolloutWave) -> datetime | None:
     if wave.gate is None or wave.since is None:
         return None
     return wave.since + timedelta(seconds=wave.gate.soak_s)
+
+
+def measured_by(wave: RolloutWave) -> datetime | None:
+    """Return until when a wave that soaks waits for what its checks read. None: it does not."""
+    if wave.gate is None or not wave.gate.checks or wave.since is None:
+        return None
+    return wave.since + timedelta(seconds=max(wave.gate.soak_s, wave.gate.deadline_s))
 
 
 def late_at(progress: Progress, wave: RolloutWave) -> datetime | None:
@@ -180,6 +229,27 @@ def _count(members: Sequence[Progress]) -> dict[str, int]:
 
 _HOW = attrgetter("state", "online", "held", "again_at")
 _CLASS = attrgetter("class_name", "state")
+
+
+def _unmeasured(wave: RolloutWave, now: datetime) -> tuple[Verdict, GateReason]:
+    """Wait for more to be told, while the wave soaks; one that was given up waits for a person."""
+    late = measured_by(wave) if wave.state is WaveState.SOAKING else None
+    if wave.state is WaveState.INCONCLUSIVE or (late is not None and now >= late):
+        return Verdict.INCONCLUSIVE, GateReason.CHECK_UNDECIDED
+    return Verdict.PENDING, GateReason.MEASURING
+
+
+def _told(finding: Finding) -> dict[str, str]:
+    """Return a finding as its sentence wants it."""
+    return {
+        "check": finding.check,
+        "class_name": finding.class_name,
+        "observed": figure(finding.observed),
+        "limit": figure(finding.limit),
+        "sample": str(finding.sample),
+        "least": str(finding.least),
+        "against": finding.against,
+    }
 
 
 def _ungated(counted: Mapping[str, int]) -> tuple[Verdict, GateReason]:

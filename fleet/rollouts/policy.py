@@ -19,6 +19,8 @@ from enum import StrEnum
 
 from agent.wire.v1 import BundleRef, DeploymentSettings
 from agent.wire.v1.checks import check_device, check_name, check_unique
+from fleet.rollouts.expression import Comparison, parse
+from fleet.rollouts.measures import MEASURES
 from fleet.selector import Selector, check_key
 
 
@@ -112,6 +114,44 @@ class Inconclusive(StrEnum):
     APPROVE = "approve"  # wait for a person's word about this wave; the rollout still runs
 
 
+CHECKS_LIMIT = 16
+_SAMPLE_LIMIT = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Something that what is measured must show (`fleet.rollouts.expression`).
+
+    `minimum_sample` of each measure in it; None: as much as is usual for that one.
+    """
+
+    check: str
+    minimum_sample: int | None = None
+
+    def __post_init__(self) -> None:
+        parse(self.check)
+        if self.minimum_sample is not None and not 1 <= self.minimum_sample <= _SAMPLE_LIMIT:
+            raise ValueError(
+                f"minimum_sample is {self.minimum_sample}; it must be between 1 and "
+                f"{_SAMPLE_LIMIT:,}: no sample decides nothing"
+            )
+
+    @property
+    def read(self) -> Comparison:
+        """The check as a comparison."""
+        return parse(self.check)
+
+    def least(self, measure: str) -> int:
+        """Return how much must have been told of a measure."""
+        usual = MEASURES[measure].least
+        return usual if self.minimum_sample is None else self.minimum_sample
+
+    def wants(self) -> tuple[int, str]:
+        """Return of what it wants the most, and how much, for each class."""
+        names = {name.measure for name in self.read.names()}
+        return max((self.least(name), MEASURES[name].counts) for name in names)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What a wave must show before the next may start.
@@ -125,6 +165,10 @@ class Gate:
 
     `everyone`: all of the wave must commit, also who is away now; one that does not
     fails it at once. `approval`: once it has soaked, it waits for a person.
+
+    `checks` read what devices tell while they serve it. One that fails, fails the gate at once;
+    until all of them hold the wave soaks on, for `deadline_s` at the most, and then is
+    inconclusive.
     """
 
     success_percent: int
@@ -135,6 +179,7 @@ class Gate:
     inconclusive: Inconclusive = Inconclusive.PAUSE
     everyone: bool = False
     approval: bool = False
+    checks: tuple[Check, ...] = ()
 
     def __post_init__(self) -> None:
         for name, share in (("success", self.success_percent), ("error", self.error_percent)):
@@ -151,6 +196,9 @@ class Gate:
             raise ValueError(
                 "everyone leaves no share to fail: success_percent is 100, error_percent 0"
             )
+        if len(self.checks) > CHECKS_LIMIT:
+            raise ValueError(f"a gate has at most {CHECKS_LIMIT} checks")
+        check_unique("check", [each.check for each in self.checks])
         if self.approval and self.inconclusive is Inconclusive.SKIP:
             raise ValueError("a gate that waits for approval can't be skipped: pause, or approve")
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 from agent.wire.phases import Phase
 from agent.wire.v1 import BundleRef, Deployment
 from agent.wire.windows import waits_for_window
+from fleet.rollouts.findings import Evidence
 from fleet.rollouts.plan import REVISION_GAP, Plan
 from fleet.rollouts.policy import Budget, Gate, OnFailure, Retry
 from fleet.rollouts.states import (
@@ -116,7 +117,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutWave:
-    """One wave and how far it is. `since` is when its state began."""
+    """One wave and how far it is. `since` is when its state began.
+
+    `evidence` is what its gate's checks read; None: it has none, or nothing was told yet.
+    """
 
     number: int
     targets: tuple[str, ...]
@@ -125,6 +129,7 @@ class RolloutWave:
     state: WaveState = WaveState.WAITING
     since: datetime | None = None
     started_at: datetime | None = None
+    evidence: Evidence | None = None
 
 
 class PersonReason(StrEnum):
@@ -253,7 +258,15 @@ class LeftEvent:
     target: str
 
 
-Event = RolloutEvent | TargetEvent | PresenceEvent | AmendedEvent | LeftEvent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredEvent:
+    """More was told about a wave: this is all of it."""
+
+    wave: int
+    evidence: Evidence
+
+
+Event = RolloutEvent | TargetEvent | PresenceEvent | AmendedEvent | LeftEvent | MeasuredEvent
 
 
 def cut_off(rollout: Rollout, now: datetime) -> Rollout:

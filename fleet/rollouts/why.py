@@ -133,14 +133,16 @@ def _of_wave(rollout: Rollout, now: datetime) -> tuple[Cause, ...]:
     wave = present(rollout)
     if wave is None or wave.state is WaveState.WAITING:
         return ()
-    if wave.state is WaveState.SOAKING and (soaked := decides_at(wave)) is not None:
+    members = next(members for each, members in rollout.members() if each is wave)
+    judgement = judged(rollout, wave, members, now)
+    measuring = judgement.reason is GateReason.MEASURING
+    soaked = decides_at(wave) if wave.state is WaveState.SOAKING else None
+    if soaked is not None and not (measuring and now >= soaked):
         told = {"wave": str(wave.number), "until": written(soaked)}
         paused = rollout.state is RolloutState.PAUSED
         return (
             Cause(code=WhyReason.SOAK_IS_HELD if paused else WhyReason.SOAKING, parameters=told),
         )
-    members = next(members for each, members in rollout.members() if each is wave)
-    judgement = judged(rollout, wave, members, now)
     if judgement.reason is not GateReason.UNDER_WAY:
         because = reasoned(wave, judgement)
         known = rollout.cause is not None and rollout.cause.code == because.code

@@ -75,6 +75,22 @@ DECIDED: Mapping[str, Sentence] = {
     GateReason.ENOUGH_COMMITTED: Sentence(
         "In wave {wave}, {good} of the {sample} that came to an end serve it: enough.", "Nothing."
     ),
+    GateReason.CHECK_FAILED: Sentence(
+        "In wave {wave}, the check {check} fails on {class_name}: {observed} against {limit}, of "
+        "{sample} told (compared with {against}).",
+        "See what it measured: skerry rollout show. Then fix the model, and roll out a new "
+        "version.",
+    ),
+    GateReason.MEASURING: Sentence(
+        "In wave {wave}, {sample} of {least} were told yet that the check {check} wants of "
+        "{class_name}.",
+        "Wait, or let it be used: it soaks on until its deadline.",
+    ),
+    GateReason.CHECK_UNDECIDED: Sentence(
+        "In wave {wave}, only {sample} of {least} were told that the check {check} wants of "
+        "{class_name}: too few for the gate to decide.",
+        "Look at them. Then go on (skerry rollout approve), or back (skerry rollout rollback).",
+    ),
     # What a plan says beforehand
     ObstacleReason.SAMPLE_OUT_OF_REACH: Sentence(
         "Wave {wave} has {targets} targets and its gate wants {sample} of them: it will {then}.",
@@ -112,6 +128,16 @@ DECIDED: Mapping[str, Sentence] = {
         "in windows of their own: it waits for these.",
         "Nothing: each goes on by itself when its window opens. To go sooner: skerry device set "
         "NAME --download-windows none --maintenance-windows none.",
+    ),
+    ObstacleReason.CHECK_NEEDS_TRAFFIC: Sentence(
+        "In wave {wave}, the check {check} wants {least} {counts} of each class while it soaks: "
+        "with fewer in {limit_s} s its gate will {then}.",
+        "Where there is less traffic, ask for a smaller minimum_sample, or for a later deadline_s.",
+    ),
+    ObstacleReason.CHECK_NEEDS_INCUMBENT: Sentence(
+        "In wave {wave}, the check {check} compares with what served before, and {targets} serve "
+        "nothing under that name: where a whole class does not, its gate will {then}.",
+        "Take a policy with a fixed limit for a first rollout, or be there to approve it.",
     ),
     ObstacleReason.CLASS_AWAY: Sentence(
         "No target of class {class_name} can be reached, so none is a canary ({targets} wait).",

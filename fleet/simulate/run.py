@@ -22,7 +22,7 @@ from fleet.rollouts.documents import renewed, without
 from fleet.rollouts.errors import PlanError
 from fleet.rollouts.fold import fold
 from fleet.rollouts.look import seen
-from fleet.rollouts.progress import Progress, Rollout, RolloutEvent
+from fleet.rollouts.progress import MeasuredEvent, Progress, Rollout, RolloutEvent
 from fleet.rollouts.states import ENDED, RolloutState, TargetState, WaveState
 from fleet.simulate.outcome import Decided, Ending, Run
 from fleet.simulate.twin import Draw, Twin
@@ -222,7 +222,8 @@ class Simulation:
         events = seen(part, Inventory(fleet=_FLEET, targets=targets), now)
         after = fold(before, events, now)
         # One look may tell the first of two things: who moved is looked at until nothing moves.
-        self._changed = {each.target for each in events if not isinstance(each, RolloutEvent)}
+        of_others = (RolloutEvent, MeasuredEvent)
+        self._changed = {each.target for each in events if not isinstance(each, of_others)}
         self._idle.clear()
         self._ask(after, due(after, now), now_s)
         self._rollout, self._targets = after, after.by_target()

@@ -20,8 +20,10 @@ from fleet.kept import Memory
 from fleet.roll import Roll
 from fleet.rollouts.errors import PlanError, PlanReason
 from fleet.rollouts.fold import IllegalEventError
+from fleet.rollouts.gate import GateReason
 from fleet.rollouts.policy import (
     Budget,
+    Check,
     Count,
     Gate,
     Policy,
@@ -33,7 +35,7 @@ from fleet.rollouts.progress import Rollout
 from fleet.rollouts.states import RolloutHappening, RolloutState, WaveState
 from fleet.rollouts.trace import Trace
 from fleet.selector import Selector
-from fleet.store import arrivals, audit, bundles, changes, desired, devices, rollouts
+from fleet.store import arrivals, audit, bundles, changes, desired, devices, health, rollouts
 from fleet.store.engine import Store
 from fleet.store.errors import NotFoundError
 from models import card_codec, dsse
@@ -742,3 +744,57 @@ def test_a_policy_of_ones_own_is_kept_with_its_rollout(executor: Executor, store
     assert [WaveState.TO_APPROVE] == [wave.state for wave in progress(store, rollout).waves]
     executor.say(rollout, RolloutHappening.APPROVED, actor="ana", reason="")
     assert RolloutState.DONE == state_of(store, rollout)
+
+
+def feels(store: Store, device: str, errors: int, at: datetime) -> None:
+    """Let a device tell how a minute of what it serves was."""
+    document = v1.Health(
+        fleet=FLEET,
+        device=device,
+        session=1,
+        at=written(NOW),
+        period_s=60.0,
+        deployments=tuple(
+            v1.DeploymentHealth(
+                name=each.name,
+                revision=each.revision,
+                digest=each.bundle.digest,
+                requests=100,
+                errors=errors,
+            )
+            for each in wanted(store, device).deployments
+        ),
+    )
+    with store.write() as connection:
+        health.put(connection, [document], now=written(at))
+
+
+def test_what_devices_measured_is_kept_with_the_rollout_and_turns_it_back(
+    executor: Executor, store: Store, home: Home, clock: Clock
+) -> None:
+    """A document counts once, in whichever process; half a sample before a restart is half."""
+    check = Check(check="error_rate <= 0.1", minimum_sample=200)
+    gate = Gate(success_percent=100, error_percent=0, soak_s=600.0, checks=(check,))
+    policy = Policy(name="checked", waves=(WaveRule(size=Count(targets=1), gate=gate),))
+    rollout = start(executor, replace(wish(), policy=policy.name, own_policy=policy))
+    executor.advance()
+    (asked,) = wants(store)
+    report(store, asked)
+    executor.advance()
+    said = []
+    for _ in range(2):
+        again = new_executor(store, home, clock)
+        again.advance()
+        clock.now += timedelta(seconds=60)
+        feels(store, asked, 20, clock.now)
+        for _ in range(3):
+            again.advance()
+        evidence = progress(store, rollout).waves[0].evidence
+        assert evidence is not None
+        said.append(sum(each.requests for each in evidence.serving.values()))
+    after = progress(store, rollout)
+    assert [100, 200] == said
+    assert after.cause is not None
+    assert GateReason.CHECK_FAILED == after.cause.code
+    assert "0.2" == after.cause.parameters["observed"]
+    assert RolloutState.ROLLING_BACK is after.state

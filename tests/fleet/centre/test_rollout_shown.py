@@ -5,7 +5,7 @@ from dataclasses import replace
 from agent.wire import v1
 from agent.wire.phases import Phase
 from fleet import wording
-from fleet.api.rollout_shown import MeasuredShown, plan_shown
+from fleet.api.plan_shown import MeasuredShown, plan_shown
 from fleet.rollouts.plan import Plan, plan
 from fleet.rollouts.policy import ALL_AT_ONCE, RolloutRequest
 from models.card import Card, Metric

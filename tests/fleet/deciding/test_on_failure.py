@@ -103,17 +103,20 @@ def test_what_a_failed_gate_has_stopped_is_not_resumed() -> None:
     } <= said
 
 
-def test_a_person_may_ask_again_or_roll_back_what_was_stopped() -> None:
-    """Asked again, the wave is judged anew; rolled back, all go back at once."""
+def test_asked_again_the_wave_that_failed_is_judged_anew() -> None:
+    """A disk was full; now it is not, and the rollout goes on by itself."""
     world = failed_late(PAUSING)
     world.conduct["1.1.0", "d-7"] = world.conduct["1.1.0", "d-8"] = Conduct.STUMBLE
     world.runs(1200.0)
     assert RolloutState.PAUSED is world.rollouts["r-2"].state
     world.say("r-2", RolloutHappening.RETRIED)
     world.runs(1200.0)
-    assert RolloutState.DONE is world.rollouts["r-2"].state
     assert ["1.1.0"] * 8 == serving(world)
+    assert all(wave.state is WaveState.PASSED for wave in world.rollouts["r-2"].waves)
 
+
+def test_what_was_stopped_is_rolled_back_by_a_person_s_word() -> None:
+    """All of it at once, as ever."""
     world = failed_late(PAUSING)
     world.runs(1200.0)
     world.say("r-2", RolloutHappening.RETURN_ASKED)
@@ -128,7 +131,7 @@ def test_in_waves_the_first_prove_the_way_back() -> None:
     while world.rollouts["r-2"].state is RolloutState.RUNNING:
         world.runs(20.0)
     returning, committed = TargetState.RETURNING, TargetState.COMMITTED
-    seen = []
+    seen: list[list[str]] = []
     while world.rollouts["r-2"].state is RolloutState.ROLLING_BACK:
         now = states(world, "r-2")
         if not seen or seen[-1] != now:

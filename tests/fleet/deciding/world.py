@@ -37,7 +37,15 @@ from fleet.rollouts.fold import fold
 from fleet.rollouts.look import seen
 from fleet.rollouts.plan import Plan, plan
 from fleet.rollouts.policy import CAREFUL, Inconclusive, Policy
-from fleet.rollouts.progress import Progress, Rollout, RolloutEvent, RolloutWave, begin, cut_off
+from fleet.rollouts.progress import (
+    MeasuredEvent,
+    Progress,
+    Rollout,
+    RolloutEvent,
+    RolloutWave,
+    begin,
+    cut_off,
+)
 from fleet.rollouts.states import (
     BAD,
     ENDED,
@@ -440,9 +448,14 @@ class World:
 
     def _as_seen(self, kept: Rollout) -> Rollout:
         before = kept if kept.id in self.followed else cut_off(kept, self.now)
-        after = fold(before, seen(before, self.inventory(), self.now), self.now)
+        events = (*self.measures(before), *seen(before, self.inventory(), self.now))
+        after = fold(before, events, self.now)
         self._watch(before, after)
         return after
+
+    def measures(self, _rollout: Rollout) -> tuple[MeasuredEvent, ...]:
+        """Return what was measured since; here nothing is (`tests.fleet.deciding.traffic`)."""
+        return ()
 
     def _pass(self, name: str) -> bool:
         before = self.rollouts[name]
