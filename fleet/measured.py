@@ -44,10 +44,13 @@ def measured(
     since, mine = wave.evidence.until, set(wave.targets)
     serving: dict[str, list[Told]] = defaultdict(list)
     control: dict[str, list[Told]] = defaultdict(list)
+    seconds = written(now)  # documents are dated by the second: one is read when it is over
     latest = [
         (progress, device.health, device.health_at)
         for progress, device in _heard(rollout.targets, heard)
-        if device.health is not None and device.health_at is not None and device.health_at > since
+        if device.health is not None
+        and device.health_at is not None
+        and since < device.health_at < seconds
     ]
     if not latest:
         return ()

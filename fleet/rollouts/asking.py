@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from fleet.rollouts.budgets import groups_of, is_down, spare_of
+from fleet.rollouts.errors import PlanReason
 from fleet.rollouts.gate import (
     Verdict,
     aside_at,
@@ -35,12 +36,13 @@ from fleet.rollouts.progress import (
     RolloutWave,
     TargetEvent,
 )
-from fleet.rollouts.returning import to_return
+from fleet.rollouts.returning import looked_at, to_return
 from fleet.rollouts.states import (
     BAD,
     ENDED,
     OPEN_WAVES,
     TIMED,
+    TO_RETURN,
     UNDER_WAY,
     RolloutHappening,
     RolloutState,
@@ -61,7 +63,7 @@ def due(rollout: Rollout, now: datetime, *, carried_to: str | None = None) -> tu
     (`Progress.returning`), in the order of `fleet.rollouts.returning`.
     """
     if rollout.state is RolloutState.ROLLING_BACK:
-        return to_return(rollout)
+        return to_return(rollout, now)
     if rollout.state not in _ASKING:
         return ()
     classes = unproven(rollout)
@@ -126,7 +128,8 @@ def overtaken(older: Rollout, newer: Plan) -> tuple[Event, ...]:
     never will: also who is left out, because it serves what is wanted now, or
     can't have it. Who is on the way carries on, and is evidence, until the newer
     one asks; who failed is not asked again. A return goes on, below the newer one's revision.
-    One that a failed gate has stopped is over when all of its targets are decided about.
+    One that a failed gate has stopped is over when all of its targets are decided about, and
+    whoever may serve what was bad gets something else.
     """
     if older.deployment != newer.request.deployment:
         return ()
@@ -135,7 +138,11 @@ def overtaken(older: Rollout, newer: Plan) -> tuple[Event, ...]:
     stopped = older.state is RolloutState.PAUSED and any(
         wave.state is WaveState.FAILED for wave in older.waves
     )
-    mended = stopped and len(mine) == len(older.targets)
+    reached = {step.target for step in newer.steps} | {
+        left.target for left in newer.excluded if left.reason == PlanReason.NO_CHANGE
+    }
+    serving = {progress.target for progress in older.targets if progress.state in TO_RETURN}
+    mended = stopped and len(mine) == len(older.targets) and serving <= reached
     return (
         *([RolloutEvent(rollout=RolloutHappening.OVERTAKEN)] if mended else ()),
         *(
@@ -167,6 +174,7 @@ def look_again_at(rollout: Rollout, now: datetime) -> datetime | None:
         timed = [progress for progress in members if progress.state in TIMED]
         times += [late_at(progress, wave) for progress in timed if progress.reachable]
         times += [progress.again_at for progress in members if progress.again_at is not None]
+        times += [looked_at(progress, wave) for progress in timed]
         if rollout.budgets or rollout.canaries:  # who is late is down no longer, and no canary
             times += [aside_at(progress, wave) for progress in timed]
     return min((each for each in times if each is not None and each > now), default=None)

@@ -36,14 +36,13 @@ from fleet.rollouts.progress import (
     TargetEvent,
 )
 from fleet.rollouts.retrying import again_after, passes
-from fleet.rollouts.returning import is_stuck
+from fleet.rollouts.returning import is_over, is_stuck
 from fleet.rollouts.states import (
     BAD,
     ROLLOUT,
     TARGET,
     TIMED,
     TO_APPROVE,
-    TO_RETURN,
     UNDECIDED_WAVES,
     WAVE,
     RolloutHappening,
@@ -136,9 +135,7 @@ def _said(rollout: Rollout, event: RolloutEvent, now: datetime) -> Rollout:
     cause = None if code is None else Cause(code=code, parameters=told, by=event.by)
     waves = rollout.waves
     if event.rollout is RolloutHappening.RESUMED:
-        if any(wave.state is WaveState.FAILED for wave in waves):
-            why = "the gate of a wave failed; start what mends it, retry, or roll back"
-            raise IllegalEventError(f"rollout {rollout.id}", rollout.state, event.rollout, why)
+        _refuse_past_failure(rollout, event)
         # Whoever resumes a rollout that a gate could not decide on has decided; but for one that
         # wants approval there is a word of its own.
         waves = tuple(
@@ -165,6 +162,7 @@ def _let_pass(rollout: Rollout, event: RolloutEvent, state: RolloutState, now: d
     A word that comes twice is about the wave that was seen: it lets no other one pass.
     """
     happening, states = _OF_WAVES[event.rollout]
+    _refuse_past_failure(rollout, event)
     present = [wave.number for wave in rollout.waves if wave.state in states]
     if not present or event.wave not in {None, *present}:
         why = (
@@ -173,10 +171,11 @@ def _let_pass(rollout: Rollout, event: RolloutEvent, state: RolloutState, now: d
             else "no wave of it waits for that"
         )
         raise IllegalEventError(f"rollout {rollout.id}", rollout.state, event.rollout, why)
+    passing = present[0] if event.wave is None else event.wave
     undecided = any(wave.state is WaveState.INCONCLUSIVE for wave in rollout.waves)
     goes_on = rollout.state is RolloutState.PAUSED and undecided and not _by_person(rollout)
     waves = tuple(
-        _wave_after(wave, happening, now) if wave.state in states else wave
+        _wave_after(wave, happening, now) if wave.number == passing else wave
         for wave in rollout.waves
     )
     if goes_on:
@@ -185,13 +184,25 @@ def _let_pass(rollout: Rollout, event: RolloutEvent, state: RolloutState, now: d
     return replace(rollout, state=state, cause=cause, waves=waves)
 
 
+def _refuse_past_failure(rollout: Rollout, event: RolloutEvent) -> None:
+    """Refuse a word that would lead past a gate that failed."""
+    if _is_stopped(rollout):
+        why = "the gate of a wave failed; start what mends it, retry, or roll back"
+        raise IllegalEventError(f"rollout {rollout.id}", rollout.state, event.rollout, why)
+
+
+def _is_stopped(rollout: Rollout) -> bool:
+    paused = rollout.state is RolloutState.PAUSED
+    return paused and any(wave.state is WaveState.FAILED for wave in rollout.waves)
+
+
 def _looked_at_anew(rollout: Rollout, word: RolloutEvent, now: datetime) -> Rollout:
     """Judge a wave that was inconclusive by what those show who are asked again.
 
     Where nothing is to be asked again, the word is refused. What a person has paused stays so.
     """
     failed = {progress.target for progress in rollout.targets if progress.state in BAD}
-    if not failed - word.left_out:
+    if not failed - word.left_out and not _is_stopped(rollout):
         why = "no target of it failed that no later rollout has decided about"
         raise IllegalEventError(f"rollout {rollout.id}", rollout.state, word.rollout, why)
     over = rollout.state is RolloutState.FAILED
@@ -252,7 +263,10 @@ def _tried_again(rollout: Rollout, progress: Progress, now: datetime) -> Progres
 def _present(progress: Progress, event: PresenceEvent, now: datetime) -> Progress:
     back = event.online and not event.held and not progress.reachable
     since = now if back and progress.state in TIMED else progress.since
-    return replace(progress, online=event.online, held=event.held, since=since)
+    # Who waited for its window has had no time of its own yet: it has one from when it goes away.
+    leaves = progress.keeps_window and not event.online
+    began_at = now if leaves else progress.began_at
+    return replace(progress, online=event.online, held=event.held, since=since, began_at=began_at)
 
 
 def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress:
@@ -260,19 +274,29 @@ def _happened(progress: Progress, event: TargetEvent, now: datetime) -> Progress
     retried = event.happening is TargetHappening.RETRIED
     if retried:  # its last word was about the revision before
         progress = replace(progress, deployment=progress.again, phase=None)
+    # Its last word about this revision stays: what it says now is about the one before.
+    goes_back = event.happening is TargetHappening.RETURN_FAILED
     late = state in BAD and progress.state in BAD and event.happening is not TargetHappening.SPARED
     still = late and passes(state, event.reason if event.phase is not None else progress.reason)
     return replace(
         progress,
         state=state,
         again_at=progress.again_at if still else None,  # a late word is no other try
-        phase=progress.phase if event.phase is None else event.phase,
+        phase=progress.phase if event.phase is None or goes_back else event.phase,
         reason=progress.reason if event.phase is None else event.reason,
         parameters=progress.parameters if event.phase is None else event.parameters,
         since=now if state is not progress.state else progress.since,
-        began_at=now if state is not progress.state else progress.began_at,
+        began_at=_began_at(progress, state, now),
         asked_at=now if state is TargetState.ASKED is not progress.state else progress.asked_at,
     )
+
+
+def _began_at(progress: Progress, state: TargetState, now: datetime) -> datetime | None:
+    """Return when a target's state began; None: it is away, and its way back holds nobody up."""
+    if state is progress.state:
+        return progress.began_at
+    away = state is TargetState.RETURNING and not progress.reachable
+    return None if away else now
 
 
 def _settle(rollout: Rollout, now: datetime) -> Rollout:
@@ -282,7 +306,7 @@ def _settle(rollout: Rollout, now: datetime) -> Rollout:
     if rollout.state in _ACTIVE:
         return _drive(rollout, now)
     if rollout.state is RolloutState.ROLLING_BACK:
-        return _returned(_spared(_ended(rollout, now)))
+        return _returned(_spared(_ended(rollout, now)), now)
     if rollout.state in (RolloutState.PLANNED, RolloutState.DONE, RolloutState.ROLLED_BACK):
         return rollout
     return _spared(_ended(rollout, now))
@@ -301,7 +325,9 @@ def _drive(rollout: Rollout, now: datetime) -> Rollout:
         waves.append(wave if happening is None else _wave_after(wave, happening, now))
         if happening is WaveHappening.SETTLED_BADLY and judgement is not None:
             verdict = _on_failure(rollout, wave)
-            return _with(rollout, verdict, _cause(wave, judgement), _rest(rollout, waves))
+            kept = verdict is RolloutHappening.STOPPED and _by_person(rollout)
+            cause = rollout.cause if kept else _cause(wave, judgement)
+            return _with(rollout, verdict, cause, _rest(rollout, waves))
         pauses = _if_undecided(wave) is Inconclusive.PAUSE
         if happening is WaveHappening.UNDECIDED and judgement is not None and pauses:
             running = rollout.state is RolloutState.RUNNING
@@ -463,17 +489,11 @@ def _left_alone(progress: Progress) -> Progress:
     return replace(progress, state=_after(TARGET, subject, progress.state, spared), again_at=None)
 
 
-def _returned(rollout: Rollout) -> Rollout:
+def _returned(rollout: Rollout, now: datetime) -> Rollout:
     """End a return once everybody who can be reached is back."""
     if is_stuck(rollout):
         return _with(rollout, RolloutHappening.RETURN_FAILED, rollout.cause, rollout.waves)
-    left = [
-        progress
-        for progress in rollout.targets
-        if progress.state in TO_RETURN
-        or (progress.state is TargetState.RETURNING and progress.reachable)
-    ]
-    if left:
+    if not is_over(rollout, now):
         return rollout
     stuck = any(progress.state is TargetState.NOT_RETURNED for progress in rollout.targets)
     happening = RolloutHappening.RETURN_FAILED if stuck else RolloutHappening.RETURNED
@@ -483,7 +503,8 @@ def _returned(rollout: Rollout) -> Rollout:
 def _wave_after(wave: RolloutWave, happening: WaveHappening, now: datetime) -> RolloutWave:
     state = _after(WAVE, f"wave {wave.number}", wave.state, happening)
     started_at = now if happening is WaveHappening.STARTED else wave.started_at
-    return replace(wave, state=state, since=now, started_at=started_at)
+    evidence = None if happening is WaveHappening.RETRIED else wave.evidence
+    return replace(wave, state=state, since=now, started_at=started_at, evidence=evidence)
 
 
 def _after(

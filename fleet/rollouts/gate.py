@@ -211,8 +211,12 @@ def aside_at(progress: Progress, wave: RolloutWave) -> datetime | None:
     begun = progress.since if progress.reachable else progress.began_at or progress.since
     if begun is None or progress.state not in UNDER_WAY:
         return None
-    deadline_s = _DEADLINE_S if wave.gate is None else wave.gate.deadline_s
-    return begun + timedelta(seconds=deadline_s)
+    return begun + timedelta(seconds=deadline_s(wave))
+
+
+def deadline_s(wave: RolloutWave) -> float:
+    """Return the seconds that a target of a wave has; without a gate an hour."""
+    return _DEADLINE_S if wave.gate is None else wave.gate.deadline_s
 
 
 def _count(members: Sequence[Progress]) -> dict[str, int]:

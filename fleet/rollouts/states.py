@@ -340,10 +340,11 @@ def possible(
     state: RolloutState, waves: Collection[WaveState], targets: Collection[TargetState]
 ) -> frozenset[RolloutHappening]:
     """Return what may happen to a rollout in this state whose waves and targets are in these."""
+    stopped = state is RolloutState.PAUSED and WaveState.FAILED in waves
     asked = {
-        RolloutHappening.RESUMED: WaveState.FAILED not in waves,
-        RolloutHappening.APPROVED: TO_APPROVE.intersection(waves),
-        RolloutHappening.PROMOTED: UNDECIDED_WAVES.intersection(waves),
-        RolloutHappening.RETRIED: BAD.intersection(targets),
+        RolloutHappening.RESUMED: not stopped,
+        RolloutHappening.APPROVED: TO_APPROVE.intersection(waves) and not stopped,
+        RolloutHappening.PROMOTED: UNDECIDED_WAVES.intersection(waves) and not stopped,
+        RolloutHappening.RETRIED: stopped or BAD.intersection(targets),
     }
     return frozenset(each for each in ROLLOUT[state] if asked.get(each, True))

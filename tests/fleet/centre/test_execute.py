@@ -786,7 +786,7 @@ def test_what_devices_measured_is_kept_with_the_rollout_and_turns_it_back(
         again = new_executor(store, home, clock)
         again.advance()
         clock.now += timedelta(seconds=60)
-        feels(store, asked, 20, clock.now)
+        feels(store, asked, 20, clock.now - timedelta(seconds=1))
         for _ in range(3):
             again.advance()
         evidence = progress(store, rollout).waves[0].evidence

@@ -233,7 +233,9 @@ def test_a_store_of_the_first_schema_keeps_what_it_has(tmp_path: Path) -> None:
     commit(store, birth(1), feels(0), boot(1, session=1))
     store.close()
     with sqlite3.connect(path) as raw:  # back to what the first schema had
+        raw.execute("DROP INDEX ix_rollouts_wish")
         for table, column in (
+            ("rollouts", "wish"),
             ("events", "kind"),
             ("events", "late"),
             ("health", "ledger"),
@@ -267,6 +269,7 @@ def test_a_store_of_the_first_schema_keeps_what_it_has(tmp_path: Path) -> None:
             "rollout_targets",
             "rollout_contents",
             "rollout_plans",
+            "policies",
         ):
             raw.execute(f"DROP TABLE {table}")
         for column in ("plan", "progress"):

@@ -1,10 +1,12 @@
 """What is measured while it serves stops a rollout; what nobody measured says nothing."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from agent.wire.v1 import DeploymentHealth
+from fleet.clock import written
 from fleet.rollouts.findings import Against, Evidence, Outcome
 from fleet.rollouts.foresee import ObstacleReason
 from fleet.rollouts.gate import GateReason
@@ -200,6 +202,33 @@ def test_a_document_counts_once_however_often_the_centre_looks() -> None:
     assert before.requests + 100 == after.requests
 
 
+def documents(evidence: Evidence) -> int:
+    told = (*evidence.serving.values(), *evidence.control.values())
+    return sum(each.documents for each in told)
+
+
+def test_what_comes_in_one_second_counts_whole_however_often_it_is_looked_at() -> None:
+    """A second is read when it is over: times are to the second, and looks are not."""
+    world = on([LITERT] * 6)
+    name = world.start("2.0.0", policy=checked("error_rate < 1", sizes=(100,)))
+    world.runs(80)
+    rollout = world.rollouts[name]
+    wave = replace(rollout.waves[0], evidence=Evidence(until=""))
+    rollout = replace(rollout, waves=(wave,))
+    targets = rollout.waves[0].targets
+    world.health.clear()
+    counted = 0
+    for target in targets:
+        world.health[target] = (world.health_of(world.devices[target]), written(world.now))
+        for event in world.measures(rollout):
+            counted += documents(event.evidence)
+    assert 0 == counted
+    world.now += timedelta(seconds=1)
+    (event,) = world.measures(rollout)
+
+    assert len(targets) == documents(event.evidence)
+
+
 def test_only_what_is_of_the_wave_and_of_its_revision_is_evidence() -> None:
     """Not of other waves, nor of an older revision; and who went back is no control."""
     world = on([LITERT] * 6)
@@ -237,7 +266,7 @@ def test_only_what_is_of_the_wave_and_of_its_revision_is_evidence() -> None:
             errors=0,
         )
         health = replace(world.health_of(world.device(number)), deployments=(told,))
-        world.health[f"d-{number}"] = (health, "2027")
+        world.health[f"d-{number}"] = (health, "2026-03-01T12:00:01Z")
     rollout = replace(rollout, targets=tuple(members.values()))
     (event,) = world.measures(rollout)
 

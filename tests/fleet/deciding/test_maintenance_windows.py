@@ -123,6 +123,20 @@ def test_one_that_waits_for_its_window_and_goes_away_holds_up_nobody() -> None:
     assert ["d-1", "d-2"] == moving
 
 
+def test_a_blip_of_one_that_waits_lets_no_other_go_ahead() -> None:
+    """Away for a look, hours after it was asked: it is still the canary, and waits alone."""
+    world = by_night(6)
+    name = world.start("2.0.0", "digits", AT_ONCE)
+    world.runs(200.0)
+    for _ in range(6):
+        world.runs(1200.0, every=60.0)
+        world.goes(1)
+        world.waits(20.0)
+        world.returns(1)
+    moving = [each.target for each in world.rollouts[name].targets if each.state in UNDER_WAY]
+    assert ["d-1"] == moving
+
+
 def test_a_rollback_waits_for_no_window() -> None:
     """Half of them serve it when the windows close: by day they return, those that wait too."""
     world = by_night(4)
