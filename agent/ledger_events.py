@@ -113,6 +113,11 @@ class EventQueue:
             body = codec.encode(shed_waiting(moved) if moved.health else moved)
             number, first = row.number + shift, row.first + shift
             run("INSERT INTO event VALUES (?, ?, ?, ?)", (number, first, row.cause, body))
+        # What was told is kept below what is still to be told: it is older.
+        past = run("SELECT number, body FROM past ORDER BY number").fetchall()
+        run("DELETE FROM past")
+        for place, (_, body) in enumerate(past):
+            run("INSERT INTO past VALUES (?, ?)", (place - len(past), body))
         self.size = _size(run, "")
         return rows[-1].number + shift + 1 if rows else 1
 

@@ -14,7 +14,7 @@ from agent.wire import v1
 from agent.wire.phases import Phase
 from agent.wire.windows import waits_for_window
 
-_KEPT = frozenset({Phase.TESTING, Phase.ACTIVATING})
+_KEPT = frozenset({Phase.TESTING, Phase.ACTIVATING, Phase.PROBATION})
 
 
 class Maintenance:

@@ -193,7 +193,7 @@ def _next(  # noqa: PLR0911  # a ladder of rules, one return each
         return Step(deployment=name, action=Action.RETIRE, reason=why) if due <= now_s else due
     if mending := _mend(record, observed, now_s):
         return mending
-    if wanted is not None and wanted != record.wanted and not observed.held:
+    if wanted is not None and wanted != record.wanted and not _ends_first(record, wanted, observed):
         why = f"revision {wanted.revision} supersedes {record.wanted.revision}"
         return Step(deployment=name, action=Action.ACCEPT, reason=why, wanted=wanted)
     if record.phase is Phase.ROLLING_BACK:
@@ -204,7 +204,26 @@ def _next(  # noqa: PLR0911  # a ladder of rules, one return each
         return _settled(record, observed, now_s)
     if observed.held:
         return None
-    return due if due > now_s else _onward(record, observed)
+    return due if due > now_s else _besides(_onward(record, observed), record, observed, now_s)
+
+
+def _ends_first(record: Record, wanted: v1.Deployment, observed: Observed) -> bool:
+    """Tell whether something newer has to wait: held, or for a trial that was begun in a window.
+
+    What is on trial serves until the next window; nobody would judge it if it were not now.
+    """
+    trial = record.phase is Phase.PROBATION and observed.closed is not None
+    return observed.held or (trial and not replace(record, wanted=wanted).leads_back)
+
+
+def _besides(
+    found: Step | float | None, record: Record, observed: Observed, now_s: float
+) -> Step | float | None:
+    """Return what there is to do about what serves, while its candidate waits for a window."""
+    if not isinstance(found, float):
+        return found
+    other = _settled(record, observed, now_s)
+    return other if isinstance(other, Step) else found if other is None else min(found, other)
 
 
 def _mend(record: Record, observed: Observed, now_s: float) -> Step | None:

@@ -315,7 +315,10 @@ class _Device:
             elif isinstance(event, Lost):
                 onlooker.lost(event.reason)
             else:
+                ledger = self._ledger.id
                 await self._inbox.take(event)
+                if self._ledger.id != ledger:
+                    outbox.start_over()  # what waits has other numbers now
 
     async def _chronicle(self) -> None:
         """Write what workers did into the ledger."""

@@ -170,7 +170,9 @@ def serving(targets: Iterable[Step | Progress], *, given: bool) -> list[ServingS
 
 def _differences(plan: Plan, cards: Mapping[str, Card]) -> list[DifferenceShown]:
     """Compare the bundle with each that its targets have now, and whose card is known."""
-    after = cards[plan.request.bundle.digest]
+    after = cards.get(plan.request.bundle.digest)
+    if after is None:
+        return []
     had = {step.replaces.bundle.digest for step in plan.steps if step.replaces is not None}
     had.discard(plan.request.bundle.digest)
     known = [cards[digest] for digest in had if digest in cards]

@@ -176,6 +176,26 @@ def test_a_ledger_from_an_older_disk_loses_nothing_that_it_tells(path: Path, sin
     restored.close()
 
 
+def test_after_it_has_become_another_its_newest_transitions_are_those_that_are_kept(
+    ledger: Ledger,
+) -> None:
+    """What was told under the old numbers is older than all that is told under the new ones."""
+
+    def hears(number: int) -> None:
+        ledger.acknowledge(v1.Acked(fleet="f", device="d-1", ledger=ledger.id, number=number))
+
+    for _ in range(40):
+        ledger.tell(note("TIMED_OUT"), at=AT)
+    hears(40)
+    hears(500)
+    for _ in range(5):
+        ledger.tell(note("DISK_FULL"), at=AT)
+    hears(5)
+    said = [event.reason for event in ledger.latest()]
+
+    assert 5 == said.count("DISK_FULL")
+
+
 def test_a_full_outbox_folds_the_oldest_by_cause_and_loses_no_count(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

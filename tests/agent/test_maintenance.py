@@ -271,3 +271,60 @@ async def test_another_revision_does_not_wait_for_the_one_before(
         await asyncio.sleep(8 * HOUR_S + 62)
         assert 2 == world.seats["digits"].revision
     assert "test digits 1" not in world.did
+
+
+async def test_a_trial_that_was_begun_in_a_window_ends_before_anything_newer(
+    device: Device,
+) -> None:
+    """What serves by day has been judged: a newer revision waits for that, and then for its own."""
+    device.clock = clock_from(NOON)
+    trial_s = 9 * HOUR_S  # from ten in the evening to seven
+    async with device.running():
+        want(device, 1, deployment(), settings=v1.DeviceSettings())
+        await device.reaches("digits", Phase.COMMITTED, 1)
+        want(device, 2, deployment(revision=2, probation_s=trial_s), settings=BY_NIGHT)
+        await asyncio.sleep(10 * HOUR_S + 62)
+        assert (2, Phase.PROBATION) == (record(device).wanted.revision, record(device).phase)
+        await asyncio.sleep(8 * HOUR_S)
+        want(device, 3, deployment(revision=3), settings=BY_NIGHT)
+        await asyncio.sleep(HOUR_S / 2)
+        assert (2, Phase.PROBATION) == (record(device).wanted.revision, record(device).phase)
+
+        await asyncio.sleep(HOUR_S)
+        assert (3, Phase.TESTING) == (record(device).wanted.revision, record(device).phase)
+        current = record(device).current
+        assert current is not None
+        assert (2, True) == (current.deployment.revision, record(device).proven)
+
+
+async def test_a_way_back_ends_a_trial_at_once(device: Device) -> None:
+    """By day, too: what was proven is wanted again, and nobody waits for the end of the trial."""
+    device.clock = clock_from(NOON)
+    async with device.running():
+        want(device, 1, deployment(), settings=v1.DeviceSettings())
+        await device.reaches("digits", Phase.COMMITTED, 1)
+        later = deployment(revision=2, probation_s=9 * HOUR_S)
+        want(device, 2, later, settings=BY_NIGHT)
+        await asyncio.sleep(10 * HOUR_S + 62)
+        assert (2, Phase.PROBATION) == (record(device).wanted.revision, record(device).phase)
+        await asyncio.sleep(8 * HOUR_S)
+        want(device, 3, replace(deployment(), revision=3), settings=BY_NIGHT)
+        await asyncio.sleep(600)
+        assert (3, Phase.COMMITTED) == (record(device).wanted.revision, record(device).phase)
+
+
+async def test_what_serves_is_mended_while_its_candidate_waits(
+    device: Device, world: World
+) -> None:
+    """A part that rotted is fetched by day: the next window may be days away."""
+    device.clock = clock_from(NOON)
+    async with device.running():
+        await serves(device, deployment())
+        want(device, 2, deployment(revision=2), settings=BY_NIGHT)
+        await asyncio.sleep(HOUR_S)
+        assert Phase.TESTING is record(device).phase
+        digest = deployment().bundle.digest
+        await device.reconciler.rotten({digest: [digest]})
+        await asyncio.sleep(60)
+
+    assert "fetch digits 1" in world.did
