@@ -3,11 +3,12 @@
 A client's *contract* is what it must know to ask and to read the answer: the inputs and outputs
 by name, datatype and shape; the quantization of those that are integers, for it is the client that
 applies it; the labels in their order; what it does before and after; and whether answers depend
-on earlier requests. A model is *drop-in* where none of it changed for the client: a dimension
-that was fixed and may now vary is none, the other way round is.
+on earlier requests. A model is *drop-in* where none of it changed for the client: an input's
+dimension that was fixed and may now vary is none, the other way round is; of an output's it is
+the other way about, but for one that varies with the inputs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -44,8 +45,11 @@ def compatibility(changes: Sequence[ContractChange]) -> Compatibility:
 
 
 def _changes(before: Card, after: Card) -> Iterator[ContractChange]:
-    yield from _tensors("input", before.inputs, after.inputs)
-    yield from _tensors("output", before.outputs, after.outputs)
+    loosened = _loosened(before.inputs, after.inputs)
+    yield from _tensors("input", before.inputs, after.inputs, _takes)
+    yield from _tensors(
+        "output", before.outputs, after.outputs, lambda old, new: _gives(old, new, loosened)
+    )
     if before.labels != after.labels:
         yield ContractChange(
             part="labels",
@@ -64,23 +68,52 @@ def _changes(before: Card, after: Card) -> Iterator[ContractChange]:
 
 
 def _tensors(
-    kind: str, before: Sequence[Tensor], after: Sequence[Tensor]
+    kind: str,
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
+    serves: Callable[[Tensor, Tensor], bool],
 ) -> Iterator[ContractChange]:
     had, has = ({each.name: each for each in tensors} for tensors in (before, after))
     for name in [*had, *(name for name in has if name not in had)]:
         old, new = had.get(name), has.get(name)
-        if old is None or new is None or not _serves(old, new):
+        if old is None or new is None or not serves(old, new):
             part = f"{kind} {_cut(name)}"
             yield ContractChange(part=part, before=_tensor(old), after=_tensor(new))
 
 
-def _serves(old: Tensor, new: Tensor) -> bool:
-    """Tell whether what a client sends, or reads, by the old tensor is right by the new one."""
-    if old.datatype != new.datatype or len(old.shape) != len(new.shape):
-        return False
-    if any(now not in (was, -1) for was, now in zip(old.shape, new.shape, strict=True)):
-        return False
-    return old.quantization == new.quantization
+def _takes(old: Tensor, new: Tensor) -> bool:
+    """Tell whether what a client sends by the old input is right by the new one."""
+    fits = all(now in (was, -1) for was, now in zip(old.shape, new.shape, strict=False))
+    return fits and _is_alike(old, new)
+
+
+def _gives(old: Tensor, new: Tensor, loosened: frozenset[int]) -> bool:
+    """Tell whether the new output is one that a client of the old one can read.
+
+    A dimension may vary now where one of the inputs does that was fixed: who sends one row gets
+    one.
+    """
+    fits = all(
+        was in (now, -1) or (now == -1 and place in loosened)
+        for place, (was, now) in enumerate(zip(old.shape, new.shape, strict=False))
+    )
+    return fits and _is_alike(old, new)
+
+
+def _is_alike(old: Tensor, new: Tensor) -> bool:
+    same = old.datatype == new.datatype and len(old.shape) == len(new.shape)
+    return same and old.quantization == new.quantization
+
+
+def _loosened(before: Sequence[Tensor], after: Sequence[Tensor]) -> frozenset[int]:
+    """Return the places of dimensions of inputs that were fixed and may vary now."""
+    had = {each.name: each.shape for each in before}
+    return frozenset(
+        place
+        for each in after
+        for place, (was, now) in enumerate(zip(had.get(each.name, ()), each.shape, strict=False))
+        if was != -1 and now == -1
+    )
 
 
 def _tensor(tensor: Tensor | None) -> str:

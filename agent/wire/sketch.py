@@ -31,7 +31,31 @@ def merged(sketches: Iterable[LatencySketch]) -> LatencySketch:
     for sketch in sketches:
         for index, number in sketch.buckets.items():
             buckets[index] = buckets.get(index, 0) + number
-    return LatencySketch(count=sum(buckets.values()), buckets=collapsed(buckets))
+    return sketch_of(buckets)
+
+
+def sketch_of(buckets: Mapping[int, int]) -> LatencySketch:
+    """Return the sketch of counts that were added up, as much of them as one may hold."""
+    kept = _bounded(collapsed(buckets))
+    return LatencySketch(count=sum(kept.values()), buckets=kept)
+
+
+def _bounded(buckets: Mapping[int, int]) -> dict[int, int]:
+    """Return as much of it as a sketch may count: who lies about a count breaks no sum of others.
+
+    The slow end is kept first, as where buckets are put together.
+    """
+    kept: dict[int, int] = {}
+    room = _COUNT_LIMIT
+    for index in sorted(buckets, reverse=True):
+        if number := min(buckets[index], room):
+            kept[index] = number
+        room -= number
+    return kept
+
+
+_COUNT_LIMIT = (1 << 53) - 1
+"""The largest number that JSON carries exactly everywhere (RFC 8259, section 6)."""
 
 
 def quantile(sketch: LatencySketch, share: float) -> float | None:

@@ -83,7 +83,9 @@ class RolloutWish(Wish):
         None, description="How it spreads, as a document, instead of one that `policy` names."
     )
     soak_s: float | None = Field(
-        None, description="How long each gate watches before it decides; null: as the policy says."
+        None,
+        allow_inf_nan=False,
+        description="How long each gate watches before it decides; null: as the policy says.",
     )
 
 

@@ -95,10 +95,18 @@ def documents_in(reading: Reading) -> list[Document]:
     return documents
 
 
+_DEPTH_LIMIT = 50
+
+
 def _roots(reading: Reading, raw: bytes) -> list[yaml.Node]:
     """Read documents without building anything; aliases, which may grow, are refused."""
     try:
+        depth = 0
         for event in yaml.parse(raw, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEPTH_LIMIT:
+                raise reading.wrong(f"MALFORMED: line {_line(event)}: it is nested too deeply")
             if isinstance(event, yaml.AliasEvent):
                 raise reading.wrong(f"MALFORMED: line {_line(event)}: an alias has no place in it")
         return list(yaml.compose_all(raw, Loader=yaml.SafeLoader))
@@ -127,9 +135,23 @@ def _plain(reading: Reading, node: yaml.Node) -> object:
     except yaml.YAMLError as error:
         why = f"MALFORMED: line {_line(node)}: {node.tag} has no place in it"
         raise reading.wrong(why) from error
+    except (ValueError, KeyError, AttributeError, OverflowError) as error:  # 2026-02-30, !!int foo
+        why = f"MALFORMED: line {_line(node)}: {str(node.value)[:60]!r} is no {node.tag[-20:]}"
+        raise reading.wrong(why) from error
+    if isinstance(scalar, str) and not _is_text(scalar):
+        why = f"MALFORMED: line {_line(node)}: it is no text: half a character"
+        raise reading.wrong(why)
     if scalar is None or isinstance(scalar, bool | int | float | str):
         return scalar
     return str(node.value)  # a date is no value of a field: its text is refused where it stands
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _at(root: yaml.Node, where: Sequence[int | str]) -> yaml.Node:

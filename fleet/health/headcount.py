@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.wire import v1
-from agent.wire.sketch import collapsed
+from agent.wire.sketch import sketch_of
 from fleet.health.drift import Counts, Level
 from fleet.health.grouped import Cell, Cells, Summed, bundle_of, cell_of
 from fleet.health.heard import Heard
@@ -195,7 +195,7 @@ class _Sum:
                 errors=self.errors,
                 restarts=self.restarts,
                 per_s=math.fsum(requests / s for s, requests in (+self.in_period).items()),
-                latency=v1.LatencySketch(count=sum(buckets.values()), buckets=collapsed(buckets)),
+                latency=sketch_of(buckets),
             ),
             drifting=dict(+self.drifting),
             counts={bundle: counts} if self.told else {},

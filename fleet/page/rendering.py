@@ -135,7 +135,8 @@ class Renderer:
             open_alerts=self._open_alerts() if signed_in and status < _FAILED else 0,
             **context,
         )
-        return HTMLResponse(content, status)
+        # A device's JSON may have half a character in it, which no encoding has.
+        return HTMLResponse(content.encode(errors="replace"), status)
 
 
 def link(path: str, **query: object) -> str:

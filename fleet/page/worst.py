@@ -89,9 +89,12 @@ def _log(connection: Connection, asked: commands.Asked, now: str) -> Log:
 def _last_lines(packed: bytes) -> Iterator[Line]:
     """Read the end of a log; what is no line of one is left out."""
     try:
-        text = zlib.decompressobj(_GZIP).decompress(packed, _UNPACKED_LIMIT_BYTES)
+        reader = zlib.decompressobj(_GZIP)
+        text = reader.decompress(packed, _UNPACKED_LIMIT_BYTES)
     except zlib.error:
         return
+    if reader.unconsumed_tail:
+        return  # too long for a page: what is here is not its end
     for each in text.splitlines()[-_LINES:]:
         try:
             said = json.loads(each)

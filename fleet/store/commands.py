@@ -130,11 +130,12 @@ def latest(
 
 def newest(connection: Connection, verb: v1.Verb, devices: Sequence[str]) -> Mapping[str, Asked]:
     """Return what each of these devices, a hundred or so, was last asked of a kind, if it was."""
-    query = (
-        _commands()
+    last = (
+        select(func.max(commands.c.position))
         .where(commands.c.verb == verb.value, commands.c.device.in_(devices))
-        .order_by(commands.c.position)
+        .group_by(commands.c.device)
     )
+    query = _commands().where(commands.c.position.in_(last))
     return {row.device: _asked(row) for row in connection.execute(query)}
 
 

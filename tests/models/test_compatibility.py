@@ -104,6 +104,31 @@ def test_a_dimension_that_may_no_longer_vary_is_a_change() -> None:
     assert [("input image", "INT8 [any,64]", "INT8 [1,64]")] == told(CARD, loose)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "was", "now", "drop_in"),
+    [
+        ((1, 64), (1, 10), (1, -1), False),
+        ((1, 64), (1, -1), (1, 10), True),
+        ((-1, 64), (1, 10), (-1, 10), True),
+        ((-1, 64), (1, 10), (1, -1), False),
+    ],
+    ids=["any-number-of-scores", "a-fixed-number", "a-row-each", "not-the-batch"],
+)
+def test_an_output_may_vary_only_as_the_inputs_do(
+    inputs: tuple[int, ...],
+    was: tuple[int, ...],
+    now: tuple[int, ...],
+    drop_in: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    """Who reads ten scores reads ten; a client that sends one row gets one."""
+    before = replace(CARD, outputs=(replace(SCORES, shape=was),))
+    after = replace(
+        CARD, inputs=(replace(IMAGE, shape=inputs),), outputs=(replace(SCORES, shape=now),)
+    )
+
+    assert drop_in is (contract_changes(before, after) == ())
+
+
 tensors = st.builds(
     Tensor,
     name=st.sampled_from(["image", "mask"]),

@@ -162,8 +162,9 @@ async def test_a_device_that_refuses_says_why(person: httpx.AsyncClient, store: 
         b"[" * 100_000,
         [[1, 2], 3, "{", {"event": {"deep": "x" * 5000}, "timestamp": 7}],
         bytes(8 * 1024 * 1024),
+        [{"event": "deep in caf\udce9.bin", "timestamp": "\ud800", "level": "\ud800"}],
     ],
-    ids=["empty", "bytes", "nested", "odd", "zeros"],
+    ids=["empty", "bytes", "nested", "odd", "zeros", "half a character"],
 )
 async def test_a_log_that_is_none_breaks_no_page(
     person: httpx.AsyncClient, store: Store, said: Sequence[object] | bytes

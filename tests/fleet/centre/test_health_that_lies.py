@@ -97,7 +97,8 @@ async def test_the_largest_counts_there_are_break_no_sum(
     home: Home, authority: Authority, outlook: Outlook
 ) -> None:
     """Of several devices, with more errors than requests: shares stay shares, and all is shown."""
-    told = lied(outlook, requests=MOST, errors=MOST, restarts=MOST)
+    slow = v1.LatencySketch(count=MOST, buckets={0: MOST})
+    told = lied(outlook, requests=MOST, errors=MOST, restarts=MOST, latency=slow)
     odd = lied(outlook, requests=1, errors=MOST)
     full = {
         "cpu_ratio": 1e308,
