@@ -201,6 +201,7 @@ async def test_the_first_comes_back_without_any_room(dense: Package, tmp_path: P
         for each in before:
             os.kill(each.pid, signal.SIGKILL)
         await until(lambda: len(floor.board._seats["digits"].missing) == 2)
+        await until(lambda: any(not each.gone for each in pool_of(floor)))
 
         [alive] = [each for each in pool_of(floor) if not each.gone]
         assert alive not in before
