@@ -223,7 +223,9 @@ def _besides(
     if not isinstance(found, float):
         return found
     other = _settled(record, observed, now_s)
-    return other if isinstance(other, Step) else found if other is None else min(found, other)
+    if isinstance(other, Step):
+        return other
+    return found if other is None else min(found, other)
 
 
 def _mend(record: Record, observed: Observed, now_s: float) -> Step | None:

@@ -59,7 +59,7 @@ def _carried_out(api: Centre, change: Change, reason: str) -> Change:
             api.put("api", "v1", "policies", change.name, body=change.body, query=query)
         case "device":
             body = {**change.body, "reason": change.body["reason"] or reason}
-            api.post("api", "v1", "devices", change.name, "settings", body=body)
+            api.post("api", "v1", "devices", change.device, "settings", body=body)
         case _:
             # Of two pipelines at the same moment, one starts it. The plan itself may have moved
             # by what was carried out just before.

@@ -59,7 +59,8 @@ class Does(StrEnum):
 class Change:
     """What applying one document does, in words, and what the centre is sent for it.
 
-    `rollout` is the newest one of the same wish, or the one that was started; `plan` is that
+    `device` is the id of the one that it is about, if it is. `rollout` is the newest one of the
+    same wish, or the one that was started; `plan` is that
     of a rollout to be started.
     """
 
@@ -68,6 +69,7 @@ class Change:
     does: Does
     what: str
     body: Mapping[str, object]
+    device: str = ""
     rollout: str | None = None
     plan: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -110,6 +112,7 @@ def compared(api: Centre, paths: Sequence[Path]) -> list[Change]:
                 case _:
                     own = said["own_policy"] or policies.get(said["policy"])
                     changes.append(_rollout(api, document, {**said, "own_policy": own}))
+    _refuse_one_by_two_names(changes)
     _refuse_rivals(changes)
     return changes
 
@@ -198,7 +201,8 @@ def _policy(api: Centre, document: Document, said: Mapping[str, Any]) -> Change:
             raise
         does, what = Does.CREATE, _many(len(said["waves"]), "wave")
     else:
-        moved = [key for key in said if said[key] != held.get(key)]
+        # What a newer centre kept, and is not known here, goes too: with it, it can't be used.
+        moved = [key for key in {**said, **held} if said.get(key) != held.get(key)]
         does = Does.CHANGE if moved else Does.NOTHING
         what = ", ".join(moved) or "as it is kept"
     return Change(document=document, name=name, does=does, what=what, body=said)
@@ -220,6 +224,7 @@ def _device(api: Centre, document: Document, said: Mapping[str, Any]) -> Change:
         does=Does.CHANGE if moved else Does.NOTHING,
         what=", ".join(moved) or "as it is wanted",
         body={**body, "reason": said["reason"]},
+        device=found["id"],
     )
 
 
@@ -250,6 +255,20 @@ def _rollout(api: Centre, document: Document, said: Mapping[str, Any]) -> Change
     )
 
 
+def _refuse_one_by_two_names(changes: Sequence[Change]) -> None:
+    """Refuse two documents about one device, by name and by id: each would undo the other."""
+    seen: dict[str, Change] = {}
+    for each in changes:
+        if each.kind != "device":
+            continue
+        first = seen.setdefault(each.device, each)
+        if first is not each:
+            where = f"{first.document.reading.path}, line {first.document.line}"
+            raise each.document.reading.wrong(
+                f"MALFORMED: line {each.document.line}: {each.name} is said twice, first in {where}"
+            )
+
+
 def _refuse_rivals(changes: Sequence[Change]) -> None:
     """Refuse two rollouts that would take a device from each other each time they are applied."""
     owners: dict[tuple[str, str], Change] = {}
@@ -265,7 +284,8 @@ def _refuse_rivals(changes: Sequence[Change]) -> None:
                 where = f"{first.document.reading.path}, line {first.document.line}"
                 raise each.document.reading.wrong(
                     f"CONFLICT: line {each.document.line}: {where} says what {target} is to "
-                    f"serve as {each.name}, too"
+                    f"serve as {each.name}, too",
+                    ExitCode.CONFLICT,
                 )
 
 

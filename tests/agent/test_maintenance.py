@@ -9,12 +9,11 @@ from dataclasses import replace
 import pytest
 
 from agent.ports import Tally
-from agent.report import Self, reported
 from agent.state import Record
 from agent.wire import v1
 from agent.wire.phases import Phase
 from tests.agent.looped import Device, World, deployment
-from tests.agent.test_downloads import HOUR_S, NOON, clock_from, want
+from tests.agent.test_downloads import HOUR_S, NOON, clock_from, condition, want
 
 NIGHT = v1.Window(days=tuple(v1.Weekday), start="22:00", end="05:00")
 BY_NIGHT = v1.DeviceSettings(maintenance_windows=(NIGHT,))
@@ -25,16 +24,6 @@ pytestmark = pytest.mark.looptime
 
 def record(device: Device) -> Record:
     return device.ledger.records["digits"]
-
-
-def told_why(device: Device) -> tuple[str, str, str | None] | None:
-    """Return what is reported of the deployment: the condition, why, and until when."""
-    who = Self(fleet="f", device="d-1", agent_version="1")
-    [told] = reported(who, 1, None, device.ledger.records, None).deployments
-    for each in told.conditions:
-        assert told.last_error is not None
-        return each.type, each.reason, told.last_error.parameters.get("opens")
-    return None
 
 
 async def serves(device: Device, one: v1.Deployment) -> None:
@@ -55,9 +44,9 @@ async def test_a_candidate_is_fetched_and_staged_by_day_and_tested_by_night(
         assert ["fetch digits 1", "stage digits 1"] == world.did
         assert (Phase.TESTING, {}) == (record(device).phase, world.seats)
         until = "2026-11-27T22:00:00Z"
-        assert ("deferred", "MAINTENANCE_WINDOW_CLOSED", until) == told_why(device)
+        assert ("deferred", "MAINTENANCE_WINDOW_CLOSED", until) == condition(device)
         await asyncio.sleep(0.01 * HOUR_S + 62)
-        assert (Phase.COMMITTED, None) == (record(device).phase, told_why(device))
+        assert (Phase.COMMITTED, None) == (record(device).phase, condition(device))
     assert [
         ("accepted", 1, None),
         ("fetching", 1, None),
@@ -106,7 +95,7 @@ async def test_a_test_goes_on_to_its_end_and_serving_waits_for_the_next_window(
         await asyncio.sleep(HOUR_S)
         assert (Phase.ACTIVATING, 1) == (record(device).phase, world.seats["digits"].revision)
         until = "2026-11-28T22:00:00Z"
-        assert ("deferred", "MAINTENANCE_WINDOW_CLOSED", until) == told_why(device)
+        assert ("deferred", "MAINTENANCE_WINDOW_CLOSED", until) == condition(device)
         await asyncio.sleep(15 * HOUR_S + 62)
         assert 2 == world.seats["digits"].revision
     assert 1 == world.did.count("test digits 2")
@@ -121,7 +110,7 @@ async def test_a_comparison_goes_on_by_day(device: Device, world: World) -> None
         two = replace(deployment(revision=2), settings=SHADOWED)
         want(device, 2, two, settings=BY_NIGHT)
         await asyncio.sleep(20 * HOUR_S)  # 08:00
-        assert (Phase.SHADOWING, None) == (record(device).phase, told_why(device))
+        assert (Phase.SHADOWING, None) == (record(device).phase, condition(device))
         slow.set()
         await asyncio.sleep(HOUR_S)
         assert (Phase.ACTIVATING, 1) == (record(device).phase, world.seats["digits"].revision)
@@ -210,7 +199,7 @@ async def test_an_operator_opens_it(device: Device, world: World) -> None:
         want(device, 2, deployment(), settings=later)
         await asyncio.sleep(1)
         until = "2026-11-27T23:30:00Z"
-        assert ("deferred", "MAINTENANCE_WINDOW_CLOSED", until) == told_why(device)
+        assert ("deferred", "MAINTENANCE_WINDOW_CLOSED", until) == condition(device)
         want(device, 3, deployment(), settings=v1.DeviceSettings())
         await asyncio.sleep(1)
         assert 1 == world.seats["digits"].revision

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 from playwright.async_api import (
     Browser,
@@ -24,6 +25,7 @@ from fleet.identity.places import Home
 from fleet.store.engine import Store
 from tests.fleet.centre.served import TOKEN, Served, serving
 from tests.fleet.deciding.paper import NOW
+from tests.page.scene import fill
 
 FLEET = "north-sea"
 CHROMIUM = shutil.which("chromium") or ""
@@ -117,6 +119,24 @@ def store(home: Home) -> Iterator[Store]:
     opened = Store.open(home.store)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+async def served(home: Home, store: Store) -> AsyncIterator[Served]:
+    """Serve the pages of the scene."""
+    fill(store)
+    authority = Authority.load(home.path)
+    async with serving(home, authority, store, lambda: NOW, pages=True) as centre:
+        yield centre
+
+
+@pytest.fixture
+async def person(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who is signed in, without a browser."""
+    here = {"Origin": served.plain}
+    async with httpx.AsyncClient(base_url=served.plain, headers=here, trust_env=False) as client:
+        await client.post("/sign-in", data={"token": TOKEN})
+        yield client
 
 
 @pytest.fixture

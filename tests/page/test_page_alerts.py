@@ -1,6 +1,5 @@
 """Alerts on the page: what is wrong is seen first, said once, and a person can say a word on it."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from html import unescape
 
@@ -11,32 +10,14 @@ from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.alerts.cause import Cause, Key, Scope
 from fleet.clock import written
-from fleet.identity.authority import Authority
-from fleet.identity.places import Home
 from fleet.store import alerts, audit
 from fleet.store.engine import Store
-from tests.fleet.centre.served import TOKEN, Served, serving
+from tests.fleet.centre.served import Served
 from tests.fleet.deciding.paper import NOW
 from tests.fleet.screens.village import VILLAGE, settle
 from tests.page.alarms import HEAT, OPEN, opened, over
 from tests.page.conftest import Visit
 from tests.page.scene import fill
-
-
-@pytest.fixture
-async def served(home: Home, store: Store) -> AsyncIterator[Served]:
-    fill(store)
-    authority = Authority.load(home.path)
-    async with serving(home, authority, store, lambda: NOW, pages=True) as centre:
-        yield centre
-
-
-@pytest.fixture
-async def person(served: Served) -> AsyncIterator[httpx.AsyncClient]:
-    here = {"Origin": served.plain}
-    async with httpx.AsyncClient(base_url=served.plain, headers=here, trust_env=False) as client:
-        await client.post("/sign-in", data={"token": TOKEN})
-        yield client
 
 
 async def read(person: httpx.AsyncClient, path: str) -> str:

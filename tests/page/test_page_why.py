@@ -21,7 +21,7 @@ from fleet.rollouts.trace import Trace
 from fleet.store import arrivals
 from fleet.store.engine import Store
 from fleet.whys import lines
-from tests.fleet.centre.served import OPERATOR, TOKEN, Served, serving
+from tests.fleet.centre.served import OPERATOR, Served, serving
 from tests.fleet.deciding.paper import NOW
 from tests.fleet.screens.village import FLEET
 from tests.page.conftest import Visit
@@ -60,14 +60,6 @@ async def served(home: Home, store: Store) -> AsyncIterator[Served]:
     async with serving(home, authority, store, lambda: NOW, pages=True) as centre:
         await asyncio.to_thread(centre.executor.advance)  # what it is to write is written
         yield centre
-
-
-@pytest.fixture
-async def person(served: Served) -> AsyncIterator[httpx.AsyncClient]:
-    here = {"Origin": served.plain}
-    async with httpx.AsyncClient(base_url=served.plain, headers=here, trust_env=False) as client:
-        await client.post("/sign-in", data={"token": TOKEN})
-        yield client
 
 
 async def why(person: httpx.AsyncClient, device: str) -> Any:  # noqa: ANN401  # JSON

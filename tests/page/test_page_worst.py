@@ -6,7 +6,7 @@ A real store and the real pages; a device's answer is kept by the doors that its
 import gzip
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from html import unescape
 
 import httpx2 as httpx
@@ -15,12 +15,9 @@ import pytest
 from agent.wire import v1
 from agent.wire.reasons import Reason
 from fleet.clock import written
-from fleet.identity.authority import Authority
-from fleet.identity.places import Home
 from fleet.store import audit, commands
 from fleet.store.engine import Store
 from models.values import digest_of
-from tests.fleet.centre.served import TOKEN, Served, serving
 from tests.fleet.deciding.paper import NOW
 from tests.fleet.screens.village import FLEET
 from tests.page.conftest import Visit
@@ -40,22 +37,6 @@ SAID = [
         "note": "<script>alert(1)</script>",
     }
 ]
-
-
-@pytest.fixture
-async def served(home: Home, store: Store) -> AsyncIterator[Served]:
-    fill(store)
-    authority = Authority.load(home.path)
-    async with serving(home, authority, store, lambda: NOW, pages=True) as centre:
-        yield centre
-
-
-@pytest.fixture
-async def person(served: Served) -> AsyncIterator[httpx.AsyncClient]:
-    here = {"Origin": served.plain}
-    async with httpx.AsyncClient(base_url=served.plain, headers=here, trust_env=False) as client:
-        await client.post("/sign-in", data={"token": TOKEN})
-        yield client
 
 
 async def section(person: httpx.AsyncClient, path: str = BACK) -> str:

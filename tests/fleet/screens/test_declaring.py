@@ -159,6 +159,39 @@ async def test_a_mistake_in_the_last_document_leaves_everything_as_it_is(
     assert state(quay) == before
 
 
+async def test_a_device_by_its_name_and_by_its_id_is_one(quay: Quay, tmp_path: Path) -> None:
+    """Two documents about it would undo each other at every run."""
+    folder = written(tmp_path, DEVICE, DEVICE.replace("d-1", "name-d-1").replace("30", "40"))
+    before = state(quay)
+    ended = await quay.people.skerry("apply", "-f", folder)
+
+    assert ExitCode.USAGE == ended.code
+    assert "name-d-1 is said twice" in ended.err
+    assert state(quay) == before
+
+
+async def test_a_policy_with_a_field_of_a_newer_centre_is_written_anew(
+    quay: Quay, tmp_path: Path
+) -> None:
+    """Kept as it is it could not be used, and nothing would say why."""
+    folder = written(tmp_path, POLICY)
+    await does(quay, "apply", folder)
+    with quay.served.store.write() as connection:
+        kept = policies.named(connection, "nightly")
+        policies.put(connection, replace(kept, document={**kept.document, "novel": 1}))
+
+    assert [("change", "policy", "novel")] == await does(quay, "apply", folder)
+    assert "nothing" == (await does(quay, "apply", folder))[0][0]
+
+
+async def test_two_rollouts_that_want_one_device_are_a_conflict(quay: Quay, tmp_path: Path) -> None:
+    """It ends as the page about pipelines says."""
+    rival = ROLLOUT.replace("selector: all", "targets: [d-1]")
+    ended = await quay.people.skerry("diff", "-f", written(tmp_path, POLICY, ROLLOUT, rival))
+
+    assert ExitCode.CONFLICT == ended.code
+
+
 async def test_what_is_no_set_of_documents_is_refused(quay: Quay, tmp_path: Path) -> None:
     """An empty folder, no file, too many; and nobody who agrees."""
     empty = tmp_path / "empty"
